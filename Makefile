@@ -1,0 +1,17 @@
+# Everything goes through tools/dev.py, which finds or makes the interpreter and the environment first.
+DEV = python3 tools/dev.py
+
+.PHONY: run test format
+
+run:  ## Serve the example application on 127.0.0.1:8000
+	@$(DEV) pounce examples.hello:app
+
+test:  ## Lint, types, and the test suite
+	@$(DEV) ruff check --quiet .
+	@$(DEV) ruff format --check --quiet .
+	@$(DEV) mypy
+	@$(DEV) pytest -q
+
+format:
+	@$(DEV) ruff check --fix .
+	@$(DEV) ruff format .

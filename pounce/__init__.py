@@ -1,0 +1,27 @@
+"""Pounce: an ASGI server for free-threaded Python.
+
+`run` starts it as uvicorn.run does; `Server` is for programs that want to hold it in the hand. `sleep` and
+`to_thread` are what a plain ASGI application may wait for without asyncio.
+"""
+
+import contextlib
+from typing import Any
+
+from pounce.config import Config
+from pounce.errors import ClientDisconnected, ConfigError, StartupError
+from pounce.kernel.waits import sleep, to_thread
+from pounce.supervisor import Server
+from pounce.version import __version__
+
+__all__ = ["ClientDisconnected", "Config", "ConfigError", "Server", "StartupError", "__version__", "run", "sleep",
+           "to_thread"]  # fmt: skip
+
+
+def run(app: Any, **options: Any) -> None:
+    """Serves `app`, an import string or the application itself, until a signal ends it.
+
+    `options` are the fields of `Config`. Raises ConfigError for one that cannot be, and SystemExit with 3 when
+    the server cannot start. Ctrl-C ends it without a traceback.
+    """
+    with contextlib.suppress(KeyboardInterrupt):
+        Server(Config(app, **options)).run()

@@ -1,0 +1,172 @@
+"""Finds the application and makes it one that can be called with (scope, receive, send).
+
+The words of the errors are uvicorn's: people search for them.
+"""
+
+import importlib
+import inspect
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from types import CoroutineType
+from typing import Any
+
+from pounce.asgi.exchange import Application, Receive, Scope, Send
+from pounce.config import Config
+from pounce.errors import StartupError
+
+logger = logging.getLogger("pounce.error")
+
+
+class Loaded:
+    """The application and what it speaks."""
+
+    __slots__ = ("application", "asgi_version", "name")
+
+    def __init__(self, application: Application, asgi_version: str, name: str) -> None:
+        self.application = application
+        self.asgi_version = asgi_version
+        self.name = name
+        """How a person calls it."""
+
+
+def load(config: Config) -> Loaded:
+    """Imports and prepares the application. Raises StartupError; its cause, if it has one, is what the
+    application's own code has raised, with the application's own frames."""
+    if config.env_file is not None:
+        _set_environment(config.env_file)
+    app = config.app
+    if isinstance(app, str):
+        if config.app_dir not in sys.path:
+            sys.path.insert(0, config.app_dir)
+        app = _import(app)
+    app = _made(app, factory=config.factory)
+    interface = config.interface if config.interface != "auto" else _interface(app)
+    name = config.app if isinstance(config.app, str) else getattr(app, "__qualname__", type(app).__qualname__)
+    if interface == "asgi2":
+        return Loaded(_asgi3(app), "2.0", name)
+    return Loaded(app, "3.0", name)
+
+
+def _set_environment(path: str) -> None:
+    try:
+        from dotenv import load_dotenv
+    except ImportError:
+        raise StartupError("--env-file needs python-dotenv: pip install 'pounce[dotenv]'") from None
+    logger.info("Loading environment from '%s'", path)
+    load_dotenv(dotenv_path=path)
+
+
+class ApplicationFailed(StartupError):
+    """The application's own code has raised while it was imported or made; its error is the cause."""
+
+    exit_code = 1
+
+
+def _own(error: BaseException) -> BaseException:
+    """The error without the frames through which the server and the import system came to the application."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_next is not None:
+        name = frames.tb_frame.f_code.co_filename
+        if not name.startswith(("<frozen importlib", _HERE)) and "importlib" not in name:
+            break
+        frames = frames.tb_next
+    return error.with_traceback(frames)
+
+
+_HERE = __file__
+
+
+def _import(text: str) -> Any:
+    module_name, _, attributes = text.partition(":")
+    if not module_name or not attributes:
+        raise StartupError(f'Error loading ASGI app. Import string "{text}" must be in format "<module>:<attribute>".')
+    try:
+        found = importlib.import_module(module_name)
+    except Exception as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and (module_name == missing or module_name.startswith(missing + ".")):
+            raise StartupError(f'Error loading ASGI app. Could not import module "{module_name}".') from None
+        raise ApplicationFailed(f'Error loading ASGI app. Importing "{module_name}" has failed:') from _own(error)
+    for attribute in attributes.split("."):
+        try:
+            found = getattr(found, attribute)
+        except AttributeError:
+            raise StartupError(
+                f'Error loading ASGI app. Attribute "{attributes}" not found in module "{module_name}".'
+            ) from None
+    return found
+
+
+def _made(app: Any, *, factory: bool) -> Any:
+    """The application itself, from a factory where it is one."""
+    if factory:
+        if not callable(app) or not _callable_with(app, 0):
+            raise StartupError("Error loading ASGI app factory: it must be callable without arguments.")
+        return _call_factory(app)
+    if not callable(app):
+        raise StartupError(f"Error loading ASGI app. It is {type(app).__name__}, which cannot be called.")
+    # An application needs at least its scope; what can do without any argument makes one.
+    if _callable_with(app, 0) and not _is_coroutine_function(app):
+        logger.warning(
+            "ASGI app factory detected. Using it, but please consider setting the --factory flag explicitly."
+        )
+        return _call_factory(app)
+    return app
+
+
+def _call_factory(factory: Callable[[], Any]) -> Any:
+    try:
+        return factory()
+    except Exception as error:
+        raise ApplicationFailed("Error loading ASGI app factory. It has failed:") from _own(error)
+
+
+def _callable_with(app: Any, count: int) -> bool:
+    try:
+        inspect.signature(app).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # a callable without a signature: no reason to doubt it
+        return count == 3
+    return True
+
+
+def _is_coroutine_function(app: Any) -> bool:
+    return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(type(app).__call__)
+
+
+def _interface(app: Any) -> str:
+    """ASGI 3 applications are coroutine functions, have one for `__call__`, or at least take three arguments."""
+    if inspect.isclass(app):
+        return "asgi3" if hasattr(app, "__await__") else "asgi2"
+    return "asgi3" if _is_coroutine_function(app) or _callable_with(app, 3) else "asgi2"
+
+
+def _asgi3(app: Any) -> Application:
+    """An ASGI 2 application, called twice, as one that is called once."""
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> object:
+        return await app(scope)(receive, send)
+
+    return application
+
+
+def coroutine_of(call: Callable[[], Any]) -> Coroutine[Any, Any, Any]:
+    """What the scheduler drives for a call of the application: mostly the coroutine that it returned. What went
+    wrong before there was one is raised by the coroutine instead."""
+    try:
+        made = call()
+    except BaseException as error:
+        return _raise(error)
+    if type(made) is CoroutineType:
+        return made
+    return _await(made)
+
+
+async def _raise(error: BaseException) -> None:
+    raise error
+
+
+async def _await(made: Awaitable[Any]) -> Any:
+    return await made

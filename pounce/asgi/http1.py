@@ -1,0 +1,372 @@
+"""One HTTP/1 connection: its stream, its requests one after the other, its deadlines.
+
+    client ── bytes ──► Stream ── received ──► RequestReader ── Request ──► Exchange ◄──► application
+    client ◄── bytes ── Stream ◄── write ──── ResponseWriter ◄──────────── Exchange
+
+A connection is always in one of these situations, and each has its deadline:
+
+    no head yet           head deadline, from the first byte (or the accept) to the end of the head
+    between requests      keep-alive deadline
+    content is awaited    body deadline, renewed for as long as the client keeps up a least rate
+    application at work   none of ours
+    worker is draining    last call, for the next request of a client that was busy just now
+    unread content        the response is over, its request is not: thrown away up to a bound, body deadline
+    closing               the stream's own
+
+Owner: the worker's thread.
+"""
+
+import logging
+import socket
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from pounce.asgi.exchange import Exchange, Scope
+from pounce.fields import Field
+from pounce.kernel.deadlines import DeadlineQueue
+from pounce.net.listeners import Address
+from pounce.net.stream import HIGH_WATER, Stream
+from pounce.protocols.events import ProtocolError, Request
+from pounce.protocols.h1.reader import RequestReader
+from pounce.protocols.h1.writer import CONTINUE, UNKNOWN, ResponseWriter, whole_response, write_fields
+
+if TYPE_CHECKING:
+    from pounce.worker import Worker
+
+PIPELINED_PER_TURN = 32
+"""Requests of one connection that are answered before the others get their turn."""
+DISCARD = 65536
+"""Bytes of unread content that are worth reading to keep a connection; more costs more than a new one."""
+
+logger = logging.getLogger("pounce.error")
+
+
+class HTTP1Connection:
+    __slots__ = ("_advancing", "_deadline", "_discarded", "_ended", "_window", "client", "closing", "exchange",
+                 "reader", "server", "stream", "worker", "writer")  # fmt: skip
+
+    def __init__(self, worker: "Worker", sock: socket.socket, client: Address | None, server: Address | None) -> None:
+        self.worker = worker
+        self.client = client
+        self.server = server
+        self.reader = RequestReader(worker.limits)
+        self.writer: ResponseWriter | None = None
+        self.exchange: Exchange | None = None
+        """The exchange whose response is not yet complete."""
+        self.closing = False
+        """No further request will be served."""
+        self._advancing = False  # `advance` is on the stack
+        self._ended = False  # the client has closed its side
+        self._discarded = 0  # bytes of unread content thrown away for this request
+        self._window = 0  # bytes of content that came since the body deadline was armed
+        self.stream = Stream(worker.loop, sock, self, worker.stream_deadlines)
+        self._deadline: DeadlineQueue[HTTP1Connection] | None = worker.head_deadline
+        worker.head_deadline.arm(self)
+
+    # What the stream tells
+
+    def received(self, data: bytes) -> None:
+        reader = self.reader
+        reader.feed(data)
+        exchange = self.exchange
+        if exchange is None:
+            self.advance()
+        elif not exchange.body_complete:
+            self._window += len(data)
+            self._read_body(exchange)
+        elif reader.pending > HIGH_WATER:  # requests ahead of their turn: enough
+            self.stream.pause_reading()
+
+    def ended(self) -> None:
+        self._ended = True
+        if self.exchange is not None:
+            self.exchange.end()
+        else:
+            self.advance()
+
+    def drained(self) -> None:
+        if self.exchange is not None:
+            self.exchange.drained()
+        else:
+            self.advance()
+
+    def lost(self, error: OSError | None) -> None:
+        self.closing = True
+        self._set_deadline(None)
+        self.worker.connection_over(self)
+        if self.exchange is not None:
+            self.exchange.lose()
+            self.exchange = None
+
+    # Requests
+
+    def advance(self) -> None:
+        """Serves the requests that have arrived, until one has to wait or the bytes run out."""
+        self._advancing = True
+        try:
+            for _ in range(PIPELINED_PER_TURN):
+                if self.closing or self.exchange is not None:
+                    return
+                if self.stream.full:  # `drained` goes on
+                    self.stream.pause_reading()
+                    return
+                if not self.reader.body_complete and not self._discard():
+                    return
+                try:
+                    request = self.reader.next_request()
+                except ProtocolError as error:
+                    self._refuse(error)
+                    return
+                if request is None:
+                    self._await_head()
+                    return
+                self._serve(request)
+        finally:
+            self._advancing = False
+        self.worker.loop.call_soon(self.advance)
+
+    def _await_head(self) -> None:
+        worker = self.worker
+        if self._ended:
+            self.close()
+            return
+        if self._deadline is not worker.head_deadline:  # absolute: not renewed by every byte
+            if self.reader.pending:
+                self._set_deadline(worker.head_deadline)
+            else:
+                self._set_deadline(worker.last_call if worker.draining else worker.keep_alive_deadline)
+        self.stream.resume_reading()
+
+    def head_deadline_expired(self) -> None:
+        if self.reader.pending:
+            self._refuse(ProtocolError(408, "the request head took too long"))
+        else:  # nothing was asked, so nothing is answered
+            self.close()
+
+    def _serve(self, request: Request) -> None:
+        worker = self.worker
+        self._set_deadline(None)
+        self.writer = ResponseWriter(request)
+        exchange = self.exchange = Exchange(self, request)
+        exchange.ended = self._ended
+        self._window = 0
+        self._read_body(exchange)
+        if self.exchange is None:  # refused
+            return
+        if not exchange.body_complete:
+            self._set_deadline(worker.body_deadline)
+        if self.reader.pending <= HIGH_WATER:
+            self.stream.resume_reading()
+        if worker.overloaded():
+            logger.warning("Exceeded concurrency limit.")
+            self.fail(503, "Service Unavailable", close=True)
+        else:
+            worker.run_exchange(exchange, self._scope(request))
+
+    def _scope(self, request: Request) -> Scope:
+        worker = self.worker
+        root_path = worker.root_path
+        path = request.path.decode("ascii")
+        extensions: dict[str, dict[str, object]] = {"http.response.pathsend": {}}
+        if request.version == "1.1":
+            extensions["http.response.trailers"] = {}
+            extensions["http.response.early_hint"] = {}
+        return {
+            "type": "http",
+            "asgi": {"version": worker.asgi_version, "spec_version": "2.5"},
+            "http_version": request.version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": "http",
+            "method": request.method,
+            "root_path": root_path,
+            "path": root_path + (unquote(path) if "%" in path else path),
+            "raw_path": root_path.encode() + request.path if root_path else request.path,
+            "query_string": request.query,
+            "headers": request.fields,
+            "state": worker.state.copy(),
+            "extensions": extensions,
+        }
+
+    # Content
+
+    def _read_body(self, exchange: Exchange) -> None:
+        try:
+            body = self.reader.read_body()
+        except ProtocolError as error:
+            self._refuse(error)
+            return
+        exchange.feed(body, complete=self.reader.body_complete)
+        if self.reader.body_complete:
+            self._set_deadline(None)
+        elif exchange.body_waiting > HIGH_WATER:  # the application does not keep up: the client waits, unblamed
+            self._set_deadline(None)
+            self.stream.pause_reading()
+
+    def want_body(self) -> None:
+        """The application has taken what there was, and there is more to come."""
+        self.stream.resume_reading()
+        self._await_body()
+
+    def _await_body(self) -> None:
+        if self._deadline is not self.worker.body_deadline:
+            self._window = 0
+            self._set_deadline(self.worker.body_deadline)
+
+    def body_deadline_expired(self) -> None:
+        """The client had its time. Who keeps up a least rate gets as much again."""
+        if self._window >= self.worker.body_window:
+            self._window = 0
+            self._set_deadline(self.worker.body_deadline)
+        elif self.exchange is not None:
+            self._refuse(ProtocolError(408, "the content came too slowly"))
+        else:
+            self.close(linger=True)
+
+    def _discard(self) -> bool:
+        """Throws away content that nobody has read. False while more of it is to come, or when it is too much."""
+        try:
+            self._discarded += len(self.reader.read_body())
+        except ProtocolError:
+            self.close(linger=True)
+            return False
+        if self.reader.body_complete:
+            self._set_deadline(None)
+            self._discarded = 0
+            return True
+        if self._ended or self._discarded > DISCARD:
+            self.close(linger=True)
+        else:
+            self.stream.resume_reading()
+            self._await_body()
+        return False
+
+    # Responses
+
+    def send_start(self, status: object, fields: Iterable[Field], *, trailers: bool) -> None:
+        assert self.writer is not None
+        self.writer.start(status, fields, self.worker.default_fields(), trailers=trailers)
+
+    def send_continue(self) -> None:
+        self.stream.write(CONTINUE)
+
+    def send_early_hint(self, exchange: Exchange, links: Iterable[bytes]) -> None:
+        """A 103 (RFC 8297). HTTP/1.0 clients know no interim responses and get none."""
+        lines = write_fields([(b"link", link) for link in links])
+        if exchange.request.version == "1.1":
+            self.stream.write(b"HTTP/1.1 103 Early Hints\r\n" + lines + b"\r\n")
+
+    def send_body(self, exchange: Exchange, data: bytes, *, more: bool, first: bool) -> bool:
+        """Sends a part of the content. False when trailers are to follow it."""
+        assert self.writer is not None
+        if first:
+            self._decide_keep_alive(exchange)
+        parts = self.writer.body(data, more=more)
+        if first:
+            self.worker.log_access(self, exchange.request, self.writer.status)
+        if len(parts) == 1:
+            self.stream.write(parts[0])
+        elif parts:
+            self.stream.write_parts(parts)
+        return not self.writer.awaits_trailers
+
+    def send_file(self, exchange: Exchange, fd: int, size: int) -> None:
+        """A whole file as content. Takes over `fd`, unless it raises."""
+        assert self.writer is not None
+        self._decide_keep_alive(exchange)
+        head = self.writer.file_head(size)
+        self.worker.log_access(self, exchange.request, self.writer.status)
+        self.stream.write(head)
+        self.stream.write_file(fd, 0, 0 if self.writer.bodiless else size)
+
+    def send_trailers(self, fields: Iterable[Field], *, more: bool) -> None:
+        assert self.writer is not None
+        self.stream.write_parts(self.writer.trailers(fields, more=more))
+
+    def _decide_keep_alive(self, exchange: Exchange) -> None:
+        """The response says whether the connection goes on, so it must be known when its head is written."""
+        assert self.writer is not None
+        if self.worker.draining or exchange.expects_continue:
+            # A client that was never told to go on may send its content or not (RFC 9110, section 10.1.1): where
+            # its next request begins cannot be known.
+            self.writer.keep_alive = False
+        elif not self.reader.body_complete and (exchange.request.content_length or 0) > DISCARD:
+            self.writer.keep_alive = False
+
+    def response_complete(self) -> None:
+        """The response has been handed to the stream whole. The next request may come in."""
+        assert self.writer is not None
+        self.exchange = None
+        self.worker.request_answered()
+        if not self.writer.keep_alive:
+            self.close(linger=not self.reader.body_complete or self.reader.pending > 0)
+        elif not self._advancing:
+            self.worker.loop.call_soon(self.advance)
+
+    # Refusals and ends
+
+    def _refuse(self, error: ProtocolError) -> None:
+        """Answers what cannot be served, as far as that is still possible, and closes."""
+        exchange = self.exchange
+        self.exchange = None
+        if error.status != 408:
+            logger.warning("Invalid HTTP request received: %s.", error.reason)
+        if exchange is None or exchange.answerable:
+            request = UNKNOWN if exchange is None else exchange.request
+            self._answer(request, error.status, error.reason, keep_alive=False)
+            self.close(linger=True)
+        else:
+            self.cut()
+        if exchange is not None:
+            exchange.lose()
+
+    def fail(self, status: int, reason: str, *, close: bool = False) -> None:
+        """Answers the current request in place of the application."""
+        exchange = self.exchange
+        assert exchange is not None
+        assert self.writer is not None
+        self._decide_keep_alive(exchange)
+        self.writer.keep_alive = self.writer.keep_alive and not close
+        self.worker.log_access(self, exchange.request, status)
+        self._answer(exchange.request, status, reason, keep_alive=self.writer.keep_alive)
+        self.response_complete()
+
+    def _answer(self, request: Request, status: int, reason: str, *, keep_alive: bool) -> None:
+        parts = whole_response(request, status, reason, self.worker.default_fields(), keep_alive=keep_alive)
+        self.stream.write_parts(parts)
+
+    def cut(self) -> None:
+        """The response cannot be completed: ends the connection so that the client notices."""
+        self.exchange = None
+        self._set_deadline(None)
+        self.closing = True
+        if self.writer is not None and self.writer.cut_shows:
+            self.stream.close(linger=not self.reader.body_complete)
+        else:
+            self.stream.abort()
+
+    def close(self, *, linger: bool = False) -> None:
+        self.closing = True
+        self._set_deadline(None)
+        self.stream.close(linger=linger)
+
+    def drain(self) -> None:
+        """Serves what has been asked, and nothing more."""
+        self.stream.read_now()  # a request in the kernel's buffer has been accepted too
+        if self.closing or self.exchange is not None or self.reader.pending or not self.reader.body_complete:
+            return
+        worker = self.worker
+        fresh = self._deadline is worker.head_deadline
+        if fresh or worker.loop.now - worker.keep_alive_deadline.armed_at(self) < worker.last_call.length:
+            self._set_deadline(worker.last_call)
+        else:
+            self.close()
+
+    def _set_deadline(self, queue: "DeadlineQueue[HTTP1Connection] | None") -> None:
+        """Starts the deadline of the situation the connection is in now; ends that of the last one."""
+        if self._deadline is not None and self._deadline is not queue:
+            self._deadline.disarm(self)
+        self._deadline = queue
+        if queue is not None:
+            queue.arm(self)

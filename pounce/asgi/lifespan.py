@@ -1,0 +1,96 @@
+"""The lifespan of an application on one worker (ASGI lifespan 2.0): start-up, the state it makes, shutdown.
+
+One lifespan per worker: what the application opens here belongs to the loop that serves its requests.
+
+Owner: the worker's thread.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from pounce.asgi.exchange import Message, Scope
+from pounce.kernel.task import Cancelled, Wait
+from pounce.protocols.events import ApplicationError
+
+logger = logging.getLogger("pounce.error")
+
+
+class Lifespan:
+    """`startup`, then, when it has succeeded, `shutdown`. Both call back with whether it worked, once.
+
+    mode "auto": an application that raises at once does not speak lifespan, which is fine.
+    mode "on": that is an error. mode "off": the application is never asked.
+    """
+
+    def __init__(self, mode: str, wait: Callable[[], Wait]) -> None:
+        self.state: dict[str, Any] = {}
+        self._mode = mode
+        self._make_wait = wait
+        self._told: Callable[[bool], object] | None = None
+        self._messages: deque[Message] = deque()
+        self._waiting: Wait | None = None
+        self._running = False
+        self._started = False
+        self._failed = False
+
+    def scope(self, asgi_version: str) -> Scope:
+        return {"type": "lifespan", "asgi": {"version": asgi_version, "spec_version": "2.0"}, "state": self.state}
+
+    def startup(self, run: Callable[["Lifespan"], object], told: Callable[[bool], object]) -> None:
+        """Starts the application's lifespan with `run(self)`, which must drive it with `receive` and `send` and
+        call `finished` at its end."""
+        if self._mode == "off":
+            told(True)
+            return
+        self._told = told
+        self._running = True
+        self._messages.append({"type": "lifespan.startup"})
+        run(self)
+
+    def shutdown(self, told: Callable[[bool], object]) -> None:
+        if not self._running:
+            told(True)
+            return
+        self._told = told
+        self._messages.append({"type": "lifespan.shutdown"})
+        if self._waiting is not None:
+            self._waiting.wake()
+
+    def _tell(self, worked: bool) -> None:
+        told, self._told = self._told, None
+        if told is not None:
+            told(worked)
+
+    async def receive(self) -> Message:
+        while not self._messages:
+            self._waiting = self._make_wait()
+            await self._waiting
+        return self._messages.popleft()
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        phase = "shutdown" if self._started else "startup"
+        if kind not in (f"lifespan.{phase}.complete", f"lifespan.{phase}.failed") or self._failed:
+            raise ApplicationError(f"ASGI message {kind!r} cannot be sent now: the application is in its {phase}")
+        if kind.endswith(".failed"):
+            self._failed = True
+            if message.get("message"):
+                logger.error(message["message"])
+            self._tell(False)
+        else:
+            self._started = True
+            self._tell(True)
+
+    def finished(self, _value: object, error: BaseException | None) -> None:
+        """The application's lifespan call has ended."""
+        self._running = False
+        if error is not None and not self._failed and not isinstance(error, Cancelled):
+            if self._mode == "auto" and not self._started:
+                logger.info("ASGI 'lifespan' protocol appears unsupported.")
+                self._tell(True)
+                return
+            logger.error("Exception in 'lifespan' protocol\n", exc_info=error)
+        # One that returns without a word has nothing to set up, or nothing more to clean up.
+        self._tell(error is None and not self._failed)

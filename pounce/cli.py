@@ -1,0 +1,145 @@
+"""`pounce APP [options]`: the command line, made from the options of `Config`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pounce.config import DEFAULTS, OPTIONS, Config, load, meant
+from pounce.errors import ConfigError
+
+# uvicorn's options for what is not built yet. Better no server than one without the TLS that was asked for.
+NOT_YET = {
+    "TLS": "ssl-keyfile ssl-certfile ssl-keyfile-password ssl-version ssl-cert-reqs ssl-ca-certs ssl-ciphers",
+    "WebSocket": "ws ws-max-size ws-max-queue ws-ping-interval ws-ping-timeout ws-per-message-deflate",
+    "HTTP/2": "http2",
+    "reload": "reload reload-dir reload-include reload-exclude reload-delay",
+    "trust in proxies": "proxy-headers forwarded-allow-ips",
+    "the worker health check": "timeout-worker-healthcheck",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"pounce: error: {message}\nTry 'pounce --help'.\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    result = Parser(
+        prog="pounce",
+        usage="pounce APP [options]",
+        description="An ASGI server for free-threaded Python.",
+        epilog="Every option can also be set as POUNCE_<NAME> in the environment, or in pounce.toml.",
+        allow_abbrev=False,
+        add_help=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    result.add_argument("app", nargs="?", metavar="APP", help="The application, as module:attribute.")
+    groups: dict[str, Any] = {}
+    for name, spec in OPTIONS.items():
+        if spec.group not in groups:
+            groups[spec.group] = result.add_argument_group(spec.group)
+        add = partial(groups[spec.group].add_argument, *spec.flags, dest=name, help=_help(name))
+        if spec.kind.metavar is None:
+            add(action=_Switch, nargs=0)
+        else:
+            action = "append" if spec.multiple else "store"
+            add(action=action, type=spec.kind.parse, metavar=spec.kind.metavar)
+    about = result.add_argument_group("about")
+    about.add_argument("--version", action="version", version=version_text(), help="Show the version and exit.")
+    about.add_argument("-h", "--help", action="help", help="Show this and exit.")
+    return result
+
+
+class _Switch(argparse.Action):
+    """--name and --no-name."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **kwargs: Any) -> None:
+        names = [*option_strings, *("--no-" + name.removeprefix("--") for name in option_strings)]
+        super().__init__(names, dest, **kwargs)
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, not (option_string or "").startswith("--no-"))
+
+
+def _help(name: str) -> str:
+    text, default = OPTIONS[name].help.replace("%", "%%"), DEFAULTS[name]
+    if isinstance(default, bool) or default in (None, (), "", "default"):
+        return text
+    return f"{text} Default: {default:g}." if isinstance(default, float) else f"{text} Default: {default}."
+
+
+def version_text() -> str:
+    import platform
+
+    from pounce.version import __version__
+
+    implementation, python = platform.python_implementation(), platform.python_version()
+    return f"Running pounce {__version__} with {implementation} {python} on {platform.system()}"
+
+
+def _refuse(result: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:
+    """Explains what was not understood."""
+    word = unknown[0].partition("=")[0]
+    plain = word.removeprefix("--").removeprefix("no-")
+    for what, names in NOT_YET.items():
+        if plain in names.split():
+            result.error(f"{word}: {what} is not in this version of pounce")
+    if not word.startswith("-"):
+        result.error(f"one application is enough: {word!r}")
+    known = [flag for action in result._actions for flag in action.option_strings]
+    result.error(f"{word} is not an option{meant(word, known)}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the server. Raises SystemExit with uvicorn's codes: 0, 1 (the application cannot be imported), 2
+    (usage), 3 (start-up)."""
+    result = parser()
+    given, unknown = result.parse_known_args(arguments)
+    # Accepted, because it is how things are.
+    unknown = [word for word in unknown if word != "--no-proxy-headers"]
+    if unknown:
+        _refuse(result, unknown)
+    try:
+        options, notes = load(vars(given), os.environ, Path.cwd())
+        if "app" not in options:
+            result.error("which application? Give it as module:attribute, for example main:app")
+        config = Config(**options)
+    except ConfigError as error:
+        result.error(str(error))
+    for name, what in (("loop", "event loop"), ("http", "HTTP parser")):
+        if getattr(config, name) != "auto":
+            notes.append(f"--{name} {getattr(config, name)}: there is one {what} here, the server's own.")
+    if os.environ.get("FORWARDED_ALLOW_IPS"):
+        notes.append("FORWARDED_ALLOW_IPS is set, but trust in proxies is not in this version; ignored.")
+    sys.exit(serve(config, notes))
+
+
+def serve(config: Config, notes: Sequence[str] = ()) -> int:
+    """Runs a server to its end and gives its exit code."""
+    import logging
+
+    from pounce.kernel.waits import close_helpers
+    from pounce.supervisor import Server
+
+    server = Server(config, notes)
+    code = 0
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        code = 0 if server.started else 130
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    stuck = close_helpers(1.0)
+    if stuck or server.left_behind:
+        # A thread that never ends would keep the interpreter from ending.
+        for name in stuck:
+            logging.getLogger("pounce.error").error("Helper thread %s does not end; leaving it behind.", name)
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code

@@ -1,0 +1,22 @@
+"""The server's own errors: what a person or an application is told in one line."""
+
+
+class StartupError(Exception):
+    """The server cannot start. The text is one line for the operator: what was wrong and what to do.
+
+    `exit_code` is uvicorn's: 2 for a command line that asks for something impossible, 3 for everything that
+    fails while starting.
+    """
+
+    exit_code = 3
+
+
+class ConfigError(StartupError):
+    """An option has a value that cannot be. The text names where the value came from."""
+
+    exit_code = 2
+
+
+class ClientDisconnected(OSError):
+    """Raised by `send` when the client is gone (ASGI HTTP 2.4, "Disconnected Client"). An application that
+    lets it pass has done nothing wrong, so it is not logged as an error."""

@@ -1,0 +1,22 @@
+"""Fields of HTTP messages (RFC 9110, section 5): what is one and what is not."""
+
+import re
+
+type Field = tuple[bytes, bytes]
+"""A field name and its value."""
+
+FIELD_NAME = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
+"""token, RFC 9110 section 5.6.2."""
+FIELD_VALUE = re.compile(rb"(?:[^\x00\s]+(?:[ \t]+[^\x00\s]+)*)?")
+"""field-value, RFC 9110 section 5.5, as h11 reads it: controls other than NUL and white space are let through."""
+
+
+def field_problem(name: object, value: object) -> str | None:
+    """What is wrong with a field, None if it is one."""
+    if not isinstance(name, bytes) or not isinstance(value, bytes):
+        return f"is not a pair of bytes: {name!r}: {value!r}"
+    if not FIELD_NAME.fullmatch(name):
+        return f"has an illegal name: {name!r}"
+    if not FIELD_VALUE.fullmatch(value):
+        return f"{name!r} has an illegal value: {value!r}"
+    return None

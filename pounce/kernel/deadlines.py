@@ -1,0 +1,63 @@
+"""Deadlines of one length need no heap.
+
+All deadlines of one length expire in the order in which they were set: the oldest is always at the front, a new
+one always goes to the back. Arming and disarming is O(1), and per turn nothing is looked at before the loop's
+horizon. A server arms a deadline for every request and almost none of them ever expires, so this is the shape
+that fits.
+
+Owner: the loop's thread.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pounce.kernel.loop import Loop
+
+
+class DeadlineQueue[Owner]:
+    """At most one running deadline per owner (any hashable object), all `length` seconds long."""
+
+    __slots__ = ("_armed", "_expired", "_loop", "length")
+
+    def __init__(self, loop: "Loop", length: float, expired: Callable[[Owner], object]) -> None:
+        self._loop = loop
+        self.length = length
+        self._expired = expired
+        self._armed: OrderedDict[Owner, float] = OrderedDict()
+
+    def arm(self, owner: Owner) -> None:
+        """Starts the owner's deadline, from the beginning if it is running already."""
+        loop = self._loop
+        now = loop.now
+        self._armed[owner] = now
+        self._armed.move_to_end(owner)
+        if now + self.length < loop.horizon:
+            loop.horizon = now + self.length
+
+    def disarm(self, owner: Owner) -> None:
+        """Stops the owner's deadline, if it is running."""
+        self._armed.pop(owner, None)
+
+    def armed_at(self, owner: Owner) -> float:
+        """When the owner's deadline was started; minus infinity when it is not running."""
+        return self._armed.get(owner, -math.inf)
+
+    def __len__(self) -> int:
+        return len(self._armed)
+
+    @property
+    def due(self) -> float:
+        """When the first deadline expires, in seconds of the loop's clock; infinity when none is running."""
+        for armed_at in self._armed.values():
+            return armed_at + self.length
+        return math.inf
+
+    def expire(self) -> None:
+        """Calls `expired` for every owner whose deadline has passed."""
+        armed = self._armed
+        while armed and self.due <= self._loop.now:
+            owner, _ = armed.popitem(last=False)
+            self._expired(owner)

@@ -1,0 +1,197 @@
+"""Coroutines and what they wait for.
+
+A coroutine that has to wait yields the thing it waits for, a `Wait`. The wait keeps the task, and whoever makes
+it come true wakes the task through it. So a waiting task is held by exactly one thing, the scheduler holds no
+table of tasks, and a coroutine that never has to wait costs no more than calling it.
+
+A task is in one of four states:
+
+    RUNNING   its coroutine is on the stack now
+    WAITING   parked on the wait it yielded
+    READY     woken or cancelled: its next step stands in the loop's ready deque
+    DONE      its coroutine has returned or raised
+
+Cancelling throws `Cancelled` in at the wait, once. A coroutine that catches it and goes on may do so.
+
+Owner of a task and of what it waits for: the loop's thread, from beginning to end.
+"""
+
+import contextvars
+import enum
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+from pounce.kernel.loop import Loop
+
+type Done = Callable[[object, BaseException | None], object]
+"""Called once, with what the coroutine returned and what it raised."""
+
+type Place = tuple[str, int, str]
+"""Where a coroutine is: file, line, function."""
+
+
+class Cancelled(BaseException):
+    """Thrown into a coroutine at the point where it waits. A BaseException, so that `except Exception` in an
+    application does not swallow it."""
+
+
+class State(enum.Enum):
+    RUNNING = "running"
+    WAITING = "waiting"
+    READY = "ready"
+    DONE = "done"
+
+
+class Wait:
+    """One thing that one task waits for. Awaiting it gives what `wake` was called with.
+
+    It may come true before anyone waits; then awaiting it does not suspend. It comes true once: a second `wake`
+    or `fail` is ignored, because the two ends of a race may both report.
+    """
+
+    __slots__ = ("_error", "_task", "_value", "done")
+
+    def __init__(self) -> None:
+        self.done = False
+        self._task: Task | None = None
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def wake(self, value: Any = None) -> None:
+        """The thing has happened: the task goes on, in this turn or the next."""
+        if not self.done:
+            self.done = True
+            self._value = value
+            if self._task is not None:
+                self._task.resume()
+
+    def fail(self, error: BaseException) -> None:
+        """The thing cannot happen any more: `error` is raised where the task waits."""
+        if not self.done:
+            self._error = error
+            self.wake()
+
+    def park(self, task: "Task") -> None:
+        """The task waits from here on. A wait that has something to start overrides this and starts it here."""
+        assert self._task is None, "one wait, one task"
+        self._task = task
+
+    def leave(self) -> None:
+        """The task waits no longer, because it was cancelled. The place to stop what `park` has started."""
+        self._task = None
+
+    def __await__(self) -> Generator["Wait", None, Any]:
+        if not self.done:
+            yield self
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+class Task:
+    """One coroutine, driven by one loop to its end."""
+
+    __slots__ = ("_context", "_coroutine", "_done", "_throw", "_wait", "loop", "state")
+
+    def __init__(
+        self, loop: Loop, coroutine: Coroutine[Any, Any, Any], done: Done, context: contextvars.Context
+    ) -> None:
+        self.loop = loop
+        self.state = State.RUNNING
+        self._coroutine = coroutine
+        self._context = context
+        self._done = done
+        self._wait: Wait | None = None
+        self._throw: BaseException | None = None  # what the next step throws in instead of going on
+
+    def resume(self) -> None:
+        """The wait came true: the next step is taken when the loop comes to it."""
+        if self.state is State.WAITING:
+            self.state = State.READY
+            self.loop.call_soon(self._step)
+
+    def cancel(self) -> None:
+        """Throws `Cancelled` in where the coroutine waits; at its next wait if it does not wait now."""
+        if self.state is not State.DONE:
+            self._throw = Cancelled()
+            if self.state is State.WAITING:
+                if self._wait is not None:
+                    self._wait.leave()
+                self.resume()
+
+    def park(self, wait: object) -> None:
+        """Waits for what the coroutine has yielded."""
+        self.state = State.WAITING
+        if isinstance(wait, Wait):
+            self._wait = wait
+            wait.park(self)
+        else:
+            self._throw = TypeError(
+                f"cannot wait for {wait!r}: the application awaits something that belongs to another event loop"
+            )
+        if self._throw is not None or self._wait.done:  # type: ignore[union-attr]  # one of the two is set
+            self.resume()
+
+    def _step(self) -> None:
+        self.state = State.RUNNING
+        self._wait = None
+        throw, self._throw = self._throw, None
+        try:
+            if throw is None:
+                wait = self._context.run(self._coroutine.send, None)
+            else:
+                wait = self._context.run(self._coroutine.throw, throw)
+        except StopIteration as stop:
+            self._finish(stop.value, None)
+        except BaseException as error:  # whatever it is, it ends this task and nothing else
+            self._finish(None, error)
+        else:
+            self.park(wait)
+
+    def _finish(self, value: object, error: BaseException | None) -> None:
+        self.state = State.DONE
+        self._done(value, error)
+
+    def stack(self) -> list[Place]:
+        """Where the coroutine is, outermost call first."""
+        return await_stack(self._coroutine)
+
+
+def spawn(
+    loop: Loop, coroutine: Coroutine[Any, Any, Any], done: Done, context: contextvars.Context | None = None
+) -> Task | None:
+    """Drives `coroutine` at once, in place, in a context of its own (a copy of the current one unless given).
+
+    Returns the task it became when it had to wait. Returns None when it is over already: `done` has then been
+    called before this returns, and no task was ever made.
+    """
+    if context is None:
+        context = contextvars.copy_context()
+    try:
+        wait = context.run(coroutine.send, None)
+    except StopIteration as stop:
+        done(stop.value, None)
+    except BaseException as error:  # whatever it is, it ends this coroutine and nothing else
+        done(None, error)
+    else:
+        task = Task(loop, coroutine, done, context)
+        task.park(wait)
+        return task
+    return None
+
+
+def await_stack(awaitable: object) -> list[Place]:
+    """The chain of awaits that ends where a coroutine waits, outermost call first."""
+    places: list[Place] = []
+    while awaitable is not None:
+        # Coroutines, generators and asynchronous generators name the same two things differently.
+        for prefix in ("cr", "gi", "ag"):
+            frame = getattr(awaitable, prefix + "_frame", None)
+            if frame is not None:
+                places.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname))
+                next_name = "gi_yieldfrom" if prefix == "gi" else prefix + "_await"
+                awaitable = getattr(awaitable, next_name, None)
+                break
+        else:
+            break
+    return places

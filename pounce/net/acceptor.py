@@ -1,0 +1,91 @@
+"""Accepts connections from one listening socket, in batches, and stops when the machine has no room.
+
+Owner: the worker's thread. The listening socket itself belongs to the supervisor.
+"""
+
+import errno
+import logging
+import socket
+from collections.abc import Callable
+
+from pounce.kernel.loop import READ, Loop, Timer
+
+BATCH = 64
+"""Connections accepted in one turn: enough to empty a burst, few enough not to starve those already open."""
+
+NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+RETRY = 1.0  # seconds until the next try when the machine had no room
+
+GONE = frozenset((errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN,
+                  errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.ENONET))  # fmt: skip
+"""One client went away, or was turned away, while it waited: accept(2), "Error handling"."""
+
+logger = logging.getLogger("pounce.error")
+
+
+class Acceptor:
+    """Calls `accepted(socket, peer name)` for each new connection; the socket is non-blocking."""
+
+    def __init__(
+        self, loop: Loop, listening: socket.socket, accepted: Callable[[socket.socket, object], object]
+    ) -> None:
+        self._loop = loop
+        self._listening = listening
+        self._accepted = accepted
+        self._retry: Timer | None = None
+        self._no_room = False  # said once, until accepting works again
+        self.accepting = False
+
+    def start(self) -> None:
+        if not self.accepting:
+            self.accepting = True
+            self._loop.watch(self._listening, READ, self._ready)
+
+    def stop(self) -> None:
+        """Accepts no more for now. Clients wait in the socket's queue."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if self.accepting:
+            self.accepting = False
+            self._loop.unwatch(self._listening)
+
+    def drain(self) -> None:
+        """Takes every connection that lies in the queue, however many."""
+        while self._take():
+            pass
+
+    def _ready(self, _events: int) -> None:
+        for _ in range(BATCH):
+            if not self._take():
+                return
+
+    def _take(self) -> bool:
+        try:
+            sock, name = self._listening.accept()
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                self._pause(error)
+                return False
+            if error.errno in GONE:
+                return True
+            raise
+        self._no_room = False
+        sock.setblocking(False)
+        self._accepted(sock, name)
+        return True
+
+    def _pause(self, error: OSError) -> None:
+        """The socket stays readable, so without a pause the loop would spin."""
+        if not self._no_room:
+            self._no_room = True
+            logger.error(
+                "Cannot accept connections: %s. Trying again every second; "
+                "raise the limit (ulimit -n) or set --limit-concurrency.",
+                (error.strerror or str(error)).lower(),
+            )
+        if self.accepting:
+            self.stop()
+            self._retry = self._loop.call_later(RETRY, self.start)

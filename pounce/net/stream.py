@@ -1,0 +1,331 @@
+"""A connected socket as a stream of bytes, with bounds in both directions.
+
+Reading: what arrives is handed to the owner at once; the owner pauses reading when it has enough.
+Writing: what the kernel does not take is kept, in order, as bytes or as parts of files. Above the high-water
+mark the stream is `full`; when it falls to the low-water mark, or the client is gone, the owner hears of it.
+Progress is watched by a deadline: a client that takes nothing for its length is cut off.
+
+    OPEN       reads and writes
+    CLOSING    writes what is left, then closes
+    LINGERING  has said that it writes no more, and throws away what still arrives, so that the kernel does not
+               answer unread bytes with a reset that would destroy the last response (RFC 9112, 9.6)
+    CLOSED     the descriptor is given back
+
+Owner: one worker's thread.
+"""
+
+import contextlib
+import enum
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+from pounce.kernel.deadlines import DeadlineQueue
+from pounce.kernel.loop import READ, WRITE, Loop
+
+READ_SIZE = 65536
+HIGH_WATER = 65536
+LOW_WATER = 16384
+JOIN_BELOW = 8192
+"""Copying this much into one string costs less than a system call with two buffers."""
+BURST = 1 << 20
+"""Bytes handed to the kernel at once from the buffer: one client with a fast line must not hold up the turn."""
+MAX_BUFFERS = 64  # per system call; the kernel's own bound is IOV_MAX, 1024
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, zero seconds
+
+
+class State(enum.Enum):
+    OPEN = "open"
+    CLOSING = "closing"
+    LINGERING = "lingering"
+    CLOSED = "closed"
+
+
+class StreamOwner(Protocol):
+    """What a stream tells."""
+
+    def received(self, data: bytes) -> None:
+        """Bytes from the client."""
+
+    def ended(self) -> None:
+        """The client will send no more. It may still read."""
+
+    def drained(self) -> None:
+        """The stream is no longer full."""
+
+    def lost(self, error: OSError | None) -> None:
+        """The connection is gone, for whatever reason: by an error, or because it was closed here. Called once,
+        and the last call."""
+
+
+class FilePart:
+    """A part of an open file that waits to be sent. Closes the file when it is done with."""
+
+    __slots__ = ("fd", "offset", "remaining")
+
+    def __init__(self, fd: int, offset: int, remaining: int) -> None:
+        self.fd = fd
+        self.offset = offset
+        self.remaining = remaining
+
+    def __len__(self) -> int:
+        return self.remaining
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+class StreamDeadlines:
+    """The deadlines that all streams of one worker share."""
+
+    def __init__(self, loop: Loop, write: float, linger: float) -> None:
+        self.write: DeadlineQueue[Stream] = loop.deadlines(write, Stream.abort)
+        self.linger: DeadlineQueue[Stream] = loop.deadlines(linger, Stream.abort)
+
+
+class Stream:
+    __slots__ = ("_buffer", "_buffered", "_deadlines", "_interest", "_loop", "_owner", "_reading", "_sock", "state")
+
+    def __init__(self, loop: Loop, sock: socket.socket, owner: StreamOwner, deadlines: StreamDeadlines) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._owner = owner
+        self._deadlines = deadlines
+        self._buffer: deque[memoryview | FilePart] | None = None  # made when first needed: most never are
+        self._buffered = 0
+        self._reading = True
+        self._interest = READ
+        self.state = State.OPEN
+        loop.watch(sock, READ, self._ready)
+
+    @property
+    def full(self) -> bool:
+        """Is more waiting to be written than the high-water mark?"""
+        return self._buffered > HIGH_WATER
+
+    @property
+    def sock(self) -> socket.socket:
+        """The socket, to ask it for its names and options; not for reading or writing."""
+        return self._sock
+
+    # Reading
+
+    def _ready(self, events: int) -> None:
+        if events & READ and self.state is not State.CLOSED:
+            self._read()
+        if events & WRITE and self.state is not State.CLOSED:
+            self._flush()
+
+    def read_now(self) -> None:
+        """Takes what lies in the kernel's buffer already, without waiting for the loop to say so."""
+        if self.state is State.OPEN and self._reading:
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            data = self._sock.recv(READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lose(error)
+            return
+        if self.state is State.OPEN:
+            if data:
+                self._owner.received(data)
+            else:
+                self._reading = False  # an end stays readable for ever
+                self._watch()
+                self._owner.ended()
+        elif not data:
+            self._lose(None)
+
+    def pause_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._watch()
+
+    def resume_reading(self) -> None:
+        if not self._reading and self.state is State.OPEN:
+            self._reading = True
+            self._watch()
+
+    def _watch(self) -> None:
+        """Asks the selector for what is wanted now, if that has changed."""
+        if self.state is State.CLOSED:
+            return
+        reading = self._reading if self.state is State.OPEN else self.state is State.LINGERING
+        interest = (READ if reading else 0) | (WRITE if self._buffered else 0)
+        if interest == self._interest:
+            return
+        if not interest:
+            self._loop.unwatch(self._sock)
+        elif self._interest:
+            self._loop.rewatch(self._sock, interest, self._ready)
+        else:
+            self._loop.watch(self._sock, interest, self._ready)
+        self._interest = interest
+
+    # Writing
+
+    def write(self, data: bytes) -> None:
+        """Sends `data` in one system call if the kernel takes it, and keeps what it does not take."""
+        if self.state is not State.OPEN:
+            return
+        if not self._buffered:
+            try:
+                sent = self._sock.send(data)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError as error:
+                self._lose(error)
+                return
+            if sent == len(data):
+                return
+            self._keep(memoryview(data)[sent:])
+        elif data:
+            self._keep(memoryview(data))
+
+    def write_parts(self, parts: Sequence[bytes]) -> None:
+        """Sends several byte strings in one system call, without joining the large ones."""
+        total = sum(map(len, parts))
+        if total <= JOIN_BELOW or self._buffered or self.state is not State.OPEN:
+            for part in (b"".join(parts),) if total <= JOIN_BELOW else parts:
+                self.write(part)
+            return
+        try:
+            sent = self._sock.sendmsg(parts)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._lose(error)
+            return
+        for part in parts:
+            if sent < len(part):
+                self._keep(memoryview(part)[sent:])
+            sent = max(0, sent - len(part))
+
+    def write_file(self, fd: int, offset: int, count: int) -> None:
+        """Sends `count` bytes of the file open at `fd`, by the kernel's own hands. The stream closes `fd`."""
+        if self.state is not State.OPEN or not count:
+            os.close(fd)
+            return
+        first = not self._buffered
+        self._keep(FilePart(fd, offset, count))
+        if first:
+            self._flush()
+
+    def _keep(self, part: memoryview | FilePart) -> None:
+        if self._buffer is None:
+            self._buffer = deque()
+        self._buffer.append(part)
+        if not self._buffered:
+            self._deadlines.write.arm(self)
+        self._buffered += len(part)
+        self._watch()
+
+    def _flush(self) -> None:
+        buffer = self._buffer
+        if not buffer:
+            return
+        was_full = self._buffered > LOW_WATER
+        try:
+            if isinstance(buffer[0], FilePart):
+                self._send_file(buffer[0])
+            else:
+                self._send_bytes()
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lose(error)
+            return
+        if self._buffered:
+            self._deadlines.write.arm(self)
+        else:
+            self._deadlines.write.disarm(self)
+            self._watch()
+            if self.state is State.CLOSING:
+                self._lose(None)
+            elif self.state is State.LINGERING:
+                self._begin_linger()
+        if was_full and self._buffered <= LOW_WATER and self.state is State.OPEN:
+            self._owner.drained()
+
+    def _send_file(self, part: FilePart) -> None:
+        assert self._buffer is not None
+        sent = os.sendfile(self._sock.fileno(), part.fd, part.offset, min(part.remaining, BURST))
+        if not sent:
+            raise OSError("the file became shorter while it was being sent")
+        part.offset += sent
+        part.remaining -= sent
+        self._buffered -= sent
+        if not part.remaining:
+            self._buffer.popleft()
+            part.close()
+
+    def _send_bytes(self) -> None:
+        assert self._buffer is not None
+        buffer = self._buffer
+        parts: list[memoryview] = []
+        size = 0
+        for part in buffer:
+            if isinstance(part, FilePart) or len(parts) == MAX_BUFFERS or size >= BURST:
+                break
+            parts.append(part)
+            size += len(part)
+        sent = self._sock.sendmsg(parts)
+        self._buffered -= sent
+        for part in parts:
+            buffer.popleft()
+            if sent < len(part):
+                buffer.appendleft(part[sent:])
+                break
+            sent -= len(part)
+
+    # Ending
+
+    def close(self, *, linger: bool = False) -> None:
+        """Writes what is left, then closes. With `linger`, for a client that may still be sending."""
+        if self.state is State.OPEN:
+            self.state = State.LINGERING if linger else State.CLOSING
+            self._reading = False
+            if self._buffered:
+                self._watch()
+            elif linger:
+                self._begin_linger()
+            else:
+                self._lose(None)
+
+    def _begin_linger(self) -> None:
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self._lose(error)
+            return
+        self._deadlines.linger.arm(self)
+        self._watch()
+
+    def abort(self) -> None:
+        """Gives the connection up at once, by a reset: the client must not take what it has for the whole."""
+        if self.state is not State.CLOSED:
+            with contextlib.suppress(OSError):
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self._lose(None)
+
+    def _lose(self, error: OSError | None) -> None:
+        if self._interest:
+            self._loop.unwatch(self._sock)
+            self._interest = 0
+        self.state = State.CLOSED
+        self._deadlines.write.disarm(self)
+        self._deadlines.linger.disarm(self)
+        self._buffered = 0
+        for part in self._buffer or ():
+            if isinstance(part, FilePart):
+                part.close()
+        self._buffer = None
+        self._sock.close()
+        self._owner.lost(error)

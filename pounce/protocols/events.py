@@ -1,0 +1,52 @@
+"""What every protocol tells, in the words of RFC 9110."""
+
+from pounce.fields import Field
+
+
+class ProtocolError(Exception):
+    """The client has sent something that must be refused: the status says how, the text says why, to the client
+    and in the log. After it the connection can only be closed: where the next message begins is not known."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class ApplicationError(RuntimeError):
+    """The application has sent something that HTTP or ASGI does not allow. Raised from `send`, where the
+    application's own traceback shows the place."""
+
+
+class Request:
+    """The head of a request (RFC 9110, section 6.2)."""
+
+    __slots__ = ("content_length", "expects_continue", "fields", "keep_alive", "method", "path", "query", "version")
+
+    def __init__(
+        self,
+        method: str,
+        path: bytes,
+        query: bytes,
+        version: str,
+        fields: list[Field],
+        *,
+        keep_alive: bool,
+        content_length: int | None,
+        expects_continue: bool,
+    ) -> None:
+        self.method = method
+        self.path = path
+        """The path of the target, still percent-encoded."""
+        self.query = query
+        """What follows the first `?` of the target, without it."""
+        self.version = version
+        """"1.0" or "1.1"."""
+        self.fields = fields
+        """In the order in which they came, names in lower case."""
+        self.keep_alive = keep_alive
+        """May the connection carry another request after this one (RFC 9112, section 9.3)?"""
+        self.content_length = content_length
+        """Length of the content in bytes, 0 when there is none; None when it is chunked."""
+        self.expects_continue = expects_continue
+        """Does the client wait for a 100 (Continue) before it sends the content (RFC 9110, section 10.1.1)?"""

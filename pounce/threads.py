@@ -1,0 +1,63 @@
+"""A worker on a thread of this process: what the supervisor holds of it.
+
+Owner: the supervisor's thread. What the worker is told is posted to its loop, what it reports is posted to the
+supervisor's.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable
+
+from pounce.asgi.application import Loaded
+from pounce.config import Config
+from pounce.kernel.loop import Loop
+from pounce.net.listeners import Listener
+from pounce.worker import Report, Worker
+
+type Told = Callable[[Report], object]
+
+
+class ThreadWorker:
+    def __init__(
+        self, number: int, config: Config, loaded: Loaded, listeners: list[Listener], loop: Loop, told: Told
+    ) -> None:
+        def report(_worker: Worker, what: Report) -> None:  # on the worker's thread
+            loop.post(lambda: told(what))
+
+        self._worker = Worker(number, config, loaded, listeners, report)
+        self._thread = threading.Thread(target=self._run, name=f"pounce-worker-{number + 1}", daemon=True)
+        self.name = f"thread {self._thread.name}"
+
+    def _run(self) -> None:
+        self._worker.run()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def serve(self) -> None:
+        self._post(self._worker.serve)
+
+    def stop(self) -> None:
+        self._post(self._worker.stop)
+
+    def cancel(self) -> None:
+        self._post(self._worker.cancel)
+
+    def abandon(self) -> None:
+        self._post(self._worker.abandon)
+
+    def _post(self, call: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # it has ended, and its report is on the way
+            self._worker.loop.post(call)
+
+    def kill(self) -> bool:
+        """A thread cannot be ended from outside. False: it runs on, as a daemon, until the process ends."""
+        return False
+
+    def join(self) -> None:
+        """Waits for a worker that has reported its end."""
+        self._thread.join()
+
+    @property
+    def failed(self) -> bool:
+        return self._worker.failed
