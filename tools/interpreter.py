@@ -258,29 +258,36 @@ def fetch_source(scratch: Path, family: str, mirror: str, keyring: str) -> tuple
     """The newest source package this mirror really has: an index may name files that answer 404.
     apt checks the archive against the signed index."""
     say(f"looking for CPython's source package at {mirror}")
+    area = "main universe" if family == "ubuntu" else "main"
     for suite in SUITES[family]:
         place = scratch / suite
         (place / "lists" / "partial").mkdir(parents=True)
-        area = "main universe" if family == "ubuntu" else "main"
-        sources = place / "sources.list"
-        sources.write_text(f"deb-src [signed-by={keyring}] {mirror} {suite} {area}\n")
-        options = [f"-oDir::Etc::sourcelist={sources}", "-oDir::Etc::sourceparts=-", f"-oDir::State::Lists={place}/lists",
-                   "-oDir::Cache::pkgcache=", "-oDir::Cache::srcpkgcache=", "-oAPT::Sandbox::User=root",
-                   "-oAcquire::Retries=1", "-oAcquire::http::Timeout=20"]  # fmt: skip
-        quiet(["apt-get", "-qq", *options, "update"])
+        (place / "sources.list").write_text(f"deb-src [signed-by={keyring}] {mirror} {suite} {area}\n")
+        quiet([*private_apt(place), "update"])
     for wanted in SOURCE_VERSIONS:
         for suite in SUITES[family]:
             place = scratch / suite
-            options = [f"-oDir::Etc::sourcelist={place}/sources.list", "-oDir::Etc::sourceparts=-",
-                       f"-oDir::State::Lists={place}/lists", "-oDir::Cache::pkgcache=", "-oDir::Cache::srcpkgcache=",
-                       "-oAPT::Sandbox::User=root"]  # fmt: skip
-            source = ["apt-get", "-qq", *options, "source", "--download-only", "--only-source", f"python{wanted}"]
-            quiet(source, cwd=place)
+            quiet([*private_apt(place), "source", "--download-only", f"python{wanted}"], cwd=place)
             for archive in place.glob(f"python{wanted}_*.orig.tar.xz"):
                 version = archive.name.split("_")[1][: -len(".orig.tar.xz")]
                 say(f"found CPython {version} in {suite}")
                 return version, archive
     raise Failed(f"{mirror} offers no source package of CPython 3.14 or 3.13; going on without")
+
+
+def private_apt(place: Path) -> list[str]:
+    """apt-get with lists and caches of its own in `place`: the system's stay as they are."""
+    options = {
+        "Dir::Etc::sourcelist": place / "sources.list",
+        "Dir::Etc::sourceparts": "-",
+        "Dir::State::Lists": place / "lists",
+        "Dir::Cache::pkgcache": "",
+        "Dir::Cache::srcpkgcache": "",
+        "APT::Sandbox::User": "root",
+        "Acquire::Retries": 1,
+        "Acquire::http::Timeout": 20,
+    }
+    return ["apt-get", "-qq", *(f"-o{name}={value}" for name, value in options.items())]
 
 
 def build(scratch: Path, version: str, archive: Path) -> Path:
