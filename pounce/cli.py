@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pounce.config import DEFAULTS, OPTIONS, Config, load, meant
+from pounce.config import DEFAULTS, OPTIONS, Config, load
 from pounce.errors import ConfigError
+from pounce.options import meant
 
 # uvicorn's options for what is not built yet. Better no server than one without the TLS that was asked for.
 NOT_YET = {
@@ -130,7 +131,7 @@ def serve(config: Config, notes: Sequence[str] = ()) -> int:
     try:
         server.run()
     except KeyboardInterrupt:
-        code = 0 if server.started else 130
+        code = 0 if server.should_exit else 130  # 130: before the server heard signals itself
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     stuck = close_helpers(1.0)

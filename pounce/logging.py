@@ -19,8 +19,9 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any
 
-from pounce.config import LOG_LEVELS, Config
+from pounce.config import Config
 from pounce.errors import ConfigError
+from pounce.options import LOG_LEVELS
 
 TRACE = LOG_LEVELS["trace"]
 ACCESS_FORMAT = '%s - "%s %s HTTP/%s" %d'
@@ -139,8 +140,6 @@ def _apply(given: Any) -> None:
         return
     if isinstance(given, str | os.PathLike):
         name = os.fspath(given)
-        if not os.path.isfile(name):
-            raise ConfigError(f"--log-config: {name!r} is not an existing file")
         if name.endswith((".json", ".toml", ".yaml", ".yml")):
             with open(name, "rb") as file:
                 logging.config.dictConfig(_reader(name)(file))

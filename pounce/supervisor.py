@@ -139,7 +139,7 @@ class Server:
         """Serves until told to stop. Raises SystemExit with uvicorn's code when the server cannot start: 3, or 2
         for an option that cannot be. A signal that ended it is raised again when all is done."""
         try:
-            configure(self.config)
+            self._configure_logging()
             for note in self._notes:
                 logger.warning(note)
             self._prepare()
@@ -157,6 +157,13 @@ class Server:
             raise SystemExit(self._exit_code)
         if self._signals and (self._loaded is not None or self._signals[0] == signal.SIGINT):
             signal.raise_signal(self._signals[0])
+
+    def _configure_logging(self) -> None:
+        try:
+            configure(self.config)
+        except StartupError:
+            configure(Config(""))  # so that there is a log to say it in
+            raise
 
     @contextlib.contextmanager
     def _hearing_signals(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ with TestServer(app) as server:
     assert httpx.get(server.url + "/").status_code == 200
 """
 
+import contextlib
 import threading
 from types import TracebackType
 from typing import Any, Self
@@ -25,7 +26,11 @@ class TestServer:
         defaults: dict[str, Any] = {"port": 0, "log_config": None, "access_log": False, "workers": 1}
         self.server = Server(Config(app, **{**defaults, **options}))
         self._timeout = timeout
-        self._thread = threading.Thread(target=self.server.run, name="pounce-test-server", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="pounce-test-server", daemon=True)
+
+    def _run(self) -> None:
+        with contextlib.suppress(SystemExit):  # a start that fails shows in `__enter__`
+            self.server.run()
 
     @property
     def host(self) -> str:
@@ -45,7 +50,7 @@ class TestServer:
     def __enter__(self) -> Self:
         self._thread.start()
         if not self.server.wait_started(self._timeout):
-            self.server.should_exit = True
+            self.__exit__(None, None, None)
             raise RuntimeError("the server has not started; its log says why")
         return self
 

@@ -17,6 +17,7 @@ Owner: the thread that calls `run`. From other threads: only `loop.post` of the 
 import contextvars
 import enum
 import logging
+import os
 import random
 import socket
 import time
@@ -162,7 +163,9 @@ class Worker:
         self._lifespan_task = spawn(self.loop, coroutine, lifespan.finished)
 
     def _started(self, worked: bool) -> None:
-        if worked:
+        if self.phase is not Phase.STARTING:  # stopped meanwhile
+            self._end()
+        elif worked:
             self.phase = Phase.READY
             self._report(self, Report.READY)
         else:
@@ -211,7 +214,8 @@ class Worker:
             self.phase = Phase.DRAINING
             self._look_for_the_end()
         elif self.phase is Phase.STARTING:
-            self.abandon()
+            self.phase = Phase.STOPPING
+            self._cancel_lifespan()
 
     @property
     def draining(self) -> bool:
@@ -248,7 +252,12 @@ class Worker:
         if self.phase is Phase.STOPPING:
             logger.error("Application shutdown has not ended within %g seconds; it is cancelled.", bound)
             self.failed = True
-            self.abandon()
+            self._cancel_lifespan()
+
+    def _cancel_lifespan(self) -> None:
+        if self._lifespan_task is not None:
+            self._lifespan_task.cancel()
+        self.loop.call_later(CANCEL_GRACE, self.abandon)
 
     def _shut_down(self, worked: bool) -> None:
         self.failed = self.failed or not worked
@@ -281,8 +290,6 @@ class Worker:
 
     def abandon(self) -> None:
         """Ends at once, whatever is left. Posted by the supervisor."""
-        if self._lifespan_task is not None:
-            self._lifespan_task.cancel()
         for connection in list(self.connections):
             connection.stream.abort()
         self._end()
@@ -359,8 +366,12 @@ def _length(timeout: float | None) -> float:
 
 
 def describe(exchange: Exchange) -> str:
-    """An exchange for the log: the request, and where its application is."""
+    """An exchange for the log: the request, and the innermost line of the application that waits."""
     request = exchange.request
-    stack = exchange.task.stack() if exchange.task is not None else []
-    where = " in {2} ({0}:{1})".format(*stack[-1]) if stack else ""
+    places = exchange.task.stack() if exchange.task is not None else []
+    own = [place for place in places if not place[0].startswith(_PACKAGE)]
+    where = " in {2} ({0}:{1})".format(*(own or places)[-1]) if places else ""
     return f"{request.method} {request.path.decode('ascii')}{where}"
+
+
+_PACKAGE = os.path.dirname(__file__)

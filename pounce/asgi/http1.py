@@ -19,20 +19,19 @@ Owner: the worker's thread.
 import logging
 import socket
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 from pounce.asgi.exchange import Exchange, Scope
 from pounce.fields import Field
 from pounce.kernel.deadlines import DeadlineQueue
+from pounce.kernel.loop import Loop
+from pounce.kernel.task import Wait
 from pounce.net.listeners import Address
-from pounce.net.stream import HIGH_WATER, Stream
+from pounce.net.stream import HIGH_WATER, Stream, StreamDeadlines
 from pounce.protocols.events import ProtocolError, Request
-from pounce.protocols.h1.reader import RequestReader
+from pounce.protocols.h1.reader import Limits, RequestReader
 from pounce.protocols.h1.writer import CONTINUE, UNKNOWN, ResponseWriter, whole_response, write_fields
-
-if TYPE_CHECKING:
-    from pounce.worker import Worker
 
 PIPELINED_PER_TURN = 32
 """Requests of one connection that are answered before the others get their turn."""
@@ -42,11 +41,40 @@ DISCARD = 65536
 logger = logging.getLogger("pounce.error")
 
 
+class ConnectionWorker(Protocol):
+    """What a connection asks of the worker it belongs to."""
+
+    loop: Loop
+    limits: Limits
+    stream_deadlines: StreamDeadlines
+    head_deadline: DeadlineQueue["HTTP1Connection"]
+    keep_alive_deadline: DeadlineQueue["HTTP1Connection"]
+    body_deadline: DeadlineQueue["HTTP1Connection"]
+    last_call: DeadlineQueue["HTTP1Connection"]
+    body_window: float
+    root_path: str
+    asgi_version: str
+    state: dict[str, Any]
+
+    @property
+    def draining(self) -> bool: ...
+    def wait(self) -> Wait: ...
+    def default_fields(self) -> bytes: ...
+    def overloaded(self) -> bool: ...
+    def run_exchange(self, exchange: Exchange, scope: Scope) -> None: ...
+    def exchange_over(self, exchange: Exchange) -> None: ...
+    def connection_over(self, connection: "HTTP1Connection") -> None: ...
+    def request_answered(self) -> None: ...
+    def log_access(self, connection: "HTTP1Connection", request: Request, status: int) -> None: ...
+
+
 class HTTP1Connection:
     __slots__ = ("_advancing", "_deadline", "_discarded", "_ended", "_window", "client", "closing", "exchange",
                  "reader", "server", "stream", "worker", "writer")  # fmt: skip
 
-    def __init__(self, worker: "Worker", sock: socket.socket, client: Address | None, server: Address | None) -> None:
+    def __init__(
+        self, worker: ConnectionWorker, sock: socket.socket, client: Address | None, server: Address | None
+    ) -> None:
         self.worker = worker
         self.client = client
         self.server = server

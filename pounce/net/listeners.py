@@ -20,8 +20,8 @@ import struct
 import sys
 from collections.abc import Sequence
 
-from pounce.config import Bind
 from pounce.errors import StartupError
+from pounce.options import Bind
 
 BALANCES = sys.platform == "linux"
 """Does SO_REUSEPORT spread connections here? (BSD and macOS give them all to the last socket bound.)"""

@@ -1,0 +1,152 @@
+"""What the tests stand on: time that only passes when told to, and a worker that only turns when told to."""
+
+import contextlib
+import selectors
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from pounce.asgi.application import load
+from pounce.config import Config
+from pounce.kernel.loop import Loop
+from pounce.worker import Phase, Report, Worker
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Idle(Exception):
+    """The loop would wait for ever."""
+
+
+class SleepingSelector(selectors.BaseSelector):
+    """A selector without descriptors: waiting is nothing but the passing of the clock's time. What a test calls
+    ready, with `make_ready`, is ready once."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.keys: dict[Any, selectors.SelectorKey] = {}
+        self.ready: list[tuple[selectors.SelectorKey, int]] = []
+        self.waits: list[float | None] = []
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        key = self.keys[fileobj] = selectors.SelectorKey(fileobj, 0, events, data)
+        return key
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        return self.keys.pop(fileobj)
+
+    def make_ready(self, fileobj: Any, events: int = selectors.EVENT_READ) -> None:
+        self.ready.append((self.keys[fileobj], events))
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.waits.append(timeout)
+        ready, self.ready = self.ready, []
+        if not ready:
+            if timeout is None:
+                raise Idle
+            self.clock.now += max(0.0, timeout)
+        return ready
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return self.keys
+
+    def close(self) -> None:
+        self.keys.clear()
+
+
+def sleeping_loop() -> tuple[Loop, Clock, SleepingSelector]:
+    """A loop in whose world nothing exists but time."""
+    clock = Clock()
+    selector = SleepingSelector(clock)
+    return Loop(selector, clock), clock, selector
+
+
+def run_until_idle(loop: Loop) -> None:
+    """Lets all the time pass that anything waits for."""
+    with contextlib.suppress(Idle):
+        while True:
+            loop.turn()
+
+
+class Rig:
+    """A worker on the test's own thread, at the test's own time, with real sockets that are not on a network."""
+
+    def __init__(self, app: Any, **options: Any) -> None:
+        self.clock = Clock()
+        self.loop = Loop(clock=self.clock)
+        self.reports: list[Report] = []
+        config = Config(app, **{"access_log": False, "lifespan": "off", **options})
+        self.worker = Worker(0, config, load(config), [], lambda _worker, what: self.reports.append(what), self.loop)
+        self.worker.start()
+        self.turn()
+        self.worker.serve()
+
+    def connect(self) -> "Client":
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        self.worker.connect(theirs, ("192.0.2.1", 4711), ("192.0.2.2", 80))
+        return Client(self, ours)
+
+    def turn(self, times: int = 8) -> None:
+        for _ in range(times):
+            if self.worker.phase is not Phase.ENDED:  # as `Worker.run` does
+                self.loop.turn(0)
+
+    def wait(self, seconds: float) -> None:
+        """Lets time pass, no faster than the loop can follow."""
+        self.turn()
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            self.clock.now = min(end, max(self.loop.horizon, self.clock.now + 0.001))
+            self.turn()
+        self.turn()
+
+
+class Client:
+    """The other end of a connection."""
+
+    def __init__(self, rig: Rig, sock: socket.socket) -> None:
+        self.rig = rig
+        self.sock = sock
+        sock.setblocking(False)
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+        self.rig.turn()
+
+    def read(self) -> bytes:
+        """Everything that has come."""
+        self.rig.turn()
+        data = b""
+        with contextlib.suppress(BlockingIOError):
+            while part := self.sock.recv(1 << 20):
+                data += part
+                self.rig.turn()
+        return data
+
+    def ask(self, data: bytes) -> bytes:
+        self.send(data)
+        return self.read()
+
+    @property
+    def closed(self) -> bool:
+        """Has the server ended the connection, with everything read?"""
+        self.rig.turn()
+        try:
+            return self.sock.recv(1, socket.MSG_PEEK) == b""
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            return True
+
+    def close(self) -> None:
+        self.sock.close()
+        self.rig.turn()

@@ -1,0 +1,149 @@
+"""Options: where they come from, what they may be, and what is said when they cannot be."""
+
+import dataclasses
+
+import pytest
+
+from pounce.config import OPTIONS, Config, load
+from pounce.errors import ConfigError
+
+
+def loaded(tmp_path, flags=None, environ=None):
+    return load(flags or {}, environ or {}, tmp_path)[0]
+
+
+def test_the_configuration_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config("a:b").port = 1
+
+
+def test_later_sources_win(tmp_path):
+    (tmp_path / "pounce.toml").write_text('port = 1\nhost = "file"\nroot-path = "/file"\nthreads = 3\n')
+    values = loaded(tmp_path, {"port": 3}, {"POUNCE_PORT": "2", "POUNCE_HOST": "environment"})
+    assert values == {"port": 3, "host": "environment", "root_path": "/file", "workers": 3}
+
+
+def test_options_in_pyproject(tmp_path):
+    (tmp_path / "pyproject.toml").write_text('[tool.pounce]\napp = "main:app"\nheaders = ["X: y"]\nport = 9\n')
+    assert loaded(tmp_path) == {"app": "main:app", "headers": (("X", "y"),), "port": 9}
+
+
+@pytest.mark.parametrize("text", ["[tool.other]\nport = 1\n", "this is not toml"])
+def test_somebody_elses_pyproject_is_left_alone(tmp_path, text):
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert loaded(tmp_path) == {}
+
+
+def test_an_own_file_wins_over_pyproject(tmp_path):
+    (tmp_path / "pyproject.toml").write_text("[tool.pounce]\nport = 1\n")
+    (tmp_path / "pounce.toml").write_text("port = 2\n")
+    assert loaded(tmp_path) == {"port": 2}
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "name", "value"),
+    [
+        ("POUNCE_APP", "main:app", "app", "main:app"),
+        ("POUNCE_WORKERS", "4", "workers", 4),
+        ("POUNCE_THREADS", "auto", "workers", 0),
+        ("POUNCE_ACCESS_LOG", "false", "access_log", False),
+        ("POUNCE_USE_COLORS", "1", "use_colors", True),
+        ("POUNCE_HEADERS", "A:b C:d", "headers", (("A", "b"), ("C", "d"))),
+        ("POUNCE_TIMEOUT_KEEP_ALIVE", "2.5", "timeout_keep_alive", 2.5),
+        ("POUNCE_LIMIT_CONCURRENCY", "off", "limit_concurrency", None),
+        ("POUNCE_BIND", "127.0.0.1:1 unix:/a", "bind", ("127.0.0.1:1", "unix:/a")),
+    ],
+)
+def test_options_in_the_environment(tmp_path, variable, text, name, value):
+    assert loaded(tmp_path, environ={variable: text}) == {name: value}
+
+
+def test_variables_that_are_no_options_are_noted_and_ignored(tmp_path):
+    environ = {"POUNCE_SERVICE_HOST": "10.0.0.1", "POUNCE_PROT": "1", "POUNCE_PYTHON": "python3", "OTHER": "x"}
+    values, notes = load({}, environ, tmp_path)
+    assert values == {}
+    assert notes == [
+        "POUNCE_SERVICE_HOST is not an option; ignored.",
+        "POUNCE_PROT is not an option (did you mean port?); ignored.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("prot = 1\n", "pounce.toml: prot is not an option (did you mean port?)"),
+        ('port = "x"\n', "pounce.toml: port: 'x' is not a whole number"),
+        ("port = true\n", "pounce.toml: port: True is not a whole number"),
+        ("port = 70000\n", "pounce.toml: port: 70000 is not between 0 and 65535"),
+        ('lifespan = "no"\n', "pounce.toml: lifespan: 'no' is not one of auto, on, off"),
+        ("port\n", "pounce.toml: "),
+    ],
+)
+def test_mistakes_in_the_file_are_named(tmp_path, file, words):
+    (tmp_path / "pounce.toml").write_text(file)
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"port": "8000"}, "port='8000' is not a whole number"),
+        ({"port": -1}, "port=-1 is not between 0 and 65535"),
+        ({"workers": -1}, "workers=-1 is not between 0 and 1024"),
+        ({"threads": "many"}, "workers='many' is not a whole number and not off"),
+        ({"timeout_keep_alive": -1}, "timeout_keep_alive=-1 is less than 0"),
+        ({"timeout_write": 0}, "timeout_write=0 is not more than 0; off means no limit"),
+        ({"timeout_write": float("nan")}, "not a number of seconds"),
+        ({"limit_concurrency": 0}, "limit_concurrency=0 is less than 1"),
+        ({"log_level": "loud"}, "log_level='loud' is not one of critical"),
+        ({"log_level": "warn"}, "(did you mean warning?)"),
+        ({"lifespan": "of"}, "(did you mean off?)"),
+        ({"env_file": "/no/such"}, "env_file='/no/such' is not an existing file"),
+        ({"app_dir": "/no/such"}, "app_dir='/no/such' is not an existing folder"),
+        ({"headers": ["no colon"]}, "not a list of NAME:VALUE"),
+        ({"headers": [("a b", "c")]}, "not a field that HTTP allows"),
+        ({"headers": [("a", "b\r\nc: d")]}, "not a field that HTTP allows"),
+        ({"headers": [("a",)]}, "not a list of NAME:VALUE"),
+        ({"bind": ["nonsense"]}, "not HOST:PORT, [IPv6]:PORT, unix:PATH or fd://N"),
+        ({"bind": ["a:1", "a:1"]}, "the same address twice"),
+        ({"access_log": "yes"}, "access_log='yes' is neither true nor false"),
+        ({"root_path": None}, "root_path=None is not text"),
+    ],
+)
+def test_mistakes_in_a_program_are_named(options, words):
+    with pytest.raises(ConfigError) as caught:
+        Config("a:b", **options)
+    assert words in str(caught.value)
+
+
+def test_threads_and_workers_are_the_same():
+    assert Config("a:b", threads=3).workers == Config("a:b", workers=3).workers == 3
+    assert Config("a:b", threads="auto").workers == 0
+
+
+def test_web_concurrency_counts_where_nothing_else_is_said(monkeypatch):
+    monkeypatch.setenv("WEB_CONCURRENCY", "5")
+    assert Config("a:b").workers == 5
+    assert Config("a:b", workers=2).workers == 2
+    monkeypatch.setenv("WEB_CONCURRENCY", "many")
+    with pytest.raises(ConfigError, match="WEB_CONCURRENCY: 'many' is not a whole number"):
+        Config("a:b")
+
+
+def test_where_to_listen_is_said_in_one_of_four_ways():
+    assert [bind.source for bind in Config("a:b", bind=["unix:/a", ":1"], fd=3, uds="/b").binds()] == [
+        "--bind unix:/a",
+        "--bind :1",
+    ]
+    assert Config("a:b", fd=3, uds="/b").binds()[0].fd == 3
+    assert Config("a:b", uds="/b", port=1).binds()[0].path == "/b"
+    (bind,) = Config("a:b", port=1).binds()
+    assert (bind.host, bind.port, bind.source) == ("127.0.0.1", 1, "--host 127.0.0.1 --port 1")
+
+
+def test_every_option_has_a_help_text_that_ends_as_a_sentence():
+    for name, option in OPTIONS.items():
+        assert option.help.endswith((".", "?")), name

@@ -1,0 +1,559 @@
+"""Listeners, the acceptor and streams, over real sockets, with time that passes when told to."""
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+import sys
+import threading
+
+import pytest
+from harness import Clock
+
+from pounce.errors import StartupError
+from pounce.kernel.loop import Loop
+from pounce.net.acceptor import BATCH, Acceptor
+from pounce.net.listeners import open_listeners, refuse_new_connections
+from pounce.net.stream import HIGH_WATER, LOW_WATER, State, Stream, StreamDeadlines
+from pounce.options import Bind, parse_bind
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("127.0.0.1:80", ("127.0.0.1", 80, None, None)),
+        ("[::1]:8000", ("::1", 8000, None, None)),
+        (":8000", ("", 8000, None, None)),
+        ("unix:/run/a.sock", (None, 0, "/run/a.sock", None)),
+        ("unix:///run/a.sock", (None, 0, "/run/a.sock", None)),
+        ("fd://3", (None, 0, None, 3)),
+    ],
+)
+def test_addresses_that_can_be_bound(text, wanted):
+    bind = parse_bind(text)
+    assert (bind.host, bind.port, bind.path, bind.fd) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "8000", "host", "::1:80", "host:port", "host:65536", "unix:", "fd://x", "h:-1"])
+def test_addresses_that_cannot(text):
+    with pytest.raises(ValueError, match=r"\w"):
+        parse_bind(text)
+
+
+@contextlib.contextmanager
+def opened(*binds, workers=1, backlog=100):
+    listeners = open_listeners(binds, workers)
+    try:
+        for listener in listeners:
+            listener.listen(backlog)
+        yield listeners
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
+def can_connect(family, address):
+    with socket.socket(family) as client:
+        client.settimeout(2)
+        return client.connect_ex(address) == 0
+
+
+def test_port_0_picks_one_port_for_all_workers():
+    with opened(Bind("", host="127.0.0.1"), workers=4) as (listener,):
+        ports = {sock.getsockname()[1] for sock in listener.sockets}
+        assert ports == {listener.address[1]}
+        assert listener.address[1] > 0
+        if sys.platform == "linux":
+            assert len(listener.sockets) == 4
+        assert can_connect(socket.AF_INET, ("127.0.0.1", listener.address[1]))
+
+
+def test_two_dual_stacked_ways_to_listen_everywhere():
+    with opened(Bind("", host="::")) as (listener,):
+        port = listener.address[1]
+        assert can_connect(socket.AF_INET6, ("::1", port))
+        assert can_connect(socket.AF_INET, ("127.0.0.1", port))
+    with opened(Bind("", host="0.0.0.0", port=port), Bind("", host="::", port=port)) as listeners:
+        assert [listener.address for listener in listeners] == [("0.0.0.0", port), ("::", port)]
+        assert can_connect(socket.AF_INET6, ("::1", port))
+        assert can_connect(socket.AF_INET, ("127.0.0.1", port))
+
+
+def test_a_name_with_several_addresses_gets_one_port_on_all():
+    with opened(Bind("", host="localhost"), workers=2) as listeners:
+        assert len({listener.address[1] for listener in listeners}) == 1
+        for listener in listeners:
+            family = socket.AF_INET6 if ":" in listener.address[0] else socket.AF_INET
+            assert can_connect(family, listener.address)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("theirs", [1, 3])
+def test_a_taken_port_is_refused_even_where_the_kernel_would_share_it(workers, theirs):
+    with opened(Bind("", host="127.0.0.1"), workers=theirs) as (listener,):
+        port = listener.address[1]
+        with pytest.raises(StartupError, match=r"cannot bind \(--port\): address already in use; stop the other"):
+            open_listeners([Bind("--port", host="127.0.0.1", port=port)], workers)
+
+
+def test_a_port_that_was_taken_between_binding_and_listening_is_refused():
+    first = open_listeners([Bind("", host="127.0.0.1")], 2)
+    second = open_listeners([Bind("", host="127.0.0.1", port=first[0].address[1])], 2)
+    first[0].listen(10)
+    with pytest.raises(StartupError, match="cannot listen at"):
+        second[0].listen(10)
+    first[0].close()
+    second[0].close()
+
+
+def test_a_second_address_that_cannot_be_had_gives_the_first_back():
+    with opened(Bind("", host="127.0.0.1")) as (listener,):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        taken = Bind("", host="127.0.0.1", port=listener.address[1])
+        with pytest.raises(StartupError):
+            open_listeners([Bind("", host="127.0.0.1", port=port), taken], 1)
+        with opened(Bind("", host="127.0.0.1", port=port)):
+            pass
+
+
+def test_names_and_addresses_that_are_not_here_are_refused_in_one_line():
+    with pytest.raises(StartupError, match=r"no-such-host\.invalid: .*not known") as caught:
+        open_listeners([Bind("--host", host="no-such-host.invalid")], 1)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(StartupError, match="cannot assign requested address"):
+        open_listeners([Bind("--host", host="192.0.2.1")], 1)
+
+
+def test_a_port_one_may_not_have_says_what_to_do(monkeypatch):
+    def refuse(self, address):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(StartupError, match=r"permission denied; choose a port from 1024 up"):
+        open_listeners([Bind("--port", host="127.0.0.1", port=80)], 1)
+
+
+# Unix sockets
+
+
+def test_a_unix_socket_is_for_everyone_and_goes_with_the_server(tmp_path):
+    path = str(tmp_path / "pounce.sock")
+    with opened(Bind("", path=path)) as (listener,):
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o666
+        assert (listener.address, listener.url) == ((path, None), f"unix:{path}")
+        assert can_connect(socket.AF_UNIX, path)
+    assert not os.path.exists(path)
+
+
+def test_a_stale_unix_socket_is_replaced_and_its_mode_kept(tmp_path):
+    path = str(tmp_path / "pounce.sock")
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(path)
+    os.chmod(path, 0o600)
+    with opened(Bind("", path=path)):
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+
+
+def test_a_live_unix_socket_is_refused_and_left_alone(tmp_path):
+    path = str(tmp_path / "pounce.sock")
+    with opened(Bind("", path=path)):
+        with pytest.raises(StartupError, match="a server is listening"):
+            open_listeners([Bind("", path=path)], 1)
+        assert can_connect(socket.AF_UNIX, path)
+
+
+def test_a_file_that_is_no_socket_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "precious"
+    path.write_text("data")
+    with pytest.raises(StartupError, match="exists and is not a socket"):
+        open_listeners([Bind("", path=str(path))], 1)
+    assert path.read_text() == "data"
+
+
+def test_a_unix_socket_that_somebody_has_replaced_is_not_removed(tmp_path):
+    path = str(tmp_path / "pounce.sock")
+    with opened(Bind("", path=path)):
+        os.unlink(path)
+        successor = socket.socket(socket.AF_UNIX)
+        successor.bind(path)
+    assert os.path.exists(path)
+    successor.close()
+
+
+def test_unix_sockets_where_none_can_be(tmp_path):
+    with pytest.raises(StartupError, match="no such file or directory"):
+        open_listeners([Bind("--uds", path=str(tmp_path / "missing" / "a.sock"))], 1)
+    with pytest.raises(StartupError, match="too long"):
+        open_listeners([Bind("--uds", path=str(tmp_path / ("a" * 120)))], 1)
+
+
+def test_an_inherited_socket_is_used_as_it_is():
+    inherited = socket.create_server(("127.0.0.1", 0))
+    port = inherited.getsockname()[1]
+    with opened(Bind("--fd", fd=inherited.detach())) as (listener,):
+        assert listener.address == ("127.0.0.1", port)
+        assert can_connect(socket.AF_INET, ("127.0.0.1", port))
+
+
+def test_a_descriptor_that_is_no_socket_is_refused(tmp_path):
+    with open(tmp_path / "file", "w") as file, pytest.raises(StartupError, match=r"cannot bind \(--fd"):
+        open_listeners([Bind(f"--fd {file.fileno()}", fd=file.fileno())], 1)
+    with pytest.raises(StartupError, match="bad file descriptor"):
+        open_listeners([Bind("--fd 987", fd=987)], 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's socket filters")
+def test_after_new_connections_are_refused_those_in_the_queue_can_still_be_accepted():
+    with opened(Bind("", host="127.0.0.1")) as (listener,):
+        sock = listener.sockets[0]
+        waiting = socket.create_connection(sock.getsockname())
+        refuse_new_connections(sock)
+        late = socket.socket()
+        late.setblocking(False)
+        late.connect_ex(sock.getsockname())
+        accepted, _ = sock.accept()
+        waiting.sendall(b"x")
+        accepted.settimeout(5)
+        assert accepted.recv(1) == b"x"
+        with pytest.raises(BlockingIOError):  # the late one has never got so far
+            sock.accept()
+        for each in (waiting, accepted, late):
+            each.close()
+
+
+# The acceptor
+
+
+class Accepting:
+    def __init__(self, listening):
+        self.clock = Clock()
+        self.loop = Loop(clock=self.clock)
+        self.sockets = []
+        self.acceptor = Acceptor(self.loop, listening, lambda sock, name: self.sockets.append(sock))
+        self.acceptor.start()
+
+    def close(self):
+        for sock in self.sockets:
+            sock.close()
+        self.loop.close()
+
+
+def test_connections_are_accepted_in_bounded_batches():
+    with opened(Bind("", host="127.0.0.1"), backlog=200) as (listener,):
+        clients = [socket.create_connection(listener.address) for _ in range(BATCH + 10)]
+        accepting = Accepting(listener.sockets[0])
+        accepting.loop.turn(1)
+        assert len(accepting.sockets) == BATCH
+        accepting.loop.turn(1)
+        assert len(accepting.sockets) == BATCH + 10
+        assert all(sock.gettimeout() == 0.0 for sock in accepting.sockets)
+        for client in clients:
+            client.close()
+        accepting.close()
+
+
+def test_accepted_sockets_send_small_segments_at_once():
+    with opened(Bind("", host="127.0.0.1")) as (listener,):
+        client = socket.create_connection(listener.address)
+        accepting = Accepting(listener.sockets[0])
+        accepting.loop.turn(1)
+        assert accepting.sockets[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        client.close()
+        accepting.close()
+
+
+class Refusing:
+    """A listening socket whose accept fails as told."""
+
+    def __init__(self, sock, *errors):
+        self.sock = sock
+        self.errors = list(errors)
+        self.calls = 0
+
+    def fileno(self):
+        return self.sock.fileno()
+
+    def accept(self):
+        self.calls += 1
+        if self.errors:
+            raise OSError(self.errors.pop(0), "as told")
+        return self.sock.accept()
+
+
+def test_without_room_accepting_pauses_says_so_once_and_does_not_spin(caplog):
+    with opened(Bind("", host="127.0.0.1")) as (listener,):
+        client = socket.create_connection(listener.address)
+        refusing = Refusing(listener.sockets[0], errno.EMFILE, errno.EMFILE)
+        accepting = Accepting(refusing)
+        for _ in range(20):
+            accepting.loop.turn(0)
+        assert refusing.calls == 1
+        accepting.clock.now += 1.01
+        for _ in range(20):
+            accepting.loop.turn(0)
+        assert (refusing.calls, accepting.sockets) == (2, [])
+        accepting.clock.now += 1.01
+        for _ in range(5):
+            accepting.loop.turn(0)
+        assert len(accepting.sockets) == 1
+        assert [record.message for record in caplog.records if "Cannot accept" in record.message] == [
+            "Cannot accept connections: as told. Trying again every second; "
+            "raise the limit (ulimit -n) or set --limit-concurrency."
+        ]
+        client.close()
+        accepting.close()
+
+
+def test_a_client_that_went_away_in_the_queue_does_not_stop_the_others():
+    with opened(Bind("", host="127.0.0.1")) as (listener,):
+        client = socket.create_connection(listener.address)
+        accepting = Accepting(Refusing(listener.sockets[0], errno.ECONNABORTED))
+        accepting.loop.turn(1)
+        assert len(accepting.sockets) == 1
+        client.close()
+        accepting.close()
+
+
+# Streams
+
+
+class Owner:
+    def __init__(self):
+        self.events = []
+
+    def received(self, data):
+        self.events.append(data)
+
+    def ended(self):
+        self.events.append("ended")
+
+    def drained(self):
+        self.events.append("drained")
+
+    def lost(self, error):
+        self.events.append(("lost", None if error is None else error.errno))
+
+
+class Pair:
+    """A stream and the client's end of it, over TCP, where resets exist."""
+
+    def __init__(self):
+        self.clock = Clock()
+        self.loop = Loop(clock=self.clock)
+        self.owner = Owner()
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
+            self.client = socket.socket()
+            self.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+            self.client.connect(listening.getsockname())
+            ours, _ = listening.accept()
+        ours.setblocking(False)
+        self.client.settimeout(10)
+        self.deadlines = StreamDeadlines(self.loop, write=30.0, linger=5.0)
+        self.stream = Stream(self.loop, ours, self.owner, self.deadlines)
+
+    def turn(self, times=3, timeout=0.05):
+        for _ in range(times):
+            self.loop.turn(timeout)
+
+    def close(self):
+        self.stream.abort()
+        self.client.close()
+        self.loop.close()
+
+
+@pytest.fixture
+def pair():
+    pair = Pair()
+    yield pair
+    pair.close()
+
+
+def read_all(pair, count):
+    """Reads `count` bytes at the client's end, on a thread, while the loop turns."""
+    got = bytearray()
+
+    def reader():
+        while len(got) < count:
+            part = pair.client.recv(65536)
+            if not part:
+                return
+            got.extend(part)
+
+    thread = threading.Thread(target=reader)
+    thread.start()
+    while thread.is_alive():
+        pair.turn(1, 0.01)
+    return bytes(got)
+
+
+def test_what_arrives_is_handed_on_and_so_is_the_end(pair):
+    pair.client.sendall(b"hello")
+    pair.turn()
+    pair.client.shutdown(socket.SHUT_WR)
+    pair.turn()
+    assert pair.owner.events == [b"hello", "ended"]
+    assert pair.stream.state is State.OPEN  # the client may still be reading
+    pair.stream.write(b"bye")
+    assert pair.client.recv(10) == b"bye"
+
+
+def test_the_end_of_the_input_does_not_spin_the_loop(pair):
+    pair.client.shutdown(socket.SHUT_WR)
+    pair.turn()
+    assert pair.owner.events == ["ended"]
+    events = pair.loop.selector.select(0)
+    assert events == []
+
+
+def test_a_paused_stream_reads_nothing_until_it_is_resumed(pair):
+    pair.stream.pause_reading()
+    pair.client.sendall(b"hello")
+    pair.turn()
+    assert pair.owner.events == []
+    pair.stream.resume_reading()
+    pair.turn()
+    assert pair.owner.events == [b"hello"]
+
+
+def test_more_than_the_kernel_takes_is_kept_in_order(pair):
+    data = bytes(range(256)) * 8192
+    pair.stream.write(data)
+    assert pair.stream.full
+    pair.stream.write(b"tail")
+    assert read_all(pair, len(data) + 4) == data + b"tail"
+    assert not pair.stream.full
+    assert pair.owner.events == ["drained"]
+
+
+def test_parts_leave_together_and_large_ones_are_kept_in_order(pair):
+    pair.stream.write_parts([b"a", b"b", b"c"])
+    assert pair.client.recv(10) == b"abc"
+    parts = [b"x" * 300_000, b"y" * 10, b"z" * 300_000]
+    pair.stream.write_parts(parts)
+    assert read_all(pair, 600_010) == b"".join(parts)
+
+
+def test_a_file_is_sent_between_what_was_written_before_and_after(pair, tmp_path):
+    path = tmp_path / "file"
+    content = os.urandom(500_000)
+    path.write_bytes(content)
+    pair.stream.write(b"head")
+    fd = os.open(path, os.O_RDONLY)
+    pair.stream.write_file(fd, 100, 400_000)
+    pair.stream.write(b"tail")
+    assert read_all(pair, 400_008) == b"head" + content[100:400_100] + b"tail"
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(fd)
+
+
+def test_a_file_that_shrinks_while_it_is_sent_cuts_the_connection(pair, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 1000)
+    pair.stream.write_file(os.open(path, os.O_RDONLY), 0, 2000)
+    pair.turn()
+    assert pair.stream.state is State.CLOSED
+    assert len(read_all(pair, 2000)) == 1000
+
+
+def test_the_low_water_mark_is_below_the_high_one():
+    assert 0 < LOW_WATER < HIGH_WATER
+
+
+def test_closing_writes_what_is_left_first(pair):
+    pair.stream.write(b"x" * 1_000_000)
+    pair.stream.close()
+    assert pair.stream.state is State.CLOSING
+    pair.stream.write(b"too late")
+    assert read_all(pair, 2_000_000) == b"x" * 1_000_000
+    assert pair.owner.events == [("lost", None)]
+
+
+def test_a_client_that_takes_nothing_is_cut_off_at_the_deadline(pair):
+    pair.stream.write(b"x" * 10_000_000)
+    pair.clock.now += 29.9
+    pair.turn(timeout=0)
+    assert pair.stream.state is State.OPEN
+    pair.clock.now += 0.2
+    pair.turn(timeout=0)
+    assert pair.owner.events == [("lost", None)]
+    with pytest.raises(ConnectionResetError):
+        while pair.client.recv(65536):
+            pass
+
+
+def test_a_slow_client_that_takes_something_is_not_cut_off(pair):
+    pair.stream.write(b"x" * 10_000_000)
+    for _ in range(5):
+        pair.clock.now += 20
+        got = 0
+        while got < 1_000_000:
+            got += len(pair.client.recv(65536))
+            pair.turn(1, timeout=0)
+        pair.turn(timeout=0)
+    assert pair.stream.state is State.OPEN
+
+
+def test_lingering_lets_the_last_words_arrive_although_the_client_still_sends(pair):
+    pair.client.sendall(b"x" * 1000)
+    pair.turn()
+    pair.client.sendall(b"unread" * 1000)
+    pair.stream.write(b"last words")
+    pair.stream.close(linger=True)
+    pair.client.sendall(b"more" * 1000)
+    pair.turn()
+    assert pair.client.recv(100) == b"last words"
+    assert pair.client.recv(100) == b""
+    assert pair.stream.state is State.LINGERING
+    pair.client.close()
+    pair.turn()
+    assert pair.owner.events[-1] == ("lost", None)
+
+
+def test_lingering_has_an_end(pair):
+    pair.stream.close(linger=True)
+    for _ in range(10):
+        pair.client.sendall(b"x")
+        pair.clock.now += 0.6
+        pair.turn(timeout=0)
+        if pair.stream.state is State.CLOSED:
+            return
+    pytest.fail("a client that never stops sending is held for ever")
+
+
+def test_a_reset_is_told_once(pair):
+    pair.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    pair.client.close()
+    pair.turn()
+    pair.stream.write(b"x")
+    pair.stream.close()
+    pair.stream.abort()
+    assert pair.owner.events == [("lost", errno.ECONNRESET)]
+
+
+def test_writing_to_a_client_that_is_gone_is_told(pair):
+    pair.client.close()
+    pair.turn()
+    for _ in range(10):
+        pair.stream.write(b"x" * 1000)
+        pair.turn()
+    assert pair.owner.events[0] == "ended"
+    assert pair.owner.events[1] in [("lost", errno.EPIPE), ("lost", errno.ECONNRESET)]
+    assert len(pair.owner.events) == 2
+
+
+def test_files_that_were_never_sent_are_closed(pair, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 10_000_000)
+    first, second = os.open(path, os.O_RDONLY), os.open(path, os.O_RDONLY)
+    pair.stream.write_file(first, 0, 10_000_000)
+    pair.stream.write_file(second, 0, 10_000_000)
+    pair.stream.abort()
+    for fd in (first, second):
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(fd)
