@@ -111,10 +111,13 @@ def about(found: dict[str, Environment]) -> dict[str, Any]:
     }
 
 
+def participants(workload: Workload, found: dict[str, Environment]) -> list[str]:
+    return [name for name in found if name not in REFERENCES or name in workload.references]
+
+
 def measure(workload: Workload, found: dict[str, Environment], bench: Bench, runs: int) -> Results:
-    results = Results(workload, str(bench.share(workload)))
-    taking_part = [name for name in found if name not in REFERENCES or name in workload.references]
-    results.rounds = {name: [] for name in taking_part}
+    taking_part = participants(workload, found)
+    results = Results(workload, str(bench.share(workload)), taking_part, {name: [] for name in taking_part})
     bench.notes.clear()
     for turn in range(min(runs, workload.kind.most_runs)):
         for name in taking_part:
@@ -137,10 +140,9 @@ def minutes(workloads: list[Workload], found: dict[str, Environment], options: a
     """How long it will take, roughly."""
     total = 0.0
     for workload in workloads:
-        servers = sum(name not in REFERENCES or name in workload.references for name in found)
         once = options.seconds + WARM_UP + 1.5
         extra = {id(SCALING): once, id(OPEN): options.seconds / 2 + 2, id(IDLE): 5}.get(id(workload.kind), 0)
-        total += servers * min(options.runs, workload.kind.most_runs) * (once + extra)
+        total += len(participants(workload, found)) * min(options.runs, workload.kind.most_runs) * (once + extra)
     return total / 60
 
 

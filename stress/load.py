@@ -5,6 +5,7 @@ a server that fails fast must not look like a fast server.
 """
 
 import json
+import re
 import select
 import shutil
 import socket
@@ -18,7 +19,7 @@ from stress.machine import on_cpus
 
 SCRIPT = Path(__file__).parent / "load.lua"
 GRACE = 20.0  # seconds a load generator may take beyond its time before it is ended
-PACKAGES = {"wrk": "wrk", "h2load": "nghttp2-client", "nginx": "nginx-light"}  # Debian's names
+PACKAGES = {"wrk": "wrk", "h2load": "nghttp2-client", "nginx": "nginx"}  # Debian's names
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,13 @@ def h2load(
         rows = [(int(began), int(status), int(took)) for began, status, took in map(str.split, lines)]
     except (OSError, ValueError):
         raise Unmeasured(f"h2load: {_last_line(output)}") from None
-    refused = sum(status != 200 for _, status, _ in rows)
+    # h2load knows no status where the reason phrase is empty, which RFC 9112 allows and h11 does: it says 0.
+    refused = sum(status not in (0, 200) for _, status, _ in rows)
     if refused or len(rows) < total:
         raise Unmeasured(f"h2load: of {total} requests {total - len(rows)} unanswered, {refused} not with 200")
+    content = re.search(r"\((\d+)\) data", output)
+    if content is None or int(content[1]) != total * len(request.answer):
+        raise Unmeasured(f"h2load: {content and content[1]} bytes of content, not {total * len(request.answer)}")
     first = min(began for began, _, _ in rows) + ramp * 1e6
     times = sorted(took for began, _, took in rows if first <= began < first + seconds * 1e6)
     if len(times) < 100:

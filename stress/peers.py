@@ -1,7 +1,7 @@
 """Where the other servers come from: environments of their own below .venv/, made by uv from PyPI.
 
     .venv/peers-3.14    pounce (this checkout, editable), its peers, Starlette and FastAPI
-    .venv/bengal-3.14   bengal-pounce, whose module is called `pounce` too
+    .venv/bengal-3.14   bengal-pounce, whose module is called `pounce` too, and the same frameworks
 
 One of each for the interpreter this runs on. Wheels only: a package that has none for this interpreter is left out,
 and said to be. An environment stays as it was made, so that figures of two days can be compared; its versions are in
@@ -27,7 +27,7 @@ GIL = not sysconfig.get_config_var("Py_GIL_DISABLED")
 TAG = f"{sys.version_info[0]}.{sys.version_info[1]}{'' if GIL else 't'}"
 
 PEERS = ("uvicorn", "httptools", "uvloop", "granian", "hypercorn", "starlette", "fastapi")
-BENGAL = ("bengal-pounce",)
+BENGAL = ("bengal-pounce", "starlette", "fastapi")
 
 VERSIONS = """
 import importlib.metadata as metadata, json

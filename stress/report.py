@@ -36,6 +36,7 @@ class Results:
 
     workload: Workload
     where: str  # which CPUs
+    servers: list[str]
     rounds: dict[str, list[Figures]] = field(default_factory=dict)  # by server; a round has the same place in all
     failures: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -54,12 +55,15 @@ class Results:
         pairs = [(a[key], b[key]) for a, b in zip(ours, theirs, strict=True)]
         return Spread.of([a / b for a, b in pairs]) if all(b > 0 for _, b in pairs) else None
 
+    def spread(self, server: str, key: str) -> Spread | None:
+        values = [figures[key] for figures in self.rounds.get(server, ()) if key in figures]
+        return Spread.of(values) if values else None
+
     def _cell(self, server: str, key: str, column: Column) -> str:
-        rounds = self.rounds.get(server)
-        if not rounds:
+        spread = self.spread(server, key)
+        if spread is None:
             return "-"
-        spread = Spread.of([figures[key] for figures in rounds])
-        compared = key == self.workload.kind.compared and len(rounds) > 1
+        compared = key == self.workload.kind.compared and len(self.rounds[server]) > 1
         return spread.text(column.decimals) if compared else f"{spread.middle:.{column.decimals}f}"
 
     def table(self) -> str:
@@ -67,7 +71,7 @@ class Results:
         what = kind.columns[kind.compared].title
         heads = ["", *(column.title for column in kind.columns.values()), f"{what}: {SUBJECT} / it"]
         rows = [heads]
-        for server in [*self.rounds, *self.failures]:
+        for server in self.servers:
             ratio = self.ratio(server)
             cells = [self._cell(server, key, column) for key, column in kind.columns.items()]
             rows.append([server, *cells, ratio.text(2) if ratio else ""])
@@ -89,8 +93,9 @@ class Results:
         servers: dict[str, Any] = {}
         for server, rounds in self.rounds.items():
             ratio = self.ratio(server)
+            spreads = {key: self.spread(server, key) for key in self.workload.kind.columns}
             servers[server] = {
-                **{key: Spread.of([figures[key] for figures in rounds]).json() for key in self.workload.kind.columns},
+                **{key: spread.json() if spread else None for key, spread in spreads.items()},
                 "runs": rounds,
                 "ratio": ratio.json() if ratio else None,
             }

@@ -7,7 +7,6 @@ idle      many connections that ask for nothing: what a connection costs
 """
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -109,7 +108,7 @@ def closed(bench: Bench, server: Server, place: Environment, workload: Workload,
             "rate": counted.rate,
             "cpu_us": used / counted.requests * 1e6,
             "busy": used / took * 100,
-            "others": max(0.0, busy - used) / took * 100 if cpus.apart else math.nan,
+            **({"others": max(0.0, busy - used) / took * 100} if cpus.apart else {}),
             "p50_ms": counted.p50_ms,
             "p99_ms": counted.p99_ms,
             "memory_mib": memory(alive.pid) / 2**20,
@@ -168,7 +167,11 @@ def idle(bench: Bench, server: Server, place: Environment, workload: Workload) -
 
 @dataclass(frozen=True)
 class Kind:
-    """A way to measure, with what it gives: its columns, and the one that servers are compared by."""
+    """A way to measure, with what it gives: its columns, and the one that servers are compared by.
+
+    "busy" and "others" are what the server and everybody else have taken of the server's CPUs. A server that is not
+    busy waits for wrk, or for the others; where they take more than a few percent, the machine is not fit for this.
+    """
 
     measure: Callable[[Bench, Server, Environment, Workload], Figures]
     compared: str

@@ -8,6 +8,7 @@ its environment.
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -152,14 +153,15 @@ class Running:
 
 
 def free_port() -> int:
-    for port in PORTS:
+    # Several servers can listen at one port (SO_REUSEPORT): two benchmarks at once must not meet there.
+    for port in random.sample(PORTS, 100):
         with socket.socket() as sock:
             try:
                 sock.bind(("127.0.0.1", port))
             except OSError:
                 continue
             return port
-    raise Unmeasured(f"no free port between {PORTS.start} and {PORTS.stop}")
+    raise Unmeasured(f"found no free port between {PORTS.start} and {PORTS.stop}")
 
 
 @contextlib.contextmanager
