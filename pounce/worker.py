@@ -8,36 +8,49 @@ is a process of its own is not its affair.
     STOPPING   nothing is left to serve; the application's lifespan is shutting down
     ENDED      the loop has stopped
 
+The application is driven by the kernel's own scheduler, or by asyncio if the application has imported it: the
+worker then has a face (see `kernel.asyncio_face`), from the start or from the moment of the import.
+
 An exception that leaves the loop is a defect of the server, not of a request. The worker then retires: it drains
 like one that stops, while another takes its place at the same sockets, so that nobody's request is lost for it.
 
 Owner: the thread that calls `run`. From other threads: only `loop.post` of the methods that say so.
 """
 
+import contextlib
 import contextvars
 import enum
 import logging
 import os
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable
 from email.utils import formatdate
+from functools import partial
 from math import inf
+from typing import TYPE_CHECKING
 
 from pounce.asgi.application import Loaded, coroutine_of
 from pounce.asgi.exchange import Exchange, Scope
 from pounce.asgi.http1 import HTTP1Connection
 from pounce.asgi.lifespan import Lifespan
 from pounce.config import Config
+from pounce.imports import when_imported
 from pounce.kernel.loop import Loop
-from pounce.kernel.task import Task, Wait, spawn
+from pounce.kernel.task import Driver, Task, spawn
 from pounce.logging import AccessLog
 from pounce.net.acceptor import Acceptor
 from pounce.net.listeners import Address, Listener, refuse_new_connections
 from pounce.net.stream import StreamDeadlines
 from pounce.protocols.events import Request
 from pounce.protocols.h1.reader import Limits
+
+if TYPE_CHECKING:
+    from pounce.kernel.asyncio_face import Face
+
+type Spawn = Callable[..., Driver | None]
 
 LAST_CALL = 0.5
 """Seconds a connection that was busy just now is kept while draining. HTTP/1.1 has no way to say goodbye between
@@ -102,13 +115,16 @@ class Worker:
         self._report = report
         self._listeners = listeners
         self._acceptors: list[Acceptor] = []
-        self._lifespan = Lifespan(config.lifespan, self.wait)
-        self._lifespan_task: Task | None = None
+        self._lifespan = Lifespan(config.lifespan)
+        self._lifespan_task: Driver | None = None
+        self._face: Face | None = None
+        self._spawn: Spawn = partial(spawn, self.loop)
         self._served = 0
         self._request_limit = inf
         if config.limit_max_requests is not None:
             self._request_limit = config.limit_max_requests + random.randint(0, config.limit_max_requests_jitter)
         self._errors = 0
+        self._thread = 0
         self._closing_accept = False
         self._default_fields = b""
         self._default_fields_until = -inf
@@ -144,14 +160,45 @@ class Worker:
 
     def run(self) -> None:
         """Turns the loop until the worker has ended."""
-        self.start()
-        while self.phase is not Phase.ENDED:
-            try:
-                self.loop.turn()
-            except BaseException:
-                self._loop_failed()
+        self._thread = threading.get_ident()
+        ignore = when_imported("asyncio", self._asyncio_imported)
+        try:
+            self.start()
+            while self.phase is not Phase.ENDED or not (self._face is None or self._face.closed):
+                try:
+                    self._turn()
+                except BaseException:
+                    self._loop_failed()
+        finally:
+            ignore()
         self.loop.close()
         self._report(self, Report.ENDED)
+
+    def _turn(self) -> None:
+        if self._face is None:
+            self.loop.turn()
+        else:
+            self._face.run()  # as long as there is a worker
+
+    def _asyncio_imported(self) -> None:
+        """The application has imported asyncio, now or before. On whichever thread it did."""
+        if threading.get_ident() == self._thread:
+            self._put_on_face()
+        else:
+            with contextlib.suppress(RuntimeError):  # the worker has ended
+                self.loop.post(self._put_on_face)
+
+    def _put_on_face(self) -> None:
+        if self._face is not None:
+            return
+        from pounce.kernel.asyncio_face import Face
+
+        face = self._face = Face(self.loop)
+        self._spawn = face.spawn
+        face.take_over()
+        for task in (self._lifespan_task, *(exchange.task for exchange in self.exchanges)):
+            if isinstance(task, Task):
+                task.hand_over()
 
     def start(self) -> None:
         """Begins the application's lifespan; the first turns of the loop carry it on."""
@@ -160,7 +207,7 @@ class Worker:
     def _run_lifespan(self, lifespan: Lifespan) -> None:
         scope = lifespan.scope(self.loaded.asgi_version)
         coroutine = coroutine_of(lambda: self.loaded.application(scope, lifespan.receive, lifespan.send))
-        self._lifespan_task = spawn(self.loop, coroutine, lifespan.finished)
+        self._lifespan_task = self._spawn(coroutine, lifespan.finished)
 
     def _started(self, worked: bool) -> None:
         if self.phase is not Phase.STARTING:  # stopped meanwhile
@@ -292,11 +339,15 @@ class Worker:
         """Ends at once, whatever is left. Posted by the supervisor."""
         for connection in list(self.connections):
             connection.stream.abort()
-        self._end()
+        self._end(in_order=False)
 
-    def _end(self) -> None:
-        self.phase = Phase.ENDED
+    def _end(self, *, in_order: bool = True) -> None:
         self._access_log.flush()
+        self.phase = Phase.ENDED
+        if self._face is not None and in_order:
+            self._face.end(CANCEL_GRACE)
+        elif self._face is not None:
+            self._face.abandon()
 
     def _loop_failed(self) -> None:
         self._errors += 1
@@ -315,11 +366,7 @@ class Worker:
         application = self.loaded.application
         coroutine = coroutine_of(lambda: application(scope, exchange.receive, exchange.send))
         context = contextvars.Context() if self.config.reset_contextvars else None
-        exchange.task = spawn(self.loop, coroutine, exchange.finished, context)
-
-    def wait(self) -> Wait:
-        """Something that a coroutine driven by this worker can wait for."""
-        return Wait()
+        exchange.task = self._spawn(coroutine, exchange.finished, context)
 
     def exchange_over(self, exchange: Exchange) -> None:
         self.exchanges.discard(exchange)

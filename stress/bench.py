@@ -4,8 +4,8 @@ For each workload every server has its turn, and then every server again, as oft
 A A B B C C), each time started afresh. Medians and ratios with their spread come as a table after each workload, and
 as JSON at the end.
 
-Goals of the project, for `--require`: on 3.14 with the GIL hello costs at most 2.2 x floor, 0.75 x granian and
-0.5 x uvicorn (httptools, uvloop); on a free-threaded build at most 3.0 x floor.
+The project's goals, for hello (`--goals`): with the GIL at most 2.2 x floor, 0.75 x granian and 0.5 x uvicorn with
+httptools and uvloop; on a free-threaded build at most 3.0 x floor.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import os
 import platform
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -29,7 +30,9 @@ from stress.runs import IDLE, OPEN, SCALING, WARM_UP, Bench, Workload
 from stress.servers import SERVERS
 from stress.workloads import WORKLOADS
 
+GOALS = ["floor=2.2", "granian=0.75", "uvicorn=0.5"] if peers.GIL else ["floor=3.0"]
 REFERENCES = ("floor", "nginx")
+BUSY_MACHINE = 10  # percent: CPU time is counted by process, but caches and the clock of the CPU are shared
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     add("--json", type=Path, metavar="FILE", help="write everything here; {tag} stands for 3.14, 3.13t, ...")
     ratio = "exit with 1 where pounce takes more than RATIO times what SERVER takes (default workload: hello)"
     add("--require", action="append", default=[], metavar="[WORKLOAD:]SERVER=RATIO", help=ratio)
+    add("--goals", action="store_true", help=f"require the project's goals; on this interpreter {', '.join(GOALS)}")
     add("--renew", action="store_true", help="install the peers afresh, in their newest versions")
     add("--list", action="store_true", help="show servers and workloads")
     return result
@@ -102,7 +106,10 @@ def about(found: dict[str, Environment]) -> dict[str, Any]:
     versions |= {name: libraries[name] for name in ("uvloop", "httptools", "starlette", "fastapi") if name in libraries}
     cpu = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                 if line.startswith("model name")), platform.machine())  # fmt: skip
+    git = ["git", "-C", str(peers.ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    commit = subprocess.run(git, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout.strip()
     return {
+        "commit": commit or None,
         "python": interpreter(),
         "gil": peers.GIL,
         "versions": versions,
@@ -133,6 +140,8 @@ def measure(workload: Workload, found: dict[str, Environment], bench: Bench, run
             key = workload.kind.compared
             say(f"  {workload.name} {turn + 1}/{runs} {name}: {workload.kind.columns[key].title} {figures[key]:.2f}")
     results.notes = list(bench.notes)
+    if (others := results.most("others")) > BUSY_MACHINE:
+        results.notes.append(f"others took up to {others:.0f} % of the server's CPU: measure again on a quiet machine")
     return results
 
 
@@ -155,7 +164,7 @@ def prepare(options: argparse.Namespace) -> list[Requirement]:
     if options.seconds < 1 or options.runs < 1 or options.threads < 1:
         stop("--seconds, --runs and --threads are at least 1")
     requirements = []
-    for text in options.require:
+    for text in options.require + (GOALS if options.goals else []):
         try:
             requirement = Requirement.parse(text)
         except ValueError:
@@ -165,8 +174,8 @@ def prepare(options: argparse.Namespace) -> list[Requirement]:
         requirements.append(requirement)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # ours and, inherited, the servers'
-    # Ends as by Ctrl-C: whatever has been started is ended on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGINT, signal.SIGTERM):  # whatever has been started is ended on the way out
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     return requirements
 
 
@@ -189,7 +198,8 @@ def main() -> None:
     found = places(names(options.servers, SERVERS, "server"), options.renew)
     setting = about(found)
     print(f"{setting['python']} on {setting['machine']}, {setting['date']}")
-    print(", ".join(f"{name} {version}" for name, version in setting["versions"].items()))
+    versions = ", ".join(f"{name} {version}" for name, version in setting["versions"].items())
+    print(f"{versions}; commit {setting['commit'] or 'unknown'}")
     print(f"medians of {options.runs} runs of {options.seconds:g} s, {options.threads} worker(s); "
           f"{share(options.threads)}", flush=True)  # fmt: skip
     say(f"this takes about {minutes(workloads, found, options):.0f} minutes; see --workloads, --servers, --runs")

@@ -6,6 +6,7 @@ a server that fails fast must not look like a fast server.
 
 import json
 import re
+import resource
 import select
 import shutil
 import socket
@@ -41,6 +42,7 @@ class Counted:
     seconds: float
     p50_ms: float
     p99_ms: float
+    used: float  # CPU seconds of the load generator itself
 
     @property
     def rate(self) -> float:
@@ -61,7 +63,7 @@ def wrk(request: Request, connections: int, seconds: float, cpus: frozenset[int]
     command = ["wrk", f"-c{connections}", f"-t{len(cpus)}", f"-d{max(1, round(seconds))}s", "--timeout", "10s",
                "-s", str(SCRIPT), f"http://127.0.0.1:{request.port}/", "--",
                request.method, str(request.size), str(int(request.close))]  # fmt: skip
-    output = _run(command, seconds, cpus)
+    output, used = _run(command, seconds, cpus)
     try:
         seen = json.loads(output[output.rindex("{") :])
     except ValueError:
@@ -73,7 +75,7 @@ def wrk(request: Request, connections: int, seconds: float, cpus: frozenset[int]
         raise Unmeasured(f"wrk: {seen['requests']} requests, {', '.join(wrong) or 'none answered'}")
     if seen["bytes"] < seen["requests"] * len(request.answer):
         raise Unmeasured(f"wrk: answers are too short: {seen['bytes']} bytes in {seen['requests']} requests")
-    return Counted(seen["requests"], seen["seconds"], seen["p50_us"] / 1e3, seen["p99_us"] / 1e3)
+    return Counted(seen["requests"], seen["seconds"], seen["p50_us"] / 1e3, seen["p99_us"] / 1e3, used)
 
 
 def h2load(
@@ -91,7 +93,7 @@ def h2load(
     total = round(rate * (ramp + seconds) / connections) * connections
     command = ["h2load", "--h1", f"-c{connections}", "-t1", "-m1", f"-n{total}", f"--rps={rate / connections:.4f}",
                "-r1", "--rate-period=1ms", f"--log-file={log}", f"http://127.0.0.1:{request.port}/"]  # fmt: skip
-    output = _run(command, ramp + seconds, cpus)
+    output, used = _run(command, ramp + seconds, cpus)
     try:
         lines = log.read_text().splitlines()
         rows = [(int(began), int(status), int(took)) for began, status, took in map(str.split, lines)]
@@ -108,11 +110,12 @@ def h2load(
     times = sorted(took for began, _, took in rows if first <= began < first + seconds * 1e6)
     if len(times) < 100:
         raise Unmeasured(f"h2load: only {len(times)} requests in {seconds:g} s")
-    return Counted(len(times), seconds, times[len(times) // 2] / 1e3, times[len(times) * 99 // 100] / 1e3)
+    return Counted(len(times), seconds, times[len(times) // 2] / 1e3, times[len(times) * 99 // 100] / 1e3, used)
 
 
-def _run(command: list[str], seconds: float, cpus: frozenset[int]) -> str:
-    program = command[0]
+def _run(command: list[str], seconds: float, cpus: frozenset[int]) -> tuple[str, float]:
+    """What it has written, and the CPU seconds it has used."""
+    program, before = command[0], resource.getrusage(resource.RUSAGE_CHILDREN)
     if not shutil.which(program):
         raise Unmeasured(missing(program))
     try:
@@ -125,7 +128,8 @@ def _run(command: list[str], seconds: float, cpus: frozenset[int]) -> str:
         raise Unmeasured(f"{program} did not end within {seconds + GRACE:.0f} s") from None
     if done.returncode:
         raise Unmeasured(f"{program}: {_last_line(done.stdout)}")
-    return done.stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)  # no other child is waited for meanwhile
+    return done.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _last_line(text: str) -> str:

@@ -74,6 +74,19 @@ def busy_seconds(cpus: frozenset[int]) -> float:
     return total * TICK
 
 
+class Meter:
+    """Counts from its making: CPU seconds of a tree of processes, and of others on the same CPUs."""
+
+    def __init__(self, leader: int, cpus: frozenset[int]) -> None:
+        self._leader, self._cpus = leader, cpus
+        self._busy, self._used, self._began = busy_seconds(cpus), cpu_seconds(leader), time.monotonic()
+
+    def stop(self) -> None:
+        self.seconds = time.monotonic() - self._began
+        self.used = cpu_seconds(self._leader) - self._used
+        self.others = max(0.0, busy_seconds(self._cpus) - self._busy - self.used)
+
+
 def memory(leader: int) -> int:
     """Bytes of memory (PSS) that the tree holds now."""
     total = 0
@@ -113,7 +126,8 @@ def share(workers: int) -> Share:
 def _physical_first(cpus: Iterable[int]) -> list[int]:
     """One CPU of each core first: two threads of one core slow each other down."""
     seen: set[str] = set()
-    first, second = [], []
+    first: list[int] = []
+    second: list[int] = []
     for cpu in sorted(cpus):
         try:
             core = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()

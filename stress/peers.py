@@ -88,6 +88,8 @@ def _make(place: Path, packages: tuple[str, ...], checkout: bool) -> None:
 
 
 def _reason(output: str) -> str:
-    """uv draws its reasons as a tree over several lines; the first sentence is enough."""
+    """The two usual reasons in a few words; any other as uv says it, in one line."""
     text = re.sub(r"[^\x21-\x7e]+", " ", output).strip()
-    return text.removeprefix("No solution found when resolving dependencies:").strip().split(". ")[0] or "uv failed"
+    if wanted := re.search(r"does not satisfy (Python[\d.<>=,]+)", text):
+        return f"it needs {wanted[1].rstrip('.,')}"
+    return "it has no wheel for it" if "no usable wheels" in text else text[:300]

@@ -24,6 +24,8 @@ class Spread:
         return cls(median(values), min(values), max(values))
 
     def text(self, decimals: int) -> str:
+        if self.low == self.high:
+            return f"{self.middle:.{decimals}f}"
         return f"{self.middle:.{decimals}f} ({self.low:.{decimals}f}-{self.high:.{decimals}f})"
 
     def json(self) -> dict[str, float]:
@@ -55,6 +57,10 @@ class Results:
         pairs = [(a[key], b[key]) for a, b in zip(ours, theirs, strict=True)]
         return Spread.of([a / b for a, b in pairs]) if all(b > 0 for _, b in pairs) else None
 
+    def most(self, key: str) -> float:
+        """The highest value of a figure, of any server in any round; 0 where there is none."""
+        return max((figures.get(key, 0) for rounds in self.rounds.values() for figures in rounds), default=0)
+
     def spread(self, server: str, key: str) -> Spread | None:
         values = [figures[key] for figures in self.rounds.get(server, ()) if key in figures]
         return Spread.of(values) if values else None
@@ -63,8 +69,9 @@ class Results:
         spread = self.spread(server, key)
         if spread is None:
             return "-"
-        compared = key == self.workload.kind.compared and len(self.rounds[server]) > 1
-        return spread.text(column.decimals) if compared else f"{spread.middle:.{column.decimals}f}"
+        if key == self.workload.kind.compared:
+            return spread.text(column.decimals)
+        return f"{spread.middle:.{column.decimals}f}"
 
     def table(self) -> str:
         kind = self.workload.kind

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stress import Unmeasured
-from stress.load import Idle, Request, by_hand, h2load, wrk
-from stress.machine import Share, busy_seconds, cpu_seconds, memory, share
+from stress.load import Counted, Idle, Request, by_hand, h2load, wrk
+from stress.machine import Meter, Share, memory, share
 from stress.peers import Environment
 from stress.servers import Running, Server, Setup, free_port, running
 
@@ -99,20 +99,27 @@ class Bench:
 def closed(bench: Bench, server: Server, place: Environment, workload: Workload, workers: int | None = None) -> Figures:
     cpus = bench.share(workload)
     with bench.serving(server, place, workload, workers) as (alive, request):
-        lines, began, busy, used = alive.lines(), time.monotonic(), busy_seconds(cpus.server), cpu_seconds(alive.pid)
+        lines, meter = alive.lines(), Meter(alive.pid, cpus.server)
         counted = wrk(request, workload.connections, bench.seconds, cpus.load)
-        used, busy, took = cpu_seconds(alive.pid) - used, busy_seconds(cpus.server) - busy, time.monotonic() - began
+        meter.stop()
         if workload.access_log and server.logs:
             _logged(alive, lines + counted.requests)
         return {
             "rate": counted.rate,
-            "cpu_us": used / counted.requests * 1e6,
-            "busy": used / took * 100,
-            **({"others": max(0.0, busy - used) / took * 100} if cpus.apart else {}),
+            "cpu_us": meter.used / counted.requests * 1e6,
+            **_busy(meter, counted, cpus),
             "p50_ms": counted.p50_ms,
             "p99_ms": counted.p99_ms,
             "memory_mib": memory(alive.pid) / 2**20,
         }
+
+
+def _busy(meter: Meter, counted: Counted, cpus: Share) -> Figures:
+    """Percent of a CPU. Who shares the server's CPUs with the load has no others."""
+    figures = {"busy": meter.used / meter.seconds * 100, "load": counted.used / meter.seconds * 100}
+    if cpus.apart:
+        figures["others"] = meter.others / meter.seconds * 100
+    return figures
 
 
 def _logged(alive: Running, lines: int) -> None:
@@ -132,14 +139,17 @@ def scaling(bench: Bench, server: Server, place: Environment, workload: Workload
 
 def open_(bench: Bench, server: Server, place: Environment, workload: Workload) -> Figures:
     cpus = bench.share(workload)
-    with bench.serving(server, place, workload) as (_, request):
+    with bench.serving(server, place, workload) as (alive, request):
         capacity = wrk(request, 64, max(2.0, bench.seconds / 2), cpus.load).rate
         rate = capacity / 2
+        meter = Meter(alive.pid, cpus.server)
         counted = h2load(request, workload.connections, rate, bench.seconds, cpus.load, bench.folder)
+        meter.stop()
         return {
             "capacity": capacity,
             "rate": counted.rate,
             "reached": counted.rate / rate * 100,
+            **_busy(meter, counted, cpus),
             "p50_ms": counted.p50_ms,
             "p99_ms": counted.p99_ms,
         }
@@ -151,9 +161,9 @@ def idle(bench: Bench, server: Server, place: Environment, workload: Workload) -
         connections = Idle(request, workload.connections)
         try:
             time.sleep(SETTLE)
-            full, used, began = memory(alive.pid), cpu_seconds(alive.pid), time.monotonic()
+            full, meter = memory(alive.pid), Meter(alive.pid, bench.share(workload).server)
             time.sleep(bench.seconds)
-            used, took = cpu_seconds(alive.pid) - used, time.monotonic() - began
+            meter.stop()
             connections.check()
         finally:
             connections.close()
@@ -161,7 +171,7 @@ def idle(bench: Bench, server: Server, place: Environment, workload: Workload) -
             "empty_mib": empty / 2**20,
             "full_mib": full / 2**20,
             "each_kib": (full - empty) / workload.connections / 1024,
-            "idle_ms": used / took * 1000,
+            "idle_ms": meter.used / meter.seconds * 1000,
         }
 
 
@@ -169,8 +179,9 @@ def idle(bench: Bench, server: Server, place: Environment, workload: Workload) -
 class Kind:
     """A way to measure, with what it gives: its columns, and the one that servers are compared by.
 
-    "busy" and "others" are what the server and everybody else have taken of the server's CPUs. A server that is not
-    busy waits for wrk, or for the others; where they take more than a few percent, the machine is not fit for this.
+    "busy" and "others" are what the server and everybody else have taken of the server's CPUs, "load" is what the
+    load generator has taken of its own. A server that is not busy waits for the load, or for the others; where those
+    take more than a few percent, the machine is not fit for measuring.
     """
 
     measure: Callable[[Bench, Server, Environment, Workload], Figures]
@@ -184,6 +195,7 @@ _CLOSED = {
     "cpu_us": Column("CPU us/req", 1),
     "busy": Column("busy %"),
     "others": Column("others %"),
+    "load": Column("wrk %"),
     "p50_ms": Column("p50 ms", 2),
     "p99_ms": Column("p99 ms", 2),
     "memory_mib": Column("PSS MiB", 1),
@@ -199,6 +211,9 @@ OPEN = Kind(
         "capacity": Column("capacity"),
         "rate": Column("req/s"),
         "reached": Column("of asked %"),
+        "busy": Column("busy %"),
+        "others": Column("others %"),
+        "load": Column("h2load %"),
         "p50_ms": Column("p50 ms", 2),
         "p99_ms": Column("p99 ms", 2),
     },

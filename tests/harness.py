@@ -22,6 +22,27 @@ class Clock:
         return self.now
 
 
+class SkippingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+    """A real selector that never waits. The time a test lets pass, passes in it, as it does in a real wait."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.skip = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.clock.now += self.skip
+        self.skip = 0.0
+        return super().select(0)
+
+
+def skipping_loop() -> tuple[Loop, SkippingSelector]:
+    """A loop with real descriptors and a test's own time."""
+    clock = Clock()
+    selector = SkippingSelector(clock)
+    return Loop(selector, clock), selector
+
+
 class Idle(Exception):
     """The loop would wait for ever."""
 
@@ -80,8 +101,8 @@ class Rig:
     """A worker on the test's own thread, at the test's own time, with real sockets that are not on a network."""
 
     def __init__(self, app: Any, **options: Any) -> None:
-        self.clock = Clock()
-        self.loop = Loop(clock=self.clock)
+        self.loop, self.selector = skipping_loop()
+        self.clock = self.selector.clock
         self.reports: list[Report] = []
         config = Config(app, **{"access_log": False, "lifespan": "off", **options})
         self.worker = Worker(0, config, load(config), [], lambda _worker, what: self.reports.append(what), self.loop)
@@ -100,13 +121,17 @@ class Rig:
             if self.worker.phase is not Phase.ENDED:  # as `Worker.run` does
                 self.loop.turn(0)
 
+    def skip(self, seconds: float) -> None:
+        """Lets time pass in one piece, as in one long wait of the loop."""
+        self.selector.skip = seconds
+        self.turn()
+
     def wait(self, seconds: float) -> None:
         """Lets time pass, no faster than the loop can follow."""
         self.turn()
         end = self.clock.now + seconds
-        while self.clock.now < end:
-            self.clock.now = min(end, max(self.loop.horizon, self.clock.now + 0.001))
-            self.turn()
+        while self.clock.now < end and self.worker.phase is not Phase.ENDED:
+            self.skip(max(0.001, min(end, self.loop.horizon) - self.clock.now))
         self.turn()
 
 

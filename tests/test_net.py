@@ -9,10 +9,9 @@ import sys
 import threading
 
 import pytest
-from harness import Clock
+from harness import skipping_loop
 
 from pounce.errors import StartupError
-from pounce.kernel.loop import Loop
 from pounce.net.acceptor import BATCH, Acceptor
 from pounce.net.listeners import open_listeners, refuse_new_connections
 from pounce.net.stream import HIGH_WATER, LOW_WATER, State, Stream, StreamDeadlines
@@ -231,8 +230,7 @@ def test_after_new_connections_are_refused_those_in_the_queue_can_still_be_accep
 
 class Accepting:
     def __init__(self, listening):
-        self.clock = Clock()
-        self.loop = Loop(clock=self.clock)
+        self.loop, self.selector = skipping_loop()
         self.sockets = []
         self.acceptor = Acceptor(self.loop, listening, lambda sock, name: self.sockets.append(sock))
         self.acceptor.start()
@@ -293,11 +291,11 @@ def test_without_room_accepting_pauses_says_so_once_and_does_not_spin(caplog):
         for _ in range(20):
             accepting.loop.turn(0)
         assert refusing.calls == 1
-        accepting.clock.now += 1.01
+        accepting.selector.skip = 1.01
         for _ in range(20):
             accepting.loop.turn(0)
         assert (refusing.calls, accepting.sockets) == (2, [])
-        accepting.clock.now += 1.01
+        accepting.selector.skip = 1.01
         for _ in range(5):
             accepting.loop.turn(0)
         assert len(accepting.sockets) == 1
@@ -343,8 +341,7 @@ class Pair:
     """A stream and the client's end of it, over TCP, where resets exist."""
 
     def __init__(self):
-        self.clock = Clock()
-        self.loop = Loop(clock=self.clock)
+        self.loop, self.selector = skipping_loop()
         self.owner = Owner()
         with socket.create_server(("127.0.0.1", 0)) as listening:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
@@ -476,10 +473,10 @@ def test_closing_writes_what_is_left_first(pair):
 
 def test_a_client_that_takes_nothing_is_cut_off_at_the_deadline(pair):
     pair.stream.write(b"x" * 10_000_000)
-    pair.clock.now += 29.9
+    pair.selector.skip = 29.9
     pair.turn(timeout=0)
     assert pair.stream.state is State.OPEN
-    pair.clock.now += 0.2
+    pair.selector.skip = 0.2
     pair.turn(timeout=0)
     assert pair.owner.events == [("lost", None)]
     with pytest.raises(ConnectionResetError):
@@ -490,7 +487,7 @@ def test_a_client_that_takes_nothing_is_cut_off_at_the_deadline(pair):
 def test_a_slow_client_that_takes_something_is_not_cut_off(pair):
     pair.stream.write(b"x" * 10_000_000)
     for _ in range(5):
-        pair.clock.now += 20
+        pair.selector.skip = 20
         got = 0
         while got < 1_000_000:
             got += len(pair.client.recv(65536))
@@ -519,7 +516,7 @@ def test_lingering_has_an_end(pair):
     pair.stream.close(linger=True)
     for _ in range(10):
         pair.client.sendall(b"x")
-        pair.clock.now += 0.6
+        pair.selector.skip = 0.6
         pair.turn(timeout=0)
         if pair.stream.state is State.CLOSED:
             return

@@ -20,7 +20,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from pounce.errors import ClientDisconnected
-from pounce.kernel.task import Cancelled, Task, Wait
+from pounce.kernel.task import Cancelled, Driver, Wait
 from pounce.protocols.events import ApplicationError, Request
 
 if TYPE_CHECKING:
@@ -44,20 +44,21 @@ class Stage(enum.Enum):
 
 
 class Exchange:
-    __slots__ = ("_body", "_body_given", "_connection", "_expects_continue", "_readers", "_writers", "body_complete",
-                 "body_waiting", "ended", "lost", "request", "stage", "task")  # fmt: skip
+    __slots__ = ("_body", "_body_given", "_cancelled", "_connection", "_expects_continue", "_readers", "_writers",
+                 "body_complete", "body_waiting", "ended", "lost", "request", "stage", "task")  # fmt: skip
 
     def __init__(self, connection: "HTTP1Connection", request: Request) -> None:
         self._connection = connection
         self.request = request
         self.stage = Stage.START
-        self.task: Task | None = None
+        self.task: Driver | None = None
         """The application's task, once it has had to wait."""
         self._body: list[bytes] = []
         self.body_waiting = 0
         """Bytes of content that have come and were not yet received."""
         self.body_complete = False
         self._body_given = False
+        self._cancelled = False
         self._expects_continue = request.expects_continue
         self.ended = False
         """The client sends no more; it may still be reading."""
@@ -90,6 +91,7 @@ class Exchange:
 
     def cancel(self) -> None:
         """Ends the application where it waits."""
+        self._cancelled = True
         if self.task is not None:
             self.task.cancel()
 
@@ -113,7 +115,7 @@ class Exchange:
         waits.clear()
 
     async def _wait(self, waits: list[Wait]) -> None:
-        wait = self._connection.worker.wait()
+        wait = Wait()
         waits.append(wait)
         try:
             await wait
@@ -225,7 +227,7 @@ class Exchange:
         self._connection.worker.exchange_over(self)
         if error is not None:
             gone = self.lost and isinstance(error, ClientDisconnected)
-            if not gone and not isinstance(error, Cancelled):
+            if not gone and not (self._cancelled and isinstance(error, Cancelled)):
                 logger.error("Exception in ASGI application\n", exc_info=error)
         elif value is not None:
             logger.error("ASGI callable should return None, but returned '%s'.", value)

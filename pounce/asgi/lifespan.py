@@ -24,10 +24,9 @@ class Lifespan:
     mode "on": that is an error. mode "off": the application is never asked.
     """
 
-    def __init__(self, mode: str, wait: Callable[[], Wait]) -> None:
+    def __init__(self, mode: str) -> None:
         self.state: dict[str, Any] = {}
         self._mode = mode
-        self._make_wait = wait
         self._told: Callable[[bool], object] | None = None
         self._messages: deque[Message] = deque()
         self._waiting: Wait | None = None
@@ -65,7 +64,7 @@ class Lifespan:
 
     async def receive(self) -> Message:
         while not self._messages:
-            self._waiting = self._make_wait()
+            self._waiting = Wait()
             await self._waiting
         return self._messages.popleft()
 

@@ -61,3 +61,13 @@ class DeadlineQueue[Owner]:
         while armed and self.due <= self._loop.now:
             owner, _ = armed.popitem(last=False)
             self._expired(owner)
+
+    def postpone(self, since: float, until: float) -> None:
+        """What was armed at `since` counts as armed at `until`. Those are the last ones in the queue."""
+        late = []
+        for owner in reversed(self._armed):
+            if self._armed[owner] != since:
+                break
+            late.append(owner)
+        for owner in late:
+            self._armed[owner] = until

@@ -23,13 +23,19 @@ import selectors
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from pounce.kernel.deadlines import DeadlineQueue
 
 type Callback = Callable[[], object]
 type ReadyCallback = Callable[[int], object]
 """Called with the ready events, a mask of selectors.EVENT_READ and EVENT_WRITE."""
+
+type Ready = tuple[selectors.SelectorKey, int]
+"""What a selector says of a ready descriptor."""
+
+LONG_TURN = 0.05
+"""Seconds; in a shorter turn the difference between its beginning and its end does not matter to a deadline."""
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
@@ -72,6 +78,12 @@ class Loop:
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_count = 0
         self._queues: list[DeadlineQueue[object]] = []
+        self.coroutine: Any = None
+        self.context: Any = None
+        """The coroutine whose step was begun last on this thread, and its context."""
+        self.adopt: Callable[..., Any] | None = None
+        """Set when another scheduler has taken over. Called for a coroutine that would wait, with: the coroutine,
+        what it waits for, what to throw into it instead of going on, what to call at its end, its context."""
         self._posted: deque[Callback] = deque()
         self._woken = False
         # A pipe and not an eventfd: signal.set_wakeup_fd writes single bytes.
@@ -154,23 +166,42 @@ class Loop:
 
     # Turning
 
-    def turn(self, timeout: float | None = None) -> None:
-        """Takes one turn. Waits at most `timeout` seconds for something to happen, for ever if None."""
+    def turn(self, timeout: float | None = None) -> list[Ready]:
+        """Takes one turn. Waits at most `timeout` seconds for something to happen, for ever if None.
+
+        Returns what was ready for somebody else: a descriptor registered with the selector by other means than
+        `watch` carries no callable, and whoever turns this loop as a part of their own gets its events back.
+        """
+        before = self.clock()
+        if before - self.now > LONG_TURN:
+            self._excuse(before)
         ready = self._ready
         if ready:
             timeout = 0.0
         elif self.horizon != math.inf:
-            wait = self.horizon - self.clock()
+            wait = self.horizon - before
             if timeout is None or wait < timeout:
                 timeout = wait
         events = self.selector.select(timeout)
         now = self.now = self.clock()
-        for key, mask in events:
-            key.data(mask)
+        foreign: list[Ready] = []
+        for event in events:
+            key, mask = event
+            if key.data.__class__ is tuple:
+                foreign.append(event)
+            else:
+                key.data(mask)
         if now >= self.horizon:
             self._run_due()
         for _ in range(len(ready)):
             ready.popleft()()
+        return foreign
+
+    def _excuse(self, now: float) -> None:
+        """The last turn was long, because something in it has blocked: whoever has a deadline since then gets
+        the time back that was not theirs."""
+        for queue in self._queues:
+            queue.postpone(self.now, now)
 
     def _run_due(self) -> None:
         now, timers = self.now, self._timers

@@ -4,12 +4,13 @@ A coroutine that has to wait yields the thing it waits for, a `Wait`. The wait k
 it come true wakes the task through it. So a waiting task is held by exactly one thing, the scheduler holds no
 table of tasks, and a coroutine that never has to wait costs no more than calling it.
 
-A task is in one of four states:
+A task is in one of five states:
 
     RUNNING   its coroutine is on the stack now
     WAITING   parked on the wait it yielded
     READY     woken or cancelled: its next step stands in the loop's ready deque
     DONE      its coroutine has returned or raised
+    ADOPTED   another scheduler drives its coroutine now (see `asyncio_face`)
 
 Cancelling throws `Cancelled` in at the wait, once. A coroutine that catches it and goes on may do so.
 
@@ -19,12 +20,15 @@ Owner of a task and of what it waits for: the loop's thread, from beginning to e
 import contextvars
 import enum
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any
+from typing import Any, Protocol
 
-from pounce.kernel.loop import Loop
+from pounce.kernel.loop import Callback, Loop
 
 type Done = Callable[[object, BaseException | None], object]
 """Called once, with what the coroutine returned and what it raised."""
+
+READY = object()
+"""Stands for what a task waits for when that has come true already."""
 
 type Place = tuple[str, int, str]
 """Where a coroutine is: file, line, function."""
@@ -40,6 +44,36 @@ class State(enum.Enum):
     WAITING = "waiting"
     READY = "ready"
     DONE = "done"
+    ADOPTED = "adopted"
+
+
+class Driver(Protocol):
+    """What drives a coroutine, as whoever started it may use it."""
+
+    def cancel(self) -> None:
+        """Ends the coroutine where it waits, by an exception."""
+
+    def stack(self) -> list[Place]:
+        """Where the coroutine is, outermost call first."""
+
+
+class Parked(Protocol):
+    """What a wait keeps and wakes: a task, or what stands for one in another scheduler."""
+
+    @property
+    def loop(self) -> "Timekeeper": ...
+    def resume(self) -> None: ...
+
+
+class Timekeeper(Protocol):
+    """The part of a loop that waits need."""
+
+    def call_later(self, delay: float, callback: Callback) -> "Cancellable": ...
+    def post(self, callback: Callback) -> object: ...
+
+
+class Cancellable(Protocol):
+    def cancel(self) -> object: ...
 
 
 class Wait:
@@ -53,7 +87,7 @@ class Wait:
 
     def __init__(self) -> None:
         self.done = False
-        self._task: Task | None = None
+        self._task: Parked | None = None
         self._value: Any = None
         self._error: BaseException | None = None
 
@@ -71,27 +105,40 @@ class Wait:
             self._error = error
             self.wake()
 
-    def park(self, task: "Task") -> None:
+    def park(self, task: Parked) -> None:
         """The task waits from here on. A wait that has something to start overrides this and starts it here."""
         assert self._task is None, "one wait, one task"
+        self._task = task
+
+    def move(self, task: Parked) -> None:
+        """Another task waits in place of the one that did."""
         self._task = task
 
     def leave(self) -> None:
         """The task waits no longer, because it was cancelled. The place to stop what `park` has started."""
         self._task = None
 
-    def __await__(self) -> Generator["Wait", None, Any]:
+    def __await__(self) -> Generator[Any, Any, Any]:
         if not self.done:
-            yield self
+            yield from bridge(self)
         if self._error is not None:
             raise self._error
         return self._value
 
 
+def _yield(wait: Wait) -> Generator[Any, Any]:
+    yield wait
+
+
+bridge: Callable[[Wait], Generator[Any, Any, object]] = _yield
+"""How a wait suspends its coroutine: by yielding itself, until another scheduler brings its own way. Set once, when
+that scheduler is loaded."""
+
+
 class Task:
     """One coroutine, driven by one loop to its end."""
 
-    __slots__ = ("_context", "_coroutine", "_done", "_throw", "_wait", "loop", "state")
+    __slots__ = ("_adopted", "_context", "_coroutine", "_done", "_throw", "_wait", "loop", "state")
 
     def __init__(
         self, loop: Loop, coroutine: Coroutine[Any, Any, Any], done: Done, context: contextvars.Context
@@ -103,6 +150,7 @@ class Task:
         self._done = done
         self._wait: Wait | None = None
         self._throw: BaseException | None = None  # what the next step throws in instead of going on
+        self._adopted: Driver | None = None
 
     def resume(self) -> None:
         """The wait came true: the next step is taken when the loop comes to it."""
@@ -112,7 +160,9 @@ class Task:
 
     def cancel(self) -> None:
         """Throws `Cancelled` in where the coroutine waits; at its next wait if it does not wait now."""
-        if self.state is not State.DONE:
+        if self._adopted is not None:
+            self._adopted.cancel()
+        elif self.state is not State.DONE:
             self._throw = Cancelled()
             if self.state is State.WAITING:
                 if self._wait is not None:
@@ -121,6 +171,10 @@ class Task:
 
     def park(self, wait: object) -> None:
         """Waits for what the coroutine has yielded."""
+        if self.loop.adopt is not None:
+            self._wait = wait  # type: ignore[assignment]  # whatever it is, the other scheduler may know it
+            self._hand_over()
+            return
         self.state = State.WAITING
         if isinstance(wait, Wait):
             self._wait = wait
@@ -132,9 +186,24 @@ class Task:
         if self._throw is not None or self._wait.done:  # type: ignore[union-attr]  # one of the two is set
             self.resume()
 
+    def hand_over(self) -> None:
+        """Lets another scheduler, `loop.adopt`, drive the coroutine from where it waits. A task that is running
+        is handed over when it next waits."""
+        if self.state in (State.WAITING, State.READY):
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        assert self.loop.adopt is not None
+        wait = READY if self.state is State.READY else self._wait
+        self.state = State.ADOPTED
+        self._adopted = self.loop.adopt(self._coroutine, wait, self._throw, self._done, self._context)
+
     def _step(self) -> None:
+        if self.state is State.ADOPTED:  # since this step was asked for
+            return
         self.state = State.RUNNING
         self._wait = None
+        self.loop.coroutine, self.loop.context = self._coroutine, self._context
         throw, self._throw = self._throw, None
         try:
             if throw is None:
@@ -167,6 +236,8 @@ def spawn(
     """
     if context is None:
         context = contextvars.copy_context()
+    loop.coroutine = coroutine
+    loop.context = context
     try:
         wait = context.run(coroutine.send, None)
     except StopIteration as stop:

@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pounce.kernel.loop import Timer
-from pounce.kernel.task import Task, Wait
+from pounce.kernel.task import Cancellable, Parked, Wait
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,9 +21,9 @@ class _Sleep(Wait):
     def __init__(self, seconds: float) -> None:
         super().__init__()
         self._seconds = seconds
-        self._timer: Timer | None = None
+        self._timer: Cancellable | None = None
 
-    def park(self, task: Task) -> None:
+    def park(self, task: Parked) -> None:
         super().park(task)
         self._timer = task.loop.call_later(self._seconds, self.wake)
 
@@ -42,7 +41,7 @@ class _ThreadCall(Wait):
         self._function = function
         self._future: Future[Any] | None = None
 
-    def park(self, task: Task) -> None:
+    def park(self, task: Parked) -> None:
         super().park(task)
         loop = task.loop
 

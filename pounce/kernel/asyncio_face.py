@@ -1,0 +1,318 @@
+"""asyncio for applications that stand on it. The server does not.
+
+The face is a stock `asyncio.SelectorEventLoop` whose selector is the worker's own loop:
+
+    run_until_complete ── every turn ──► selector.select(timeout)
+                                            └► worker's loop.turn(timeout): accept, read, drive, write, own timers
+                                               returns the events of asyncio's descriptors, and only those
+
+Both share one real selector: descriptors of the worker carry a callable, those of asyncio its own pair of handles.
+So transports, TLS, datagrams, subprocesses, executors, signals and debug mode are asyncio's own, and the worker's
+loop stays what it is. Nothing private of asyncio is touched; what it offers to implementers of loops and tasks
+(`_set_running_loop`, `_enter_task`, `_leave_task`: "Extending" in its documentation) is used in one place, below.
+
+This is the only module of the server that imports asyncio. It is loaded when the application has imported it:
+
+- before the workers start: each worker begins with a face;
+- later, in the middle of a request: `put_on` in the importing worker, at once, and in the others with their next
+  turn. What is guaranteed then: the coroutine that imported goes on as a task of the new loop from that line on
+  (`get_running_loop`, `current_task`, `sleep`, `timeout`, `create_task` work in the same step); every other
+  coroutine goes on as a task when it is next resumed; what waited before still waits for the same thing; context
+  variables are kept. Not guaranteed: that blocking the importing step (a loop of its own, `asyncio.run`) works, as
+  it would not in any asyncio program.
+
+Owner: the worker's thread.
+"""
+
+import asyncio
+import contextvars
+import logging
+import selectors
+import types
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from functools import partial
+from typing import Any
+
+from pounce.kernel import task as kernel_task
+from pounce.kernel.loop import Loop
+from pounce.kernel.task import READY, Cancelled, Done, Place, Timekeeper, Wait, await_stack
+
+logger = logging.getLogger("pounce.error")
+
+
+class FaceSelector(selectors.BaseSelector):
+    """The worker's loop, as asyncio uses a selector."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._loop.selector.register(fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._loop.selector.unregister(fileobj)
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._loop.selector.modify(fileobj, events, data)
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return self._loop.selector.get_map()
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        return self._loop.turn(timeout)
+
+    def close(self) -> None:
+        """The real selector is the worker's, and so is its end."""
+
+
+class FaceTask:
+    """A task, as whoever started the coroutine may use it."""
+
+    __slots__ = ("task",)
+
+    def __init__(self, task: "asyncio.Task[Any]") -> None:
+        self.task = task
+
+    def cancel(self) -> None:
+        self.task.cancel()
+
+    def stack(self) -> list[Place]:
+        return await_stack(self.task.get_coro())
+
+
+class Face:
+    """One worker's asyncio."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self.asyncio_loop = asyncio.SelectorEventLoop(FaceSelector(loop))
+        self._tasks: set[asyncio.Task[Any]] = set()  # asyncio itself keeps only weak references
+        self._root: asyncio.Task[None] | None = None
+        self._over = self.asyncio_loop.create_future()
+        self._step: _Step | None = None
+        self.closed = False
+
+    def spawn(
+        self, coroutine: Coroutine[Any, Any, Any], done: Done, context: contextvars.Context | None = None
+    ) -> FaceTask | None:
+        """As `kernel.task.spawn`, with a real task, eagerly started."""
+        if self._step is not None:
+            self._end_step()
+        loop = self.asyncio_loop
+        try:
+            if loop.get_task_factory() is None:
+                task = asyncio.Task(coroutine, loop=loop, eager_start=True, context=context)
+            else:
+                task = loop.create_task(coroutine, context=context)
+        except (SystemExit, KeyboardInterrupt) as error:  # a task passes these on, for the program to end
+            done(None, error)
+            return None
+        if task.done():
+            _report(done, task)
+            return None
+        return self._keep(task, done)
+
+    def _keep(self, task: "asyncio.Task[Any]", done: Done) -> FaceTask:
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._finished, done))
+        return FaceTask(task)
+
+    def _finished(self, done: Done, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        _report(done, task)
+
+    # Life
+
+    def run(self) -> None:
+        """Turns asyncio's loop, and with it the worker's, until `end` or `abandon`. An exception from the
+        worker's own loop comes out; calling `run` again goes on."""
+        if self._step is not None:
+            self._end_step()
+        asyncio._set_running_loop(None)
+        asyncio.set_event_loop(self.asyncio_loop)
+        if self._root is None:
+            self._root = self.asyncio_loop.create_task(self._main(), name="pounce")
+        while not self._root.done():
+            try:
+                self.asyncio_loop.run_until_complete(self._root)
+            except (SystemExit, KeyboardInterrupt):  # from a task; whoever started it has been told
+                continue
+        asyncio.set_event_loop(None)
+        self.asyncio_loop.close()
+        self.closed = True
+
+    def end(self, patience: float) -> None:
+        """Lets `run` return, after what asyncio does at the end of a program, each part within `patience`
+        seconds: what the application still has running is cancelled, asynchronous generators and helper threads
+        are closed."""
+        if not self._over.done():
+            self._over.set_result(patience)
+
+    def abandon(self) -> None:
+        """Lets `run` return at once."""
+        if not self._over.done():
+            self._over.set_result(None)
+
+    async def _main(self) -> None:
+        patience = await self._over
+        if patience is None:
+            return
+        loop = self.asyncio_loop
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, stuck = await asyncio.wait(tasks, timeout=patience)
+            for task in stuck:
+                where = " in {2} ({0}:{1})".format(*places[-1]) if (places := await_stack(task.get_coro())) else ""
+                logger.error("Task %r ignores its cancellation%s; leaving it behind.", task.get_name(), where)
+        try:
+            async with asyncio.timeout(patience):
+                await loop.shutdown_asyncgens()
+        except TimeoutError:
+            logger.error("Asynchronous generators have not closed within %g seconds; leaving them behind.", patience)
+        await loop.shutdown_default_executor(timeout=patience)
+
+    # Taking over in the middle
+
+    def take_over(self) -> None:
+        """The coroutine whose step is running now, on this thread, becomes a task before it goes on. Every other
+        one does when it would next wait."""
+        loop = self._loop
+        loop.adopt = self._adopt
+        if getattr(loop.coroutine, "cr_running", False):
+            asyncio._set_running_loop(self.asyncio_loop)
+            step = self._step = _Step(loop.coroutine)
+            step.task = asyncio.Task(_carry_on(step), loop=self.asyncio_loop, context=loop.context)
+            asyncio._enter_task(self.asyncio_loop, step.task)
+
+    def _end_step(self) -> None:
+        """The step in which asyncio was imported is over."""
+        step, self._step = self._step, None
+        assert step is not None
+        assert step.task is not None
+        asyncio._leave_task(self.asyncio_loop, step.task)
+
+    def _adopt(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        waits_for: object,
+        throw: BaseException | None,
+        done: Done,
+        context: contextvars.Context,
+    ) -> FaceTask:
+        step = self._step
+        if step is not None and step.coroutine is coroutine:
+            self._end_step()
+        else:
+            step = _Step(coroutine)
+            step.task = asyncio.Task(_carry_on(step), loop=self.asyncio_loop, context=context)
+        step.waits_for, step.throw, step.over = waits_for, throw, False
+        assert step.task is not None
+        return self._keep(step.task, done)
+
+
+class _Step:
+    """Where a coroutine stands when it changes its scheduler."""
+
+    __slots__ = ("coroutine", "over", "task", "throw", "waits_for")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self.coroutine = coroutine
+        self.task: asyncio.Task[Any] | None = None
+        self.waits_for: object = None
+        self.throw: BaseException | None = None
+        self.over = True  # unless it is handed over, the coroutine has ended in that very step
+
+
+async def _carry_on(step: _Step) -> Any:
+    """A coroutine that another scheduler has begun, shaped as one that is only beginning now."""
+    return await _rest(step)  # type: ignore[misc]  # types.coroutine makes it awaitable, which mypy does not see
+
+
+@types.coroutine
+def _rest(step: _Step) -> Generator[Any, Any, Any]:
+    if step.over:
+        return None
+    coroutine, waits_for, throw = step.coroutine, step.waits_for, step.throw
+    parked = isinstance(waits_for, Wait)
+    try:
+        while True:
+            if throw is not None:
+                error, throw = throw, None
+                waits_for = coroutine.throw(error)
+                continue
+            value = None
+            try:
+                if parked:
+                    parked = False
+                    yield from _bridge(waits_for, move=True)  # type: ignore[arg-type]
+                elif waits_for is not READY:
+                    value = yield waits_for
+            except BaseException as error:
+                throw = error
+            else:
+                waits_for = coroutine.send(value)
+    except StopIteration as stop:
+        return stop.value
+
+
+class _Waiter:
+    """Stands for a task of the kernel in what it waits for."""
+
+    __slots__ = ("future", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.future: asyncio.Future[None] = loop.create_future()
+        self.loop: Timekeeper = _Time(loop)
+
+    def resume(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+
+class _Time:
+    """asyncio's loop, as waits of the kernel use one."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
+        return self._loop.call_later(delay, callback)
+
+    def post(self, callback: Callable[[], object]) -> object:
+        return self._loop.call_soon_threadsafe(callback)
+
+
+def _bridge(wait: Wait, *, move: bool = False) -> Generator[Any, Any, object]:
+    """Awaits what the kernel waits for, in whichever task of whichever asyncio loop this is called."""
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        yield wait
+        return None
+    waiter = _Waiter(loop)
+    if move:
+        wait.move(waiter)
+    else:
+        wait.park(waiter)
+    if not wait.done:
+        try:
+            yield from waiter.future
+        except BaseException:
+            wait.leave()
+            raise
+    return None
+
+
+def _report(done: Done, task: "asyncio.Task[Any]") -> None:
+    if task.cancelled():
+        done(None, Cancelled())
+    elif (error := task.exception()) is not None:
+        done(None, error)
+    else:
+        done(task.result(), None)
+
+
+kernel_task.bridge = _bridge
