@@ -1,7 +1,8 @@
 """Pounce: an ASGI server for free-threaded Python.
 
 `run` starts it as uvicorn.run does; `Server` is for programs that want to hold it in the hand. `sleep` and
-`to_thread` are what a plain ASGI application may wait for without asyncio.
+`to_thread` are what a plain ASGI application may wait for without asyncio. `per_worker` makes one object for each
+worker behind one name.
 """
 
 import contextlib
@@ -10,11 +11,22 @@ from typing import Any
 from pounce.config import Config
 from pounce.errors import ClientDisconnected, ConfigError, StartupError
 from pounce.kernel.waits import sleep, to_thread
+from pounce.per_worker import per_worker
 from pounce.supervisor import Server
 from pounce.version import __version__
 
-__all__ = ["ClientDisconnected", "Config", "ConfigError", "Server", "StartupError", "__version__", "run", "sleep",
-           "to_thread"]  # fmt: skip
+__all__ = [
+    "ClientDisconnected",
+    "Config",
+    "ConfigError",
+    "Server",
+    "StartupError",
+    "__version__",
+    "per_worker",
+    "run",
+    "sleep",
+    "to_thread",
+]
 
 
 def run(app: Any, **options: Any) -> None:

@@ -126,7 +126,7 @@ def serve(config: Config, notes: Sequence[str] = ()) -> int:
     from pounce.kernel.waits import close_helpers
     from pounce.supervisor import Server
 
-    server = Server(config, notes)
+    server = Server(config, notes, may_start_anew=True)
     code = 0
     try:
         server.run()

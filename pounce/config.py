@@ -75,6 +75,19 @@ class Config:
         "--threads",
         "--workers",
     )
+    worker_kind: str = option(
+        "auto",
+        choice("auto", "thread", "process"),
+        WORKING,
+        "What a worker is. auto: a thread, unless there are several and Python has the GIL.",
+    )
+    app_copies: str = option(
+        "auto",
+        choice("auto", "one", "worker"),
+        WORKING,
+        "Do worker threads share the application, or has each a "
+        "copy of its modules? auto: share, unless it holds objects that belong to one event loop.",
+    )
     limit_max_requests: int | None = option(
         None, whole(1, off=True), WORKING, "Requests after which a worker is replaced; the only worker ends the server."
     )
@@ -93,6 +106,9 @@ class Config:
     )
     env_file: str | None = option(None, existing("FILE"), APPLICATION, "Set environment variables from this file.")
     root_path: str = option("", text("PATH", optional=False), APPLICATION, "The path the application is mounted at.")
+    cancel_on_disconnect: bool = option(
+        False, FLAG, APPLICATION, "Cancel a request whose client has gone, instead of only telling it."
+    )
     reset_contextvars: bool = option(
         False, FLAG, APPLICATION, "Run each request in an empty context, without what lifespan has set."
     )
@@ -183,7 +199,7 @@ DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(Config) if f.defau
 delattr(Config, "threads")  # the default of an argument, not an attribute
 
 # Set for the set-up script and the tests, not for the server.
-FOREIGN_VARIABLES = frozenset(("POUNCE_PYTHON", "POUNCE_CACHE"))
+FOREIGN_VARIABLES = frozenset(("POUNCE_PYTHON", "POUNCE_CACHE", "POUNCE_NO_SKIP", "POUNCE_GIL_IS_BACK"))
 
 
 def load(flags: Mapping[str, Any], environ: Mapping[str, str], folder: Path) -> tuple[dict[str, Any], list[str]]:

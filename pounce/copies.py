@@ -33,6 +33,9 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 _current: "contextvars.ContextVar[ModuleCopy | None]" = contextvars.ContextVar("pounce_copy", default=None)
 _import_module = importlib.import_module
 
+one_at_a_time = threading.Lock()
+"""Held while an application is executed again: libraries keep registers that were not made for two at once."""
+
 
 class ModuleCopy:
     """The application's own modules, once more."""

@@ -20,7 +20,6 @@ from typing import NoReturn
 
 from pounce.asgi.application import load
 from pounce.config import Config
-from pounce.errors import StartupError
 from pounce.kernel.loop import READ, Loop
 from pounce.net.listeners import Listener
 from pounce.worker import Report, Worker
@@ -106,10 +105,6 @@ class ProcessWorker:
 
     def join(self) -> None: ...
 
-    @property
-    def failed(self) -> bool:
-        return self.exit_code != 0
-
 
 def _child(number: int, config: Config, listeners: list[Listener], pipe: socket.socket, parents: Loop) -> NoReturn:
     """The life of a worker process. Never returns: the frames above belong to the supervisor."""
@@ -127,9 +122,6 @@ def _child(number: int, config: Config, listeners: list[Listener], pipe: socket.
         code = _work(number, config, listeners, pipe)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
-    except StartupError as error:
-        logger.error(error, exc_info=error.__cause__)
-        code = error.exit_code
     except BaseException:
         traceback.print_exc()
     finally:
@@ -144,14 +136,13 @@ def _child(number: int, config: Config, listeners: list[Listener], pipe: socket.
 
 def _work(number: int, config: Config, listeners: list[Listener], pipe: socket.socket) -> int:
     pipe.setblocking(False)
-    loaded = load(config)
     loop = Loop()
 
     def report(_worker: Worker, what: Report) -> None:
         with contextlib.suppress(OSError):  # the supervisor is gone; `hear` will notice
             pipe.send(WORDS[what])
 
-    worker = Worker(number, config, loaded, listeners, report, loop)
+    worker = Worker(number, config, lambda: load(config), listeners, report, loop)
 
     def hear(_events: int) -> None:
         try:
@@ -174,4 +165,4 @@ def _work(number: int, config: Config, listeners: list[Listener], pipe: socket.s
     signal.set_wakeup_fd(loop.wakeup_fd, warn_on_full_buffer=False)
     signal.signal(signal.SIGTERM, terminated)
     worker.run()
-    return 3 if worker.failed else 0
+    return worker.exit_code or 0

@@ -19,12 +19,18 @@ type Told = Callable[[Report], object]
 
 class ThreadWorker:
     def __init__(
-        self, number: int, config: Config, loaded: Loaded, listeners: list[Listener], loop: Loop, told: Told
+        self,
+        number: int,
+        config: Config,
+        load: Callable[[], Loaded],
+        listeners: list[Listener],
+        loop: Loop,
+        told: Told,
     ) -> None:
         def report(_worker: Worker, what: Report) -> None:  # on the worker's thread
             loop.post(lambda: told(what))
 
-        self._worker = Worker(number, config, loaded, listeners, report)
+        self._worker = Worker(number, config, load, listeners, report)
         self._thread = threading.Thread(target=self._run, name=f"pounce-worker-{number + 1}", daemon=True)
         self.name = f"thread {self._thread.name}"
 
@@ -59,5 +65,5 @@ class ThreadWorker:
         self._thread.join()
 
     @property
-    def failed(self) -> bool:
-        return self._worker.failed
+    def exit_code(self) -> int | None:
+        return self._worker.exit_code

@@ -8,49 +8,37 @@ is a process of its own is not its affair.
     STOPPING   nothing is left to serve; the application's lifespan is shutting down
     ENDED      the loop has stopped
 
-The application is driven by the kernel's own scheduler, or by asyncio if the application has imported it: the
-worker then has a face (see `kernel.asyncio_face`), from the start or from the moment of the import.
-
 An exception that leaves the loop is a defect of the server, not of a request. The worker then retires: it drains
 like one that stops, while another takes its place at the same sockets, so that nobody's request is lost for it.
 
 Owner: the thread that calls `run`. From other threads: only `loop.post` of the methods that say so.
 """
 
-import contextlib
 import contextvars
 import enum
 import logging
-import os
 import random
 import socket
-import threading
-import time
 from collections.abc import Callable
-from email.utils import formatdate
-from functools import partial
 from math import inf
-from typing import TYPE_CHECKING
 
 from pounce.asgi.application import Loaded, coroutine_of
+from pounce.asgi.defaults import DefaultFields
 from pounce.asgi.exchange import Exchange, Scope
 from pounce.asgi.http1 import HTTP1Connection
 from pounce.asgi.lifespan import Lifespan
 from pounce.config import Config
-from pounce.imports import when_imported
+from pounce.errors import StartupError
 from pounce.kernel.loop import Loop
-from pounce.kernel.task import Driver, Task, spawn
+from pounce.kernel.task import Driver
 from pounce.logging import AccessLog
 from pounce.net.acceptor import Acceptor
 from pounce.net.listeners import Address, Listener, refuse_new_connections
 from pounce.net.stream import StreamDeadlines
+from pounce.per_worker import enter_worker
 from pounce.protocols.events import Request
 from pounce.protocols.h1.reader import Limits
-
-if TYPE_CHECKING:
-    from pounce.kernel.asyncio_face import Face
-
-type Spawn = Callable[..., Driver | None]
+from pounce.scheduler import Scheduler
 
 LAST_CALL = 0.5
 """Seconds a connection that was busy just now is kept while draining. HTTP/1.1 has no way to say goodbye between
@@ -97,37 +85,35 @@ class Worker:
         self,
         number: int,
         config: Config,
-        loaded: Loaded,
+        load: Callable[[], Loaded],
         listeners: list[Listener],
         report: Callable[["Worker", Report], object],
         loop: Loop | None = None,
     ) -> None:
         self.number = number
         self.config = config
-        self.loaded = loaded
+        self._load = load
         self.loop = loop if loop is not None else Loop()
         self.phase = Phase.STARTING
         self.connections: set[HTTP1Connection] = set()
         self.exchanges: set[Exchange] = set()
         """Exchanges whose application is still running, which it may be after the response is complete."""
-        self.failed = False
-        """Did the loop or the lifespan fail?"""
+        self.exit_code = 0
+        """0, 3 when the loop or the lifespan failed, or as the application's import says."""
         self._report = report
         self._listeners = listeners
         self._acceptors: list[Acceptor] = []
         self._lifespan = Lifespan(config.lifespan)
         self._lifespan_task: Driver | None = None
-        self._face: Face | None = None
-        self._spawn: Spawn = partial(spawn, self.loop)
+        self._scheduler = Scheduler(
+            self.loop, lambda: [self._lifespan_task, *(exchange.task for exchange in self.exchanges)]
+        )
         self._served = 0
         self._request_limit = inf
         if config.limit_max_requests is not None:
             self._request_limit = config.limit_max_requests + random.randint(0, config.limit_max_requests_jitter)
         self._errors = 0
-        self._thread = 0
         self._closing_accept = False
-        self._default_fields = b""
-        self._default_fields_until = -inf
         self._access_log = AccessLog()
         self._prepare(config)
 
@@ -141,7 +127,7 @@ class Worker:
             body=config.limit_request_body,
         )
         self.root_path = config.root_path.rstrip("/") if config.root_path != "/" else ""
-        self.asgi_version = self.loaded.asgi_version
+        self.asgi_version = "3.0"
         self.state = self._lifespan.state
         self.stream_deadlines = StreamDeadlines(loop, _length(config.timeout_write), LINGER)
         connection = HTTP1Connection
@@ -151,63 +137,40 @@ class Worker:
         self.last_call = loop.deadlines(LAST_CALL, connection.close)
         self.body_window = config.limit_request_body_rate * (config.timeout_request_body or 0)
         self._limit_concurrency = inf if config.limit_concurrency is None else config.limit_concurrency
-        fixed = [(name.lower(), value) for name, value in config.headers]
-        if config.server_header and "server" not in dict(fixed):
-            fixed.insert(0, ("server", "pounce"))
-        self._fixed_fields = "".join(f"{name}: {value}\r\n" for name, value in fixed).encode("latin-1")
+        self.default_fields = DefaultFields(config, loop).lines
 
     # Life
 
     def run(self) -> None:
         """Turns the loop until the worker has ended."""
-        self._thread = threading.get_ident()
-        ignore = when_imported("asyncio", self._asyncio_imported)
-        try:
-            self.start()
-            while self.phase is not Phase.ENDED or not (self._face is None or self._face.closed):
-                try:
-                    self._turn()
-                except BaseException:
-                    self._loop_failed()
-        finally:
-            ignore()
+        self._token = enter_worker()
+        self._scheduler.begin()
+        self.start()
+        while self.phase is not Phase.ENDED or self._scheduler.busy:
+            try:
+                self._scheduler.turn()
+            except BaseException:
+                self._loop_failed()
         self.loop.close()
         self._report(self, Report.ENDED)
 
-    def _turn(self) -> None:
-        if self._face is None:
-            self.loop.turn()
-        else:
-            self._face.run()  # as long as there is a worker
-
-    def _asyncio_imported(self) -> None:
-        """The application has imported asyncio, now or before. On whichever thread it did."""
-        if threading.get_ident() == self._thread:
-            self._put_on_face()
-        else:
-            with contextlib.suppress(RuntimeError):  # the worker has ended
-                self.loop.post(self._put_on_face)
-
-    def _put_on_face(self) -> None:
-        if self._face is not None:
-            return
-        from pounce.kernel.asyncio_face import Face
-
-        face = self._face = Face(self.loop)
-        self._spawn = face.spawn
-        face.take_over()
-        for task in (self._lifespan_task, *(exchange.task for exchange in self.exchanges)):
-            if isinstance(task, Task):
-                task.hand_over()
-
     def start(self) -> None:
-        """Begins the application's lifespan; the first turns of the loop carry it on."""
+        """Gets the application and begins its lifespan; the first turns of the loop carry it on."""
+        try:
+            loaded = self._load()
+        except StartupError as error:
+            logger.error(error, exc_info=error.__cause__)
+            self.exit_code = error.exit_code
+            self._end()
+            return
+        self._application = loaded.application
+        self.asgi_version = loaded.asgi_version
         self._lifespan.startup(self._run_lifespan, self._started)
 
     def _run_lifespan(self, lifespan: Lifespan) -> None:
-        scope = lifespan.scope(self.loaded.asgi_version)
-        coroutine = coroutine_of(lambda: self.loaded.application(scope, lifespan.receive, lifespan.send))
-        self._lifespan_task = self._spawn(coroutine, lifespan.finished)
+        scope = lifespan.scope(self.asgi_version)
+        coroutine = coroutine_of(lambda: self._application(scope, lifespan.receive, lifespan.send))
+        self._lifespan_task = self._scheduler.spawn(coroutine, lifespan.finished)
 
     def _started(self, worked: bool) -> None:
         if self.phase is not Phase.STARTING:  # stopped meanwhile
@@ -216,7 +179,7 @@ class Worker:
             self.phase = Phase.READY
             self._report(self, Report.READY)
         else:
-            self.failed = True
+            self.exit_code = 3
             self._report(self, Report.FAILED)
             self._end()
 
@@ -298,7 +261,7 @@ class Worker:
     def _lifespan_stuck(self, bound: float) -> None:
         if self.phase is Phase.STOPPING:
             logger.error("Application shutdown has not ended within %g seconds; it is cancelled.", bound)
-            self.failed = True
+            self.exit_code = 3
             self._cancel_lifespan()
 
     def _cancel_lifespan(self) -> None:
@@ -307,7 +270,7 @@ class Worker:
         self.loop.call_later(CANCEL_GRACE, self.abandon)
 
     def _shut_down(self, worked: bool) -> None:
-        self.failed = self.failed or not worked
+        self.exit_code = self.exit_code or (0 if worked else 3)
         self._end()
 
     def cancel(self) -> None:
@@ -321,7 +284,7 @@ class Worker:
         if running:
             logger.error("Cancel %s running task(s), timeout graceful shutdown exceeded", len(running))
         for exchange in running:
-            logger.error("Cancelled: %s", describe(exchange))
+            logger.error("Cancelled: %s", exchange.describe())
             exchange.cancel()
         for connection in list(self.connections):
             if connection.exchange is None:
@@ -344,14 +307,14 @@ class Worker:
     def _end(self, *, in_order: bool = True) -> None:
         self._access_log.flush()
         self.phase = Phase.ENDED
-        if self._face is not None and in_order:
-            self._face.end(CANCEL_GRACE)
-        elif self._face is not None:
-            self._face.abandon()
+        if in_order:
+            self._scheduler.end(CANCEL_GRACE)
+        else:
+            self._scheduler.abandon()
 
     def _loop_failed(self) -> None:
         self._errors += 1
-        self.failed = True
+        self.exit_code = 3
         logger.critical("The loop of worker %s failed; the worker is being replaced.", self.number + 1, exc_info=True)
         if self.phase is Phase.SERVING:
             self.retire(Report.CRASHED)
@@ -363,10 +326,10 @@ class Worker:
     def run_exchange(self, exchange: Exchange, scope: Scope) -> None:
         """Calls the application, and drives it in place until it first has to wait."""
         self.exchanges.add(exchange)
-        application = self.loaded.application
+        application = self._application
         coroutine = coroutine_of(lambda: application(scope, exchange.receive, exchange.send))
         context = contextvars.Context() if self.config.reset_contextvars else None
-        exchange.task = self._spawn(coroutine, exchange.finished, context)
+        exchange.task = self._scheduler.spawn(coroutine, exchange.finished, context)
 
     def exchange_over(self, exchange: Exchange) -> None:
         self.exchanges.discard(exchange)
@@ -387,16 +350,6 @@ class Worker:
     def overloaded(self) -> bool:
         return len(self.connections) > self._limit_concurrency or len(self.exchanges) >= self._limit_concurrency
 
-    def default_fields(self) -> bytes:
-        """Field lines that every response gets, with the date of this second (RFC 9110, section 6.6.1)."""
-        if self.loop.now >= self._default_fields_until:
-            now = time.time()
-            self._default_fields_until = self.loop.now + 1 - now % 1
-            self._default_fields = self._fixed_fields
-            if self.config.date_header:
-                self._default_fields += f"date: {formatdate(int(now), usegmt=True)}\r\n".encode("ascii")
-        return self._default_fields
-
     def log_access(self, connection: HTTP1Connection, request: Request, status: int) -> None:
         log = self._access_log
         if log.enabled:
@@ -410,15 +363,3 @@ class Worker:
 
 def _length(timeout: float | None) -> float:
     return inf if timeout is None else float(timeout)
-
-
-def describe(exchange: Exchange) -> str:
-    """An exchange for the log: the request, and the innermost line of the application that waits."""
-    request = exchange.request
-    places = exchange.task.stack() if exchange.task is not None else []
-    own = [place for place in places if not place[0].startswith(_PACKAGE)]
-    where = " in {2} ({0}:{1})".format(*(own or places)[-1]) if places else ""
-    return f"{request.method} {request.path.decode('ascii')}{where}"
-
-
-_PACKAGE = os.path.dirname(__file__)

@@ -105,7 +105,9 @@ class Rig:
         self.clock = self.selector.clock
         self.reports: list[Report] = []
         config = Config(app, **{"access_log": False, "lifespan": "off", **options})
-        self.worker = Worker(0, config, load(config), [], lambda _worker, what: self.reports.append(what), self.loop)
+        self.worker = Worker(
+            0, config, lambda: load(config), [], lambda _worker, what: self.reports.append(what), self.loop
+        )
         self.worker.start()
         self.turn()
         self.worker.serve()

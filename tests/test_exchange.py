@@ -432,7 +432,7 @@ def test_defaults_of_the_response_fields_are_the_servers_own():
 
 def test_the_date_follows_the_clock_and_is_made_once_a_second(monkeypatch):
     wall = 784111777.25  # RFC 9110's own example, and a quarter
-    monkeypatch.setattr("pounce.worker.time.time", lambda: wall)
+    monkeypatch.setattr("pounce.asgi.defaults.time.time", lambda: wall)
     rig = Rig(hello)
     client = rig.connect()
     assert b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n" in client.ask(GET)

@@ -40,7 +40,7 @@ def test_the_whole_life():
     rig.wait(1)
     assert record == ["lifespan.startup", "lifespan.shutdown"]
     assert rig.worker.phase is Phase.ENDED
-    assert not rig.worker.failed
+    assert rig.worker.exit_code == 0
 
 
 def test_the_scope_of_a_lifespan():
@@ -100,14 +100,14 @@ def test_an_application_that_returns_without_a_word_has_nothing_to_set_up():
     assert rig.reports == [Report.READY]
     rig.worker.stop()
     rig.wait(1)
-    assert not rig.worker.failed
+    assert rig.worker.exit_code == 0
 
 
 def test_a_shutdown_that_fails_is_told(caplog):
     rig = Rig(lifespan(UP, {"type": "lifespan.shutdown.failed", "message": "still busy"}), lifespan="on")
     rig.worker.stop()
     rig.wait(1)
-    assert rig.worker.failed
+    assert rig.worker.exit_code == 3
     assert "still busy" in caplog.text
 
 
@@ -116,7 +116,7 @@ def test_a_shutdown_that_raises_is_told(mode, caplog):
     rig = Rig(lifespan(UP, RuntimeError("broken pool")), lifespan=mode)
     rig.worker.stop()
     rig.wait(1)
-    assert rig.worker.failed
+    assert rig.worker.exit_code == 3
     assert "broken pool" in caplog.text
 
 
@@ -133,7 +133,7 @@ def test_a_shutdown_that_hangs_is_bounded(caplog):
     assert rig.worker.phase is Phase.STOPPING
     rig.wait(0.5)
     assert rig.worker.phase is Phase.ENDED
-    assert rig.worker.failed
+    assert rig.worker.exit_code == 3
     assert "Application shutdown has not ended within 7 seconds; it is cancelled." in caplog.text
 
 

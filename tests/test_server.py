@@ -13,7 +13,7 @@ import pytest
 from server import Running, ask, get
 
 import pounce
-from pounce.supervisor import has_gil
+from pounce.plan import has_gil
 from pounce.testing import TestServer
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -367,8 +367,8 @@ def test_a_loop_that_fails_under_load_loses_nobody(workers, caplog):
             raise ZeroDivisionError("in the loop")
 
         for round_ in range(3):
-            slot = server.server._slots[round_ % workers]
-            slot.worker._worker.loop.post(fail)
+            place = server.server._crew.places[round_ % workers]
+            place.worker._worker.loop.post(fail)
             clients.wait_for(clients.answered + 300)
         clients.stop()
         assert clients.cut == []

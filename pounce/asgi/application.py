@@ -8,7 +8,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from types import CoroutineType
+from types import CoroutineType, ModuleType
 from typing import Any
 
 from pounce.asgi.exchange import Application, Receive, Scope, Send
@@ -30,16 +30,16 @@ class Loaded:
         """How a person calls it."""
 
 
-def load(config: Config) -> Loaded:
-    """Imports and prepares the application. Raises StartupError; its cause, if it has one, is what the
-    application's own code has raised, with the application's own frames."""
+def load(config: Config, import_module: Callable[[str], ModuleType] = importlib.import_module) -> Loaded:
+    """Imports the application, with `import_module`, and prepares it. Raises StartupError; its cause, if it has
+    one, is what the application's own code has raised, with the application's own frames."""
     if config.env_file is not None:
         _set_environment(config.env_file)
     app = config.app
     if isinstance(app, str):
         if config.app_dir not in sys.path:
             sys.path.insert(0, config.app_dir)
-        app = _import(app)
+        app = _import(app, import_module)
     app = _made(app, factory=config.factory)
     interface = config.interface if config.interface != "auto" else _interface(app)
     name = config.app if isinstance(config.app, str) else getattr(app, "__qualname__", type(app).__qualname__)
@@ -77,12 +77,12 @@ def _own(error: BaseException) -> BaseException:
 _HERE = __file__
 
 
-def _import(text: str) -> Any:
+def _import(text: str, import_module: Callable[[str], ModuleType]) -> Any:
     module_name, _, attributes = text.partition(":")
     if not module_name or not attributes:
         raise StartupError(f'Error loading ASGI app. Import string "{text}" must be in format "<module>:<attribute>".')
     try:
-        found = importlib.import_module(module_name)
+        found: Any = import_module(module_name)
     except Exception as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and (module_name == missing or module_name.startswith(missing + ".")):

@@ -244,6 +244,15 @@ class Exchange:
             else:
                 self._connection.fail(500, "Internal Server Error")
 
+    def describe(self) -> str:
+        """The exchange for the log: the request, and the innermost line of the application that waits."""
+        places = self.task.stack() if self.task is not None else []
+        own = [place for place in places if not place[0].startswith(_PACKAGE)]
+        where = " in {2} ({0}:{1})".format(*(own or places)[-1]) if places else ""
+        return f"{self.request.method} {self.request.path.decode('ascii')}{where}"
+
+
+_PACKAGE = os.path.dirname(os.path.dirname(__file__))
 
 _EXPECTED = {
     Stage.START: "the response has not been started with 'http.response.start'",

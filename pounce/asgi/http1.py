@@ -18,7 +18,7 @@ Owner: the worker's thread.
 
 import logging
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -54,10 +54,10 @@ class ConnectionWorker(Protocol):
     root_path: str
     asgi_version: str
     state: dict[str, Any]
+    default_fields: Callable[[], bytes]
 
     @property
     def draining(self) -> bool: ...
-    def default_fields(self) -> bytes: ...
     def overloaded(self) -> bool: ...
     def run_exchange(self, exchange: Exchange, scope: Scope) -> None: ...
     def exchange_over(self, exchange: Exchange) -> None: ...

@@ -1,0 +1,33 @@
+"""Fields that every response gets: Server, Date, and what the operator has asked for.
+
+Owner: the worker's thread; each worker has its own, so that no two touch the same bytes.
+"""
+
+import time
+from email.utils import formatdate
+from math import inf
+
+from pounce.config import Config
+from pounce.kernel.loop import Loop
+
+
+class DefaultFields:
+    def __init__(self, config: Config, loop: Loop) -> None:
+        fields = [(name.lower(), value) for name, value in config.headers]
+        if config.server_header and "server" not in dict(fields):
+            fields.insert(0, ("server", "pounce"))
+        self._fixed = "".join(f"{name}: {value}\r\n" for name, value in fields).encode("latin-1")
+        self._with_date = config.date_header
+        self._loop = loop
+        self._lines = b""
+        self._until = -inf
+
+    def lines(self) -> bytes:
+        """Their field lines, with the date of this second (RFC 9110, section 6.6.1)."""
+        if self._loop.now >= self._until:
+            now = time.time()
+            self._until = self._loop.now + 1 - now % 1
+            self._lines = self._fixed
+            if self._with_date:
+                self._lines += f"date: {formatdate(int(now), usegmt=True)}\r\n".encode("ascii")
+        return self._lines

@@ -1,0 +1,206 @@
+"""The workers as a crew: every place is taken, until the server stops.
+
+The first worker starts alone, and the others when it has shown that the application starts. One that retires has
+a successor before it has drained; one that dies has one at once, and, if its successors die as quickly, after a
+delay that grows, until there have been enough of them.
+
+Owner: the supervisor's thread.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from pounce.kernel.loop import Loop, Timer
+from pounce.worker import CANCEL_GRACE, Report
+
+QUICK = 10.0
+"""Seconds; a worker that dies sooner is replaced after a delay, which grows."""
+FIRST_DELAY, LONGEST_DELAY = 0.25, 8.0
+ATTEMPTS = 6
+"""Quick deaths in a row after which the server gives up."""
+LAST_WORDS = 1.0
+"""Seconds between giving a worker up and going without it."""
+
+logger = logging.getLogger("pounce.error")
+
+type Told = Callable[[Report], object]
+
+
+class WorkerHandle(Protocol):
+    """What the supervisor holds of a worker, whether it is a thread or a process."""
+
+    name: str
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended: 0 in order, otherwise as of a shell; None while it lives."""
+
+    def start(self) -> None: ...
+    def serve(self) -> None: ...
+    def stop(self) -> None: ...
+    def cancel(self) -> None: ...
+    def abandon(self) -> None: ...
+    def kill(self) -> bool: ...
+    def join(self) -> None: ...
+
+
+class CrewOwner(Protocol):
+    """Who is told what happens to the crew."""
+
+    def hire(self, number: int, told: Told) -> WorkerHandle:
+        """Makes a worker for this place."""
+
+    def first_ready(self) -> None:
+        """The first worker's application has started; the other workers have not."""
+
+    def all_ready(self) -> None:
+        """Every worker could serve now."""
+
+    def failed(self, code: int) -> None:
+        """The crew cannot go on: the server should end with this exit code."""
+
+    def retired(self) -> None:
+        """The only worker has reached its request limit."""
+
+    def gone(self) -> None:
+        """The last worker has ended, after `stop`."""
+
+
+class Place:
+    """The place of one worker. Its number chooses its sockets; who stands in it may change."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.worker: WorkerHandle | None = None
+        self.ready = False
+        self.started_at = 0.0
+        self.quick_deaths = 0
+        self.retry: Timer | None = None
+
+
+class Crew:
+    def __init__(self, owner: CrewOwner, loop: Loop, count: int) -> None:
+        self._owner = owner
+        self._loop = loop
+        self.places = [Place(number) for number in range(count)]
+        self._living: set[WorkerHandle] = set()
+        self._serving = False
+        self._stopping = False
+        self.left_behind = False
+        """Was a worker thread left running that did not end?"""
+
+    def start(self) -> None:
+        self._hire(self.places[0])
+
+    def serve(self) -> None:
+        """Lets every worker accept clients, and from now on every new one as soon as it is ready."""
+        self._serving = True
+        for place in self.places:
+            if place.worker is not None:
+                place.worker.serve()
+
+    def _hire(self, place: Place) -> None:
+        worker = self._owner.hire(place.number, lambda what: self._told(place, worker, what))
+        place.worker = worker
+        place.started_at = self._loop.clock()
+        place.retry = None
+        self._living.add(worker)
+        worker.start()
+
+    def _told(self, place: Place, worker: WorkerHandle, what: Report) -> None:
+        """A worker has reported something."""
+        if what is Report.ENDED:
+            self._ended(place, worker)
+        elif self._stopping or place.worker is not worker:
+            return
+        elif what is Report.READY:
+            self._ready(place, worker)
+        elif what is Report.FAILED and not self._serving:
+            logger.error("Application startup failed. Exiting.")
+            self._owner.failed(3)
+        elif what is Report.RETIRING and len(self.places) == 1:
+            self._owner.retired()
+        elif what is Report.RETIRING:
+            self._hire(place)
+        elif what is Report.CRASHED:
+            self._replace(place)
+
+    def _ready(self, place: Place, worker: WorkerHandle) -> None:
+        if self._serving:
+            worker.serve()
+            return
+        place.ready = True
+        others = [other for other in self.places if other.worker is None]
+        if others:
+            self._owner.first_ready()
+        for other in others:
+            self._hire(other)
+        if all(other.ready for other in self.places):
+            self._owner.all_ready()
+
+    def _ended(self, place: Place, worker: WorkerHandle) -> None:
+        self._living.discard(worker)
+        worker.join()
+        if self._stopping:
+            if not self._living:
+                self._owner.gone()
+        elif place.worker is worker and not self._serving:
+            self._owner.failed(worker.exit_code or 3)
+        elif place.worker is worker:
+            logger.error("Worker %d (%s) died.", place.number + 1, worker.name)
+            self._replace(place)
+
+    def _replace(self, place: Place) -> None:
+        """A worker has failed: another takes its place, at once the first time, later if that fails as well."""
+        place.worker = None
+        if self._loop.clock() - place.started_at > QUICK:
+            place.quick_deaths = 0
+        place.quick_deaths += 1
+        if place.quick_deaths > ATTEMPTS:
+            logger.critical("Worker %d has failed %d times in a row. Exiting.", place.number + 1, place.quick_deaths)
+            self._owner.failed(3)
+            return
+        delay = 0.0 if place.quick_deaths == 1 else min(FIRST_DELAY * 2 ** (place.quick_deaths - 2), LONGEST_DELAY)
+        logger.info("Starting worker %d again%s.", place.number + 1, f" in {delay:g} s" if delay else "")
+        place.retry = self._loop.call_later(delay, lambda: self._hire(place))
+
+    # The end
+
+    def stop(self, patience: float | None) -> None:
+        """Lets every worker drain. After `patience` seconds (None: for ever) running exchanges are cancelled."""
+        if self._stopping:
+            return
+        self._stopping = True
+        for place in self.places:
+            if place.retry is not None:
+                place.retry.cancel()
+        if not self._living:
+            self._owner.gone()
+            return
+        for worker in self._living:
+            worker.stop()
+        if patience is not None:
+            self._loop.call_later(patience, lambda: self._cancel(patience))
+
+    def _cancel(self, patience: float) -> None:
+        for worker in self._living:
+            worker.cancel()
+        # A worker that can still turn its loop ends by itself now, its lifespan's shutdown within its own bound.
+        self._loop.call_later(CANCEL_GRACE + patience + LAST_WORDS, self.force)
+
+    def force(self) -> None:
+        """Ends at once what has not ended yet."""
+        for worker in self._living:
+            worker.abandon()
+        self._loop.call_later(LAST_WORDS, self._leave)
+
+    def _leave(self) -> None:
+        """Goes without the workers that do not answer."""
+        for worker in list(self._living):
+            if not worker.kill():
+                logger.error("Worker %s does not end; leaving it behind.", worker.name)
+                self._living.discard(worker)
+                self.left_behind = True
+        if not self._living:
+            self._owner.gone()

@@ -1,0 +1,181 @@
+"""How an application is run: on threads or in processes, as one copy or as several.
+
+Threads, where Python has no GIL. Processes, where it has one and there is more than one worker, or where the
+application has brought a library that turned the GIL back on. One worker is a thread on either.
+
+Worker threads share one copy of the application, unless it holds an object that belongs to one event loop: then
+each has its own (see `copies`). That can show when it has been imported, or when the first worker's lifespan has
+started; both are before the second worker is made. One line of the log says what was chosen, and why.
+
+Owner: the supervisor's thread.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from pounce import copies, loop_bound
+from pounce.asgi.application import Loaded, load
+from pounce.config import Config
+from pounce.cpus import usable_cpus
+from pounce.crew import Told, WorkerHandle
+from pounce.errors import StartupError
+from pounce.kernel.loop import Loop
+from pounce.net.listeners import Listener
+from pounce.processes import ProcessWorker
+from pounce.threads import ThreadWorker
+
+GIL_IS_BACK = "POUNCE_GIL_IS_BACK"
+"""Set in the environment of a server that takes the place of one whose application has turned the GIL back on."""
+
+logger = logging.getLogger("pounce.error")
+
+
+def has_gil() -> bool:
+    """Does this interpreter, as it runs now, let only one thread at a time run Python?"""
+    return getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+_GIL_WARNING = "global interpreter lock (GIL) has been enabled"
+
+
+@contextlib.contextmanager
+def _listening_to_warnings() -> Iterator[list[str]]:
+    """The texts of the warnings that are shown meanwhile. Leaves the filters alone: the application may set its own."""
+    said: list[str] = []
+    before = warnings.showwarning
+
+    def show(message: Any, *rest: Any, **more: Any) -> None:
+        said.append(str(message))
+        if _GIL_WARNING not in said[-1]:  # that one is told in our own words
+            before(message, *rest, **more)
+
+    warnings.showwarning = show
+    try:
+        yield said
+    finally:
+        if warnings.showwarning is show:
+            warnings.showwarning = before
+
+
+class Plan:
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        wanted = config.workers if config.workers is not None else 1
+        self.count = wanted or usable_cpus()
+        """How many workers."""
+        self._gil_needed = GIL_IS_BACK in os.environ
+        self.processes = config.worker_kind == "process" or (
+            config.worker_kind == "auto" and self.count > 1 and (has_gil() or self._gil_needed)
+        )
+        self._loaded: Loaded | None = None
+        self._copied = False
+        self._told_why = False
+
+    def load(self, replace: Callable[[], object] | None) -> None:
+        """Imports the application, if the workers are to share it. Raises StartupError.
+
+        Where that turns the GIL back on, the workers must be processes, and the application should never have
+        been imported here: `replace` is called, to start the server anew; None where that is not possible.
+        """
+        if self.processes:
+            return
+        before = has_gil()
+        with _listening_to_warnings() as said:
+            self._loaded = load(self._config)
+        if has_gil() and not before and self.count > 1:
+            named = [text.split("'")[1] for text in said if _GIL_WARNING in text and "'" in text]
+            self._gil_is_back(named[0] if named else None, replace)
+        self.look(" at import")
+
+    def _gil_is_back(self, culprit: str | None, replace: Callable[[], object] | None) -> None:
+        who = f"The extension module {culprit!r}" if culprit else "An extension module of the application"
+        remedy = "use a version of it that supports free threading, or set PYTHON_GIL=0 if you know that it is safe"
+        if self._config.worker_kind == "thread":
+            logger.warning("%s has turned the GIL back on: the threads take turns. To change that, %s.", who, remedy)
+            return
+        logger.warning("%s has turned the GIL back on: workers will be processes. To change that, %s.", who, remedy)
+        if replace is not None:
+            replace()
+        self.processes = self._gil_needed = True
+        self._loaded = None
+
+    def look(self, when: str) -> None:
+        """Does the application hold something that forbids sharing it? `when` says where it would come from."""
+        if self._loaded is None or self.count == 1 or self._copied or self._told_why:
+            return
+        wanted = self._config.app_copies
+        held = loop_bound.find() if wanted == "auto" else None
+        if wanted == "one" or (wanted == "auto" and held is None):
+            return
+        self._told_why = True
+        obstacle = self._obstacle()
+        because = f"{held} created{when} belongs to its loop" if held else "--app-copies worker"
+        if obstacle is None:
+            self._copied = True
+            logger.info("Application: %d copies, because %s; libraries are shared%s.", self.count, because,
+                        "; --app-copies one to override" if held else "")  # fmt: skip
+        elif held:
+            logger.warning("Application: one copy for %d workers, although %s, because %s. If its requests fail, "
+                           "use --worker-kind process.", self.count, because, obstacle)  # fmt: skip
+        else:
+            raise StartupError(f"--app-copies worker is not possible, because {obstacle}")
+
+    def _obstacle(self) -> str | None:
+        """Why the application cannot be copied; None if it can."""
+        app = self._config.app
+        if not isinstance(app, str):
+            return "it was handed over as an object, not as an import string"
+        settings = getattr(sys.modules.get("django.conf"), "settings", None)
+        if getattr(settings, "configured", False):
+            return "Django keeps its models in one registry"
+        if copies.root_of(app.partition(":")[0]) is None:
+            return "it is not made of Python files of its own"
+        return None
+
+    def describe(self) -> str:
+        """The workers, for the banner."""
+        many = "s" if self.count > 1 else ""
+        if not self.processes:
+            return f"{self.count} worker thread{many}"
+        because = ""
+        if self._config.worker_kind == "auto":
+            who = "the application needs" if self._gil_needed else "this Python has"
+            because = f", because {who} the GIL"
+        return f"{self.count} worker process{'es' if many else ''}{because}"
+
+    def make(self, number: int, listeners: list[Listener], loop: Loop, told: Told) -> WorkerHandle:
+        """A worker for place `number`."""
+        if self.processes:
+            return ProcessWorker(number, self._config, listeners, loop, told)
+        return ThreadWorker(number, self._config, self._loader(number), listeners, loop, told)
+
+    def _loader(self, number: int) -> Callable[[], Loaded]:
+        loaded = self._loaded
+        assert loaded is not None
+        if not self._copied or number == 0:
+            return lambda: loaded
+        module = self._config.app.partition(":")[0]
+        root = copies.root_of(module)
+        assert root is not None
+        copy = copies.ModuleCopy(number + 1, root)
+        return partial(self._load_copy, copy)
+
+    def _load_copy(self, copy: copies.ModuleCopy) -> Loaded:
+        """On the worker's thread."""
+        copy.enter()
+        with copies.one_at_a_time:
+            return load(self._config, copy.load)
+
+
+def start_anew() -> None:
+    """Replaces this process by the same command, whose workers will be processes."""
+    os.environ[GIL_IS_BACK] = "1"
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
