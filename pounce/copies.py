@@ -22,6 +22,7 @@ import os
 import sys
 import sysconfig
 import threading
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -185,16 +186,12 @@ def is_below(path: str | None, root: str) -> bool:
     """Is this file the application's own: below its folder, and nothing that was installed there?"""
     if path is None:
         return False
-    path = os.path.abspath(path)
-    if not path.startswith(root.rstrip(os.sep) + os.sep):
+    file, folder = Path(os.path.abspath(path)), Path(os.path.abspath(root))
+    if not file.is_relative_to(folder) or any(part in _INSTALLED for part in file.parts):
         return False
-    inside = path[len(root) :].split(os.sep)
-    if any(part in _INSTALLED for part in inside):
-        return False
-    shared = [_HERE, *(place for place in _STDLIB if place), sys.prefix]
-    return not any(
-        path.startswith(place + os.sep) for place in shared if place.startswith(root.rstrip(os.sep) + os.sep)
-    )
+    # The application's folder may hold the environment, or the whole machine.
+    shared = (Path(place) for place in (_HERE, *_STDLIB, sys.prefix))
+    return not any(place.is_relative_to(folder) and file.is_relative_to(place) for place in shared)
 
 
 def root_of(module_name: str) -> str | None:
@@ -204,7 +201,7 @@ def root_of(module_name: str) -> str | None:
     spec = _spec(top)
     if spec is None:
         return None
-    place = next(iter(spec.submodule_search_locations or ()), None) or spec.origin
+    place = next(iter(spec.submodule_search_locations or ()), spec.origin if spec.has_location else None)
     if place is None:
         return None
     root = os.path.dirname(os.path.abspath(place))

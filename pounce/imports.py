@@ -1,36 +1,76 @@
-"""Notices when a module is first imported, by whomever, on whichever thread."""
+"""Notices when a module is first imported, by whomever, on whichever thread.
 
+Two ways, because there are two threads to think of. The one that executes the module is caught by listening to the
+module's loader. One that wants the module meanwhile only waits for the first, and is caught by listening to
+`__import__`, for as long as anyone watches.
+"""
+
+import builtins
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import Any
+
+_lock = threading.Lock()
 
 
-class _Watch(importlib.abc.MetaPathFinder):
-    """Finds nothing itself. Lets the others find, and listens in when what they found has been executed."""
+class Watch(importlib.abc.MetaPathFinder):
+    """Calls `imported()` on every thread that imports the module `name`, until `end`. The module has been executed
+    when it has the attribute `last`.
 
-    def __init__(self, name: str, imported: Callable[[], object]) -> None:
+    Finds nothing itself: it lets the others find, and listens in when what they found is executed.
+    """
+
+    watches: tuple["Watch", ...] = ()
+
+    def __init__(self, name: str, last: str, imported: Callable[[], object]) -> None:
         self._name = name
+        self._last = last
         self._imported = imported
+
+    def begin(self) -> None:
+        """Starts watching. What has been imported before is told at once."""
+        with _lock:
+            if not Watch.watches:
+                builtins.__import__ = _import
+            Watch.watches = (*Watch.watches, self)
+            sys.meta_path.insert(0, self)
+        self.look()
+
+    def end(self) -> None:
+        with _lock:
+            if self in Watch.watches:
+                Watch.watches = tuple(watch for watch in Watch.watches if watch is not self)
+                sys.meta_path.remove(self)
+                if not Watch.watches and builtins.__import__ is _import:
+                    builtins.__import__ = _original
+
+    def look(self) -> None:
+        if hasattr(sys.modules.get(self._name), self._last):
+            self._imported()
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name != self._name or self not in sys.meta_path:
+        if name != self._name:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Listening(spec.loader, self._imported)
-        return spec
+        for finder in sys.meta_path:
+            if not isinstance(finder, Watch) and (spec := finder.find_spec(name, path, target)) is not None:
+                if spec.loader is not None:
+                    spec.loader = _Listening(spec.loader)
+                return spec
+        return None
 
 
 class _Listening(importlib.abc.Loader):
-    def __init__(self, loader: importlib.abc.Loader, imported: Callable[[], object]) -> None:
+    """A loader, and what to do when it has done its work."""
+
+    def __init__(self, loader: importlib.abc.Loader) -> None:
         self._loader = loader
-        self._imported = imported
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
@@ -41,20 +81,15 @@ class _Listening(importlib.abc.Loader):
         module.__loader__ = self._loader
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
-        self._imported()
+        for watch in Watch.watches:
+            watch.look()
 
 
-def when_imported(name: str, imported: Callable[[], object]) -> Callable[[], None]:
-    """Calls `imported()` once, on the importing thread, when the module has been executed; at once if it was
-    imported before. Returns what ends the watch."""
-    if name in sys.modules:
-        imported()
-        return lambda: None
-    watch = _Watch(name, imported)
-    sys.meta_path.insert(0, watch)
+_original = builtins.__import__
 
-    def end() -> None:
-        if watch in sys.meta_path:
-            sys.meta_path.remove(watch)
 
-    return end
+def _import(name: str, *rest: Any, **more: Any) -> ModuleType:
+    module = _original(name, *rest, **more)
+    for watch in Watch.watches:
+        watch.look()
+    return module

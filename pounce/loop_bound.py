@@ -7,11 +7,8 @@ asyncio and of well-known libraries. Only what is imported already is looked at,
 import gc
 import sys
 
-# Module, and the names of its classes; a name may lie deeper (`aio.Channel`).
+# Module, and the names of its classes.
 CLASSES = {
-    "asyncio": "Lock Event Condition Semaphore Barrier Queue",
-    "anyio._core._synchronization": "LockAdapter EventAdapter SemaphoreAdapter CapacityLimiterAdapter",
-    "anyio": "Lock Event Condition Semaphore CapacityLimiter",
     "aiohttp": "ClientSession BaseConnector",
     "aiokafka": "AIOKafkaProducer AIOKafkaConsumer",
     "aiomysql": "Pool",
@@ -34,11 +31,14 @@ CLASSES = {
     "sqlalchemy.ext.asyncio": "AsyncEngine",
     "tortoise": "Tortoise",
     "websockets": "ClientConnection",
+    "anyio._core._synchronization": "LockAdapter EventAdapter SemaphoreAdapter CapacityLimiterAdapter",
+    "anyio": "Lock Event Condition Semaphore CapacityLimiter",
+    "asyncio": "Queue Condition Semaphore Barrier Lock Event",
 }
 
 
 def find() -> str | None:
-    """The class of the first loop-bound object there is, as a person writes it; None when there is none."""
+    """The class of a loop-bound object there is, as a person writes it; None when there is none."""
     classes: dict[type, str] = {}
     for module, names in CLASSES.items():
         if module in sys.modules:
@@ -48,8 +48,10 @@ def find() -> str | None:
                     public = module.partition("._")[0]
                     classes.setdefault(found, f"{public}.{name.removesuffix('Adapter')}")
     wanted = tuple(classes)
+    held: set[str] = set()
     for thing in gc.get_objects() if wanted else ():
         # Not isinstance: it would ask objects that pretend (mocks, proxies) what they are.
         if issubclass(type(thing), wanted):
-            return next(classes[base] for base in type(thing).__mro__ if base in classes)
-    return None
+            held.update(classes[base] for base in type(thing).__mro__ if base in classes)
+    # In the order of the table: a pool says more than the lock inside it.
+    return next((name for name in classes.values() if name in held), None)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pounce.imports import when_imported
+from pounce.imports import Watch
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import Driver, Task, spawn
 
@@ -28,14 +28,15 @@ class Scheduler:
         self._running = running
         self._face: Face | None = None
         self._thread = 0
-        self._ignore: Callable[[], None] = lambda: None
+        # SelectorEventLoop is the last name that asyncio gets, and the one that is needed here.
+        self._watch = Watch("asyncio", "SelectorEventLoop", self._imported)
         self.spawn: Callable[..., Driver | None] = partial(spawn, loop)
         """Drives a coroutine at once, until it first has to wait: see `kernel.task.spawn`."""
 
     def begin(self) -> None:
         """This thread is the worker's. Notices from now on when asyncio is imported, or that it has been."""
         self._thread = threading.get_ident()
-        self._ignore = when_imported("asyncio", self._imported)
+        self._watch.begin()
 
     def _imported(self) -> None:
         if threading.get_ident() == self._thread:
@@ -47,6 +48,7 @@ class Scheduler:
     def _put_on_face(self) -> None:
         if self._face is not None:
             return
+        self._watch.end()
         from pounce.kernel.asyncio_face import Face
 
         face = self._face = Face(self._loop)
@@ -71,12 +73,12 @@ class Scheduler:
 
     def end(self, patience: float) -> None:
         """The worker is over. Whatever the application still has running is cancelled, within `patience` seconds."""
-        self._ignore()
+        self._watch.end()
         if self._face is not None:
             self._face.end(patience)
 
     def abandon(self) -> None:
         """The worker is over, whatever is still running."""
-        self._ignore()
+        self._watch.end()
         if self._face is not None:
             self._face.abandon()

@@ -135,6 +135,7 @@ class Worker:
         self.keep_alive_deadline = loop.deadlines(_length(config.timeout_keep_alive), connection.close)
         self.body_deadline = loop.deadlines(_length(config.timeout_request_body), connection.body_deadline_expired)
         self.last_call = loop.deadlines(LAST_CALL, connection.close)
+        self.cancel_on_disconnect = config.cancel_on_disconnect
         self.body_window = config.limit_request_body_rate * (config.timeout_request_body or 0)
         self._limit_concurrency = inf if config.limit_concurrency is None else config.limit_concurrency
         self.default_fields = DefaultFields(config, loop).lines

@@ -10,6 +10,7 @@ PACKAGES = {
     "h2load": "nghttp2-client",
     "curl": "curl",
     "nc": "netcat-openbsd",
+    "openssl": "openssl",
 }
 
 

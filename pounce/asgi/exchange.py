@@ -16,6 +16,7 @@ import enum
 import logging
 import os
 import stat
+import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -229,6 +230,7 @@ class Exchange:
             gone = self.lost and isinstance(error, ClientDisconnected)
             if not gone and not (self._cancelled and isinstance(error, Cancelled)):
                 logger.error("Exception in ASGI application\n", exc_info=error)
+                _hint(error)
         elif value is not None:
             logger.error("ASGI callable should return None, but returned '%s'.", value)
         elif self.stage is not Stage.COMPLETE and not self.lost and not self.ended:
@@ -253,6 +255,20 @@ class Exchange:
 
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__))
+
+_OTHER_LOOP = ("bound to a different event loop", "attached to a different loop")
+_hinted = threading.Event()  # once per process: set by the first worker that has seen it
+
+
+def _hint(error: BaseException) -> None:
+    """Says what to do about an object of another worker's loop, once."""
+    if any(words in str(error) for words in _OTHER_LOOP) and not _hinted.is_set():
+        _hinted.set()
+        logger.error(
+            "An object that belongs to one worker's event loop was used in another's. Give each worker thread its own: "
+            "--app-copies worker, or pounce.per_worker; or use --worker-kind process."
+        )
+
 
 _EXPECTED = {
     Stage.START: "the response has not been started with 'http.response.start'",

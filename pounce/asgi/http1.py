@@ -51,6 +51,7 @@ class ConnectionWorker(Protocol):
     body_deadline: DeadlineQueue["HTTP1Connection"]
     last_call: DeadlineQueue["HTTP1Connection"]
     body_window: float
+    cancel_on_disconnect: bool
     root_path: str
     asgi_version: str
     state: dict[str, Any]
@@ -108,6 +109,8 @@ class HTTP1Connection:
         self._ended = True
         if self.exchange is not None:
             self.exchange.end()
+            if self.worker.cancel_on_disconnect:
+                self.exchange.cancel()
         else:
             self.advance()
 
@@ -123,6 +126,8 @@ class HTTP1Connection:
         self.worker.connection_over(self)
         if self.exchange is not None:
             self.exchange.lose()
+            if self.worker.cancel_on_disconnect:
+                self.exchange.cancel()
             self.exchange = None
 
     # Requests

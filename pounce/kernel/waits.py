@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
 HELPER_NAME = "pounce-helper"
+EXECUTOR_NAMES = (HELPER_NAME, "asyncio_", "ThreadPoolExecutor-", "AnyIO worker thread")
 
 
 class _Sleep(Wait):
@@ -100,15 +101,15 @@ def helpers() -> "ThreadPoolExecutor":
 
 
 def close_helpers(patience: float) -> list[str]:
-    """Lets the helper threads end, waiting at most `patience` seconds. The names of those that did not."""
+    """Lets the helper threads end, and those of other executors that the interpreter would wait for at its exit,
+    at most `patience` seconds. The names of those that did not."""
     global _helpers
     with _helpers_lock:
         pool, _helpers = _helpers, None
-    if pool is None:
-        return []
-    pool.shutdown(wait=False, cancel_futures=True)
+    if pool is not None:
+        pool.shutdown(wait=False, cancel_futures=True)
     until = time.monotonic() + patience
-    threads = [thread for thread in threading.enumerate() if thread.name.startswith(HELPER_NAME)]
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(EXECUTOR_NAMES)]
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
     return [thread.name for thread in threads if thread.is_alive()]

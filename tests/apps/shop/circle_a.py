@@ -1,0 +1,5 @@
+from . import circle_b
+
+
+def a():
+    return circle_b.b()

@@ -1,0 +1,4 @@
+import itertools
+
+counter = itertools.count()
+identity = object()

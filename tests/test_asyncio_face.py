@@ -1,0 +1,184 @@
+"""Applications that stand on asyncio: what they do with it works as on any loop, on threads and in processes."""
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+from conftest import tool
+from server import APPS, Running, get
+
+sys.path.insert(0, str(APPS))
+import aio
+
+GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
+ENDLESS = {"/broken", "/exits", "/exits_at_once", "/stuck", "/stubborn", "/busy_executor"}
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A folder with a certificate for localhost."""
+    folder = tmp_path_factory.mktemp("certificate")
+    subprocess.run(
+        [tool("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", folder / "key.pem", "-out",
+         folder / "cert.pem"],
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module", params=["1", "4"], ids=["1 worker", "4 workers"])
+def server(request, certificate):
+    environment = {"POUNCE_TEST_CERTIFICATE": str(certificate)}
+    with Running("aio:app", "--port", "0", "--workers", request.param, env=environment) as server:
+        yield server
+
+
+@pytest.mark.parametrize("path", sorted(set(aio.things) - ENDLESS))
+def test_what_applications_do_with_asyncio(server, path):
+    failed = []
+
+    def client():
+        for _ in range(5):
+            answer = get(server.address, path)
+            if answer != (200, b"ok"):
+                failed.append(answer)
+
+    clients = [threading.Thread(target=client) for _ in range(4)]
+    for each in clients:
+        each.start()
+    for each in clients:
+        each.join()
+    assert failed == [], server.log
+
+
+@pytest.mark.parametrize("path", ["/broken", "/exits", "/exits_at_once"])
+def test_whatever_a_handler_raises_ends_its_request_only(server, path):
+    for _ in range(3):
+        assert get(server.address, path)[0] == 500
+    assert get(server.address, "/sleep") == (200, b"ok")
+    assert "is being replaced" not in server.log
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_at_the_end_everything_is_closed_in_order(workers):
+    with Running("aio:app", "--port", "0", "--workers", workers) as server:
+        get(server.address, "/sleep")
+        server.stop()
+        assert server.log.count("background cancelled: True") == int(workers)
+        assert server.log.count("generator closed") == int(workers)
+        assert "Traceback" not in server.log
+        assert "never awaited" not in server.log
+        assert "was destroyed but it is pending" not in server.log
+
+
+def test_a_request_that_does_not_end_is_cancelled_and_named_with_its_line():
+    with Running("aio:app", "--port", "0", "--timeout-graceful-shutdown", "1") as server:
+        client = socket.create_connection(server.address)
+        client.sendall(GET % b"/stuck")
+        server.wait_until_busy(server.address)
+        assert server.stop() == 143
+        assert "Cancelled: GET /stuck in stuck (" in server.log or "Cancelled: GET /stuck in sleep (" in server.log
+        assert b" 503 " in client.recv(1000)
+        client.close()
+
+
+def test_a_request_that_ignores_its_cancellation_is_left_behind():
+    with Running("aio:app", "--port", "0", "--timeout-graceful-shutdown", "0") as server:
+        client = socket.create_connection(server.address)
+        client.sendall(GET % b"/stubborn")
+        server.wait_until_busy(server.address)
+        assert server.stop(signal.SIGINT) == 0
+        assert "ignores its cancellation" in server.log
+        client.close()
+
+
+def test_a_busy_executor_does_not_keep_the_server_from_ending():
+    with Running("aio:app", "--port", "0", "--timeout-graceful-shutdown", "0") as server:
+        client = socket.create_connection(server.address)
+        client.sendall(GET % b"/busy_executor")
+        server.wait_until_busy(server.address)
+        assert server.stop(signal.SIGINT) == 0
+        client.close()
+
+
+@pytest.mark.parametrize("option", [[], ["--cancel-on-disconnect"]], ids=["told", "cancelled"])
+def test_a_client_that_has_gone(option, tmp_path):
+    (tmp_path / "gone.py").write_text(
+        "import asyncio, sys\n"
+        "async def app(scope, receive, send):\n"
+        "    if scope['type'] != 'http': raise RuntimeError\n"
+        "    try:\n"
+        "        await receive()\n"
+        "        sys.stdout.write('begun\\n')\n"
+        "        sys.stdout.write((await receive())['type'] + '\\n')\n"
+        "        await asyncio.sleep(0.2)\n"
+        "        sys.stdout.write('ended by itself\\n')\n"
+        "    except asyncio.CancelledError:\n"
+        "        sys.stdout.write('cancelled\\n')\n"
+        "        raise\n"
+    )
+    with Running("gone:app", "--port", "0", *option, cwd=tmp_path) as server:
+        client = socket.create_connection(server.address)
+        client.sendall(GET % b"/")
+        server.wait_for("begun")
+        client.close()
+        server.wait_for("cancelled" if option else "ended by itself")
+        server.stop()
+        assert ("http.disconnect" in server.log) is not bool(option)
+        assert "Traceback" not in server.log
+
+
+# asyncio that comes late
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_asyncio_may_be_imported_in_the_middle_of_a_request(workers):
+    with Running("late:app", "--port", "0", "--workers", workers) as server:
+        assert get(server.address)[1] == b"plain"
+        waiting = [socket.create_connection(server.address) for _ in range(6)]
+        for client in waiting:
+            client.sendall(GET % b"/waits?1")
+        receiving = [socket.create_connection(server.address) for _ in range(6)]
+        for client in receiving:
+            client.sendall(b"POST /receives HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc")
+        server.wait_until_busy(server.address)
+        for _ in range(30):  # in every worker, where workers are processes
+            assert get(server.address, "/late") == (200, b"came late"), server.log
+        for client in waiting:
+            client.settimeout(30)
+            assert client.recv(1000).endswith((b"carried on", b"plain"))
+        for client in receiving:
+            client.sendall(b"def")
+            client.settimeout(30)
+            assert client.recv(1000).endswith(b"abcdef")
+        for client in waiting + receiving:
+            client.close()
+        assert get(server.address)[1] == b"asyncio"
+        server.stop()
+        assert "Traceback" not in server.log
+
+
+def test_asyncio_may_be_imported_by_a_helper_thread():
+    with Running("late:app", "--port", "0") as server:
+        assert get(server.address, "/thread") == (200, b"in a thread")
+        assert get(server.address, "/late") == (200, b"came late")
+        server.stop()
+        assert "Traceback" not in server.log
+
+
+def test_the_first_import_on_many_workers_at_once():
+    with Running("late:app", "--port", "0", "--workers", "4") as server:
+        clients = [socket.create_connection(server.address) for _ in range(24)]
+        for client in clients:
+            client.sendall(GET % b"/late")
+        for client in clients:
+            client.settimeout(30)
+            assert client.recv(1000).endswith(b"came late"), server.log
+            client.close()
+        server.stop()
+        assert "Traceback" not in server.log
