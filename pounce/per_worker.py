@@ -41,6 +41,12 @@ def enter_worker() -> Token:
     return token
 
 
+def leave_worker(token: Token) -> None:
+    """The worker has ended. Its objects end with its token."""
+    with _lock:
+        _workers.discard(token)
+
+
 def _current() -> Token:
     token = _context.get() or getattr(_thread, "token", None)
     if token is not None:

@@ -35,7 +35,7 @@ from pounce.logging import AccessLog
 from pounce.net.acceptor import Acceptor
 from pounce.net.listeners import Address, Listener, refuse_new_connections
 from pounce.net.stream import StreamDeadlines
-from pounce.per_worker import enter_worker
+from pounce.per_worker import enter_worker, leave_worker
 from pounce.protocols.events import Request
 from pounce.protocols.h1.reader import Limits
 from pounce.scheduler import Scheduler
@@ -144,7 +144,7 @@ class Worker:
 
     def run(self) -> None:
         """Turns the loop until the worker has ended."""
-        self._token = enter_worker()
+        token = enter_worker()
         self._scheduler.begin()
         self.start()
         while self.phase is not Phase.ENDED or self._scheduler.busy:
@@ -152,6 +152,7 @@ class Worker:
                 self._scheduler.turn()
             except BaseException:
                 self._loop_failed()
+        leave_worker(token)
         self.loop.close()
         self._report(self, Report.ENDED)
 
