@@ -1,5 +1,6 @@
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -11,18 +12,23 @@ PACKAGES = {
     "curl": "curl",
     "nc": "netcat-openbsd",
     "openssl": "openssl",
+    "redis-server": "redis-server",
+    "postgres": "postgresql",
 }
 
 
 def tool(name: str) -> str:
-    """The path of an outside program. Without it the test is skipped, or fails where nothing may be skipped."""
+    """The path of an outside program."""
     path = shutil.which(name)
-    if path is None:
-        reason = f"needs {name}: apt-get install {PACKAGES[name]}"
-        if os.environ.get("POUNCE_NO_SKIP"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return path
+    return path if path is not None else missing(name)
+
+
+def missing(name: str) -> NoReturn:
+    """Without an outside program the test is skipped, or fails where nothing may be skipped."""
+    reason = f"needs {name}: apt-get install {PACKAGES[name]}"
+    if os.environ.get("POUNCE_NO_SKIP"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture(autouse=True)
