@@ -4,76 +4,84 @@
     python3 tools/dev.py pytest -q
     POUNCE_PYTHON=/usr/bin/python3.14 python3 tools/dev.py pounce examples.hello:app
 
-One environment per kind of interpreter, below .venv/. It is made again when pyproject.toml or the interpreter
-has changed. Runs on any Python >= 3.11, with nothing but its standard library.
+One environment per kind of interpreter, below .venv/. It is made again when what pyproject.toml requires or the
+interpreter has changed, or the checkout has moved. Runs on any Python >= 3.11, with nothing but its standard library.
 """
 
-import contextlib
-import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import interpreter
-from interpreter import fail, say
+from interpreter import Interpreter, fail, say
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def environment(groups: list[str]) -> Path:
-    """The environment for the interpreter that `interpreter.find` gives, with these dependency groups."""
+def environment() -> Path:
+    """The environment for the interpreter that `interpreter.find` gives."""
     python = interpreter.find()
-    about = interpreter.describe(python)
-    assert about is not None, "find has just tried it"
-    major, minor, gil = about
-    place = ROOT / ".venv" / f"{major}.{minor}{'' if gil else 't'}"
-    described = f"{python} {' '.join(groups)}\n".encode() + (ROOT / "pyproject.toml").read_bytes()
-    wanted, mark = hashlib.sha256(described).hexdigest(), place / "made-from"
-    with contextlib.suppress(OSError):
-        if mark.read_text() == wanted:
-            return place
-    place.parent.mkdir(exist_ok=True)
-    with interpreter.locked(place.parent / "lock"):
-        make(python, place, groups)
-        mark.write_text(wanted)
+    place = ROOT / ".venv" / python.tag
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project.pop("tool", None)  # a change of what the linters are to say is no reason to make it again
+    wanted = json.dumps([str(python.path), str(place), project])
+    if made_from(place) != wanted:
+        with interpreter.locked(ROOT / ".venv" / "lock"):
+            if made_from(place) != wanted:  # another `make` may have made it while this one waited
+                make(python, place, wanted)
     return place
 
 
-def make(python: Path, place: Path, groups: list[str]) -> None:
-    say(f"making {place.relative_to(ROOT)} with {python}")
+def made_from(place: Path) -> str:
     try:
-        uv = str(interpreter.uv())
-    except interpreter.Failed as error:
-        fail(str(error))
-    shutil.rmtree(place, ignore_errors=True)
-    install = [uv, "pip", "install", "--quiet", "--python", str(place / "bin" / "python")]
-    run([uv, "venv", "--quiet", "--python", str(python), str(place)])
-    run([*install, "--editable", str(ROOT)])
-    # Wheels only: where a package has none for this interpreter, building it would need more than a C compiler.
-    run([*install, "--only-binary", ":all:", *(word for group in groups for word in ("--group", group))])
+        return (place / "made-from").read_text()
+    except OSError:
+        return ""
 
 
-def run(command: list[str]) -> None:
+def make(python: Interpreter, place: Path, wanted: str) -> None:
+    """Beside the old one and then put in its place, so that nobody meets half an environment."""
+    say(f"making {place.relative_to(ROOT)} with {python.path}")
+    uv = interpreter.uv()
+    with interpreter.scratch("making", place.parent) as folder:
+        fresh = folder / place.name
+        run([uv, "venv", "--quiet", "--relocatable", "--python", python.path, fresh])
+        # Wheels only, but for this project: where a package has none for this interpreter, building it would need
+        # more than a C compiler.
+        wheels = ["--only-binary", ":all:", "--no-binary", "pounce"]
+        run([uv, "pip", "install", "--python", fresh / "bin" / "python", *wheels, "--editable", ".", "--group", "dev"])
+        (fresh / "made-from").write_text(wanted)
+        if place.exists():
+            place.rename(folder / "old")
+        fresh.rename(place)
+
+
+def run(command: list[str | Path]) -> None:
     if subprocess.run(command, cwd=ROOT).returncode:
-        fail(f"failed: {' '.join(command)}")
+        fail(f"uv {command[1]} failed, see above; where PyPI is out of reach, UV_DEFAULT_INDEX can name a mirror")
 
 
 def main() -> None:
     arguments = sys.argv[1:]
-    groups = ["dev"]
-    while arguments[:1] == ["--group"]:
-        groups.append(arguments[1])
-        arguments = arguments[2:]
     if not arguments:
         fail("which command? For example: python3 tools/dev.py pytest -q")
-    place = environment(groups)
+    try:
+        place = environment()
+    except KeyboardInterrupt:
+        fail("interrupted: nothing half made is left, the next run begins again")
+    except tomllib.TOMLDecodeError as error:
+        fail(f"pyproject.toml cannot be read: {error}")
+    except OSError as error:
+        fail(f"cannot set up: {error} (POUNCE_CACHE can put the cache elsewhere)")
     os.environ["VIRTUAL_ENV"] = str(place)
     os.environ["PATH"] = f"{place / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
     program = shutil.which(arguments[0])
     if program is None:
-        fail(f"{arguments[0]}: no such command in {place.relative_to(ROOT)}")
+        fail(f"{arguments[0]}: no such command; if it belongs in {place.relative_to(ROOT)}, remove that and try again")
     os.execv(program, arguments)
 
 

@@ -4,19 +4,20 @@ Runs on any Python >= 3.11, with nothing but its standard library, because that 
 Tries in this order, and stops at the first that answers:
 
 1. $POUNCE_PYTHON                     the person's own choice: taken as it is, or refused in one line
-2. one made earlier                   in the cache, checked before it is used, removed if broken
-3. python3.14t on PATH
+2. python3.14t on PATH
+3. one made earlier by 4 or 5         in the cache, checked before it is used, removed if broken
 4. uv python install 3.14t            once, with a short time-out: its download host is not always in reach
 5. a free-threaded CPython built from the distribution's own source package (Debian, Ubuntu)
 6. any Python >= 3.13 with the GIL    the workers are then processes, and the person is told so
 
-Nothing on the system changes but the build dependencies of step 5, and those only as root.
-The cache is $POUNCE_CACHE, else $XDG_CACHE_HOME/pounce, else ~/.cache/pounce.
+Nothing on the system changes but the build dependencies of step 5, and those only as root or with a sudo that
+does not ask. The cache is $POUNCE_CACHE, else $XDG_CACHE_HOME/pounce, else ~/.cache/pounce; removing it is safe.
 """
 
 import contextlib
 import fcntl
 import hashlib
+import http.client
 import io
 import json
 import os
@@ -28,36 +29,53 @@ import sys
 import tarfile
 import tempfile
 import time
+import urllib.parse
 import urllib.request
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 CACHE = Path(
-    os.environ.get("POUNCE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pounce"
+    os.path.abspath(
+        os.environ.get("POUNCE_CACHE")
+        or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "pounce")
+    )
 )
 
 # What a usable interpreter must be able to import; a build without TLS or SQLite helps nobody.
+# A virtual environment answers with the interpreter it was made from: it may be the one about to be made again.
 CHECK = """
 import sys, ssl, sqlite3, ctypes, zlib, bz2, lzma, select, socket
 if sys.version_info >= (3, 14): from compression import zstd
-print(sys.version_info[0], sys.version_info[1], int(getattr(sys, "_is_gil_enabled", lambda: True)()))
+print(*sys.version_info[:2], int(getattr(sys, "_is_gil_enabled", lambda: True)()), sys._base_executable)
 """
 
-BUILD_PACKAGES = ("gcc", "make", "pkgconf", "libssl-dev", "zlib1g-dev", "libffi-dev", "libsqlite3-dev", "libbz2-dev",
-                  "liblzma-dev", "libreadline-dev", "libncurses-dev", "uuid-dev", "libzstd-dev")  # fmt: skip
-# Newest first. Ubuntu has no suite names of Debian's kind; "devel" is its newest, the rest are releases.
-SUITES = {
-    "debian": ("sid", "testing", "stable", "trixie"),
-    "ubuntu": ("devel", "resolute", "questing", "plucky"),
-}
-SOURCE_VERSIONS = ("3.14", "3.13")
-UV_TIMEOUT = 180.0  # seconds: a whole interpreter over a slow line, or a host that never answers
+BUILD_PACKAGES = ("gcc", "libc6-dev", "make", "pkgconf", "libssl-dev", "zlib1g-dev", "libffi-dev", "libsqlite3-dev",
+                  "libbz2-dev", "liblzma-dev", "libreadline-dev", "libncurses-dev", "uuid-dev",
+                  "libzstd-dev")  # fmt: skip
+# Where a newer CPython than the running release's may be found. "devel" is Ubuntu's name for its next release.
+SUITES = {"debian": ("unstable", "testing", "stable"), "ubuntu": ("devel", "resolute", "questing")}
+MIRRORS = {"debian": "http://deb.debian.org/debian", "ubuntu": "http://archive.ubuntu.com/ubuntu"}
+UV_TIMEOUT = 180.0  # seconds: for a whole interpreter over a slow line; a host that never answers ends after 15
+ROOM = 600 << 20  # bytes: indexes, archive, sources, objects and the installation, all at once
+GAVE_UP = CACHE / "no-free-threaded-python"
+DAY = 86400.0  # seconds
+OLDEST = (3, 13)
 
 
 class Failed(Exception):
     """One step did not work; the text says what was tried and what the person can do."""
+
+
+class Interpreter(NamedTuple):
+    path: Path
+    version: tuple[int, int]
+    gil: bool
+
+    @property
+    def tag(self) -> str:
+        return f"{self.version[0]}.{self.version[1]}{'' if self.gil else 't'}"
 
 
 def say(text: str) -> None:
@@ -69,50 +87,46 @@ def fail(text: str) -> NoReturn:
     raise SystemExit(1)
 
 
-def describe(python: Path) -> tuple[int, int, bool] | None:
-    """(major, minor, has the GIL) of a working interpreter, None of one that is missing or broken."""
+def output(
+    command: Sequence[str | Path],
+    timeout: float | None = None,
+    env: dict[str, str] | None = None,
+    cwd: Path | None = None,
+    shielded: bool = False,
+) -> str:
+    """What a command prints, run out of sight. Failed, with the last line of it, when it does not work.
+    A shielded one is not broken off by Ctrl-C, but ends first."""
     try:
-        out = subprocess.run(
-            [str(python), "-c", CHECK],
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=60,
-            env={k: v for k, v in os.environ.items() if not k.startswith("PYTHON")},
-        )
-        major, minor, gil = out.stdout.split()
-        return int(major), int(minor), gil == b"1"
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        return None
-
-
-def find() -> Path:
-    """The interpreter to use; exits with one line when there is none."""
-    chosen = os.environ.get("POUNCE_PYTHON")
-    if chosen:
-        path = shutil.which(chosen)
-        about = path and describe(Path(path))
-        if not path or not about or about < (3, 13):
-            fail(f"POUNCE_PYTHON={chosen} is not a working Python >= 3.13 with ssl and sqlite3: correct or unset it")
-        return Path(path)
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with locked(CACHE / "interpreter.lock"):
-        for step in (cached, on_path, from_uv, from_debian_source, with_gil):
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            process_group=0 if shielded else None,
+            text=True,
+            errors="replace",
+        ) as child:
             try:
-                python = step()
-            except Failed as reason:
-                say(str(reason))
-                continue
-            if python:
-                return python
-    fail(
-        "no Python >= 3.13 found or made: install one (https://docs.astral.sh/uv, or your distribution's "
-        "python3.14-nogil) and name it in POUNCE_PYTHON"
-    )
+                text, _ = child.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                raise Failed(f"no end after {timeout:.0f} s") from None
+            except KeyboardInterrupt:
+                child.communicate()  # the Ctrl-C has ended it too, unless it was shielded from that
+                raise
+    except OSError as error:
+        raise Failed(str(error)) from None
+    if child.returncode:
+        raise Failed((text.strip() or f"exit status {child.returncode}").splitlines()[-1].strip())
+    return text
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Two `make` at once wait for each other instead of building twice."""
+    """Two `make` at once wait for each other instead of building twice. A killed one leaves no lock behind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,162 +136,185 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def cached() -> Path | None:
-    made = [
-        *CACHE.glob("cpython-*t/bin/python3.1?t"),
-        *CACHE.glob("uv-python/cpython-3.14*freethreaded*/bin/python3.14t"),
-    ]
-    for python in sorted(made, key=lambda p: p.name, reverse=True):
-        about = describe(python)
-        if about and not about[2]:
-            return python
-        say(f"{python} is broken, removing it")
-        shutil.rmtree(python.parent.parent, ignore_errors=True)
-    return None
+@contextlib.contextmanager
+def scratch(kind: str, parent: Path = CACHE) -> Iterator[Path]:
+    """A folder for one piece of work, under a lock. What is finished is renamed out of it, so that nothing half made
+    is ever in place; what a killed run left behind goes first."""
+    for left in parent.glob(f"{kind}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{kind}-", dir=parent, ignore_cleanup_errors=True) as place:
+        yield Path(place)
 
 
-def on_path() -> Path | None:
+def probe(python: str | Path) -> Interpreter:
+    """What this interpreter is. Failed, with the reason, where it is missing, broken or lacks a module of CHECK."""
+    try:
+        major, minor, gil, path = output([python, "-I", "-c", CHECK], timeout=60).splitlines()[-1].split(maxsplit=3)
+        return Interpreter(Path(path), (int(major), int(minor)), gil == "1")
+    except (IndexError, ValueError):
+        raise Failed("it does not answer as a Python does") from None
+
+
+def find() -> Interpreter:
+    """The interpreter to use; exits with one line when there is none."""
+    chosen = os.environ.get("POUNCE_PYTHON")
+    if chosen:
+        try:
+            python = probe(shutil.which(chosen) or chosen)
+        except Failed as reason:
+            fail(f"POUNCE_PYTHON={chosen} does not work ({reason}): correct or unset it")
+        if python.version < OLDEST:
+            fail(f"POUNCE_PYTHON={chosen} is Python {python.tag}, older than 3.13: correct or unset it")
+        return python
+    with locked(CACHE / "interpreter.lock"):
+        making = () if gave_up() else (from_uv, from_distribution)
+        for step in (on_path, cached, *making, with_gil):
+            try:
+                if found := step():
+                    return found
+            except Failed as reason:
+                say(str(reason))
+    fail("no Python >= 3.13 found or made: install one (https://docs.astral.sh/uv), name it in POUNCE_PYTHON")
+
+
+def gave_up() -> bool:
+    """Whether steps 4 and 5 have come to nothing within the last day; hearing it again would take as long."""
+    try:
+        return time.time() - GAVE_UP.stat().st_mtime < DAY
+    except OSError:
+        return False
+
+
+def on_path() -> Interpreter | None:
     path = shutil.which("python3.14t")
-    if path and describe(Path(path)):
-        return Path(path)
+    try:
+        return probe(path) if path else None
+    except Failed as reason:
+        raise Failed(f"{path} does not work ({reason}): going on without it") from None
+
+
+def cached() -> Interpreter | None:
+    for python in (*CACHE.glob("uv-python/*/bin/python3.14t"), *CACHE.glob("cpython-*t/bin/python3.1?t")):
+        try:
+            return probe(python)
+        except Failed as reason:
+            say(f"{python} is broken ({reason}): removing it")
+            shutil.rmtree(python.parent.parent, ignore_errors=True)
     return None
+
+
+def from_uv() -> Interpreter | None:
+    program = uv()
+    say("asking uv for a free-threaded Python 3.14 (uv python install 3.14t)")
+    env = {
+        "UV_PYTHON_INSTALL_DIR": str(CACHE / "uv-python"),
+        "UV_PYTHON_INSTALL_BIN": "0",
+        "UV_HTTP_RETRIES": "0",
+        "UV_HTTP_TIMEOUT": "15",
+    }
+    try:
+        output([program, "python", "install", "3.14t"], UV_TIMEOUT, env)
+    except Failed as reason:
+        raise Failed(f"uv cannot download it ({reason}): going on without; one on PATH would be taken") from None
+    return cached()
 
 
 def uv() -> Path:
     """uv from PATH, else from PyPI into the cache: by pip where there is one (it knows the person's mirror and
-    certificates), else straight from PyPI."""
-    path = shutil.which("uv")
-    if path and quiet([path, "--version"]):
-        return Path(path)
+    certificates), else straight from PyPI. Exits with one line when neither works: without uv there is no
+    environment to run anything in."""
+    os.environ.setdefault("UV_CACHE_DIR", str(CACHE / "uv-cache"))
+    os.environ.setdefault("UV_SYSTEM_CERTS", "1")  # trust what the system trusts, a company's own authority included
     home = CACHE / "uv"
-    binary = home / "bin" / "uv"
-    if binary.exists() and quiet([str(binary), "--version"]):
-        return binary
-    shutil.rmtree(home, ignore_errors=True)
-    say(f"installing uv from PyPI into {home}")
-    fresh = Path(tempfile.mkdtemp(prefix="uv-", dir=CACHE))
-    try:
-        pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input"]
-        if not quiet([*pip, "--root-user-action=ignore", "--target", str(fresh), "uv"]):
-            uv_from_pypi(fresh)
-        if not quiet([str(fresh / "bin" / "uv"), "--version"]):
-            raise Failed("uv was fetched from PyPI but does not run here: install uv and put it on PATH")
-        fresh.rename(home)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    return binary
+    with locked(CACHE / "uv.lock"):
+        for program in filter(None, (shutil.which("uv"), home / "bin" / "uv")):
+            with contextlib.suppress(Failed):
+                output([program, "pip", "install", "--group", "dev", "--help"])  # an old one does not know groups
+                return Path(program)
+        say(f"installing uv from PyPI into {home}")
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input",
+               "--root-user-action=ignore", "--retries=0", "--timeout=15"]  # fmt: skip
+        with scratch("fetching") as place:
+            fresh = place / "uv"
+            try:
+                try:
+                    output([*pip, "--target", fresh, "uv"])
+                except Failed:
+                    uv_from_pypi(fresh)
+                output([fresh / "bin" / "uv", "--version"])
+            except Failed as reason:
+                fail(f"cannot get uv from PyPI ({reason}): install it and put it on PATH, or mend the network")
+            shutil.rmtree(home, ignore_errors=True)
+            fresh.rename(home)
+    return home / "bin" / "uv"
 
 
 def uv_from_pypi(into: Path) -> None:
     machine, (libc, _) = platform.machine(), platform.libc_ver()
-    wanted = {"Linux": "manylinux" if libc == "glibc" else "musllinux", "Darwin": "macosx"}.get(platform.system(), "?")
+    system = {"Linux": "manylinux" if libc == "glibc" else "musllinux", "Darwin": "macosx"}.get(platform.system(), "?")
     try:
         with urllib.request.urlopen("https://pypi.org/pypi/uv/json", timeout=30) as answer:
-            files = json.load(answer)["urls"]
-        file = next(
-            f for f in files if wanted in f["filename"] and machine in f["filename"] and f["filename"].endswith(".whl")
-        )
-        with urllib.request.urlopen(file["url"], timeout=60) as answer:
+            index, files = answer.url, json.load(answer)["urls"]
+        file = next(f for f in files if re.search(rf"-{system}_.*{machine}\.whl$", f["filename"]))
+        with urllib.request.urlopen(urllib.parse.urljoin(index, file["url"]), timeout=60) as answer:
             wheel = answer.read()
     except StopIteration:
-        raise Failed(f"PyPI has no uv for {platform.system()} {machine}: install uv and put it on PATH") from None
-    except OSError as error:
-        raise Failed(f"uv cannot be fetched from pypi.org ({error}): install uv or pip, or mend the network") from None
+        raise Failed(f"no uv for {platform.system()} {machine} there") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: it was no JSON
+        raise Failed(str(error)) from None
     if hashlib.sha256(wheel).hexdigest() != file["digests"]["sha256"]:
-        raise Failed("uv's wheel from pypi.org does not match its SHA-256: try again, or install uv yourself")
+        raise Failed("the file does not match its SHA-256")
+    program = into / "bin" / "uv"
+    program.parent.mkdir(parents=True)
     with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
-        name = next(n for n in archive.namelist() if n.endswith(".data/scripts/uv"))
-        target = into / "bin" / "uv"
-        target.parent.mkdir()
-        target.write_bytes(archive.read(name))
-        target.chmod(0o755)
+        program.write_bytes(archive.read(next(name for name in archive.namelist() if name.endswith("/scripts/uv"))))
+    program.chmod(0o755)
 
 
-def from_uv() -> Path | None:
-    home = CACHE / "uv-python"
-    say("asking uv for a free-threaded Python 3.14 (uv python install 3.14t)")
-    env = {**os.environ, "UV_PYTHON_INSTALL_DIR": str(home), "UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": "15"}
-    command = [str(uv()), "python", "install", "--no-bin", "3.14t"]
+def from_distribution() -> Interpreter | None:
     try:
-        done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=UV_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        raise Failed(f"uv python install 3.14t did not end within {UV_TIMEOUT:.0f} s; going on without it") from None
-    if done.returncode:
-        last = done.stdout.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise Failed(f"uv python install 3.14t is out of reach here ({last[-1].strip()}); going on without it")
+        release = platform.freedesktop_os_release()
+    except OSError:
+        return None
+    family = next((name for name in (release["ID"], *release.get("ID_LIKE", "").split()) if name in SUITES), None)
+    if not family or not shutil.which("apt-get"):
+        return None
+    if shutil.disk_usage(CACHE).free < ROOM:
+        raise Failed(f"building CPython needs {ROOM >> 20} MiB in {CACHE}: make room there, or set POUNCE_CACHE")
+    install_build_packages()
+    with scratch("building") as place:
+        archive = fetch_source(place, family)
+        build(place, archive)
     return cached()
 
 
-def from_debian_source() -> Path | None:
-    release = read_os_release()
-    family = next((name for name in (release.get("ID"), *release.get("ID_LIKE", "").split()) if name in SUITES), None)
-    if not family or not shutil.which("apt-get"):
-        return None
-    root: Sequence[str] = () if os.geteuid() == 0 else ("sudo", "-n")
-    missing = [name for name in BUILD_PACKAGES if not installed(name)]
-    if missing:
-        say("installing build dependencies: " + " ".join(missing))
-        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        install = [*root, "apt-get", "-qq", "-y", "--no-install-recommends", "install", *missing]
-        if not quiet([*root, "apt-get", "-qq", "update"], env) or not quiet(install, env):
-            raise Failed("cannot install the build dependencies; as root: apt-get install " + " ".join(missing))
-    mirror, keyring = mirror_of(family)
-    with tempfile.TemporaryDirectory(prefix="pounce-cpython-") as scratch:
-        version, archive = fetch_source(Path(scratch), family, mirror, keyring)
-        return build(Path(scratch), version, archive)
-
-
-def read_os_release() -> dict[str, str]:
+def install_build_packages() -> None:
+    here = output(["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package}\n"]).splitlines()
+    missing = [name for name in BUILD_PACKAGES if f"installed {name}" not in here]
+    if not missing:
+        return
+    say("installing build dependencies: " + " ".join(missing))
+    apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-oDPkg::Lock::Timeout=120"]
+    if os.geteuid() != 0:
+        apt = ["sudo", "-n", *apt]
     try:
-        lines = Path("/etc/os-release").read_text().splitlines()
-    except OSError:
-        return {}
-    return {k: v.strip('"') for k, _, v in (line.partition("=") for line in lines)}
+        with contextlib.suppress(Failed):  # one source out of reach need not matter
+            output([*apt, "update"])
+        output([*apt, "install", "-y", "--no-install-recommends", *missing], shielded=True)
+    except Failed as reason:
+        raise Failed(f"they cannot be installed ({reason}); as root: apt-get install {' '.join(missing)}") from None
 
 
-def installed(package: str) -> bool:
-    done = subprocess.run(
-        ["dpkg-query", "-W", "-f", "${Status}", package], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    return done.stdout.endswith(b" installed")
-
-
-def mirror_of(family: str) -> tuple[str, str]:
-    """The mirror and keyring of the system's own sources, so that nothing new has to be trusted."""
-    text = ""
-    for path in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]:
-        with contextlib.suppress(OSError):
-            text += path.read_text() + "\n"
-    urls = re.findall(r"^(?:URIs:|deb(?:\s+\[[^]]*\])?)\s+(\S+)", text, re.M)
-    main = [url for url in urls if url.rstrip("/").endswith("/" + family)]
-    default = {"debian": "http://deb.debian.org/debian", "ubuntu": "http://archive.ubuntu.com/ubuntu"}[family]
-    return (main or [default])[0], f"/usr/share/keyrings/{family}-archive-keyring.gpg"
-
-
-def fetch_source(scratch: Path, family: str, mirror: str, keyring: str) -> tuple[str, Path]:
-    """The newest source package this mirror really has: an index may name files that answer 404.
-    apt checks the archive against the signed index."""
+def fetch_source(place: Path, family: str) -> Path:
+    """The newest source archive of CPython that this mirror really has: its index may name files that answer 404.
+    apt checks the archive against the signed index, with lists of its own here: the system's stay as they are."""
+    mirror = mirror_of(family)
     say(f"looking for CPython's source package at {mirror}")
     area = "main universe" if family == "ubuntu" else "main"
-    for suite in SUITES[family]:
-        place = scratch / suite
-        (place / "lists" / "partial").mkdir(parents=True)
-        (place / "sources.list").write_text(f"deb-src [signed-by={keyring}] {mirror} {suite} {area}\n")
-        quiet([*private_apt(place), "update"])
-    for wanted in SOURCE_VERSIONS:
-        for suite in SUITES[family]:
-            place = scratch / suite
-            quiet([*private_apt(place), "source", "--download-only", f"python{wanted}"], cwd=place)
-            for archive in place.glob(f"python{wanted}_*.orig.tar.xz"):
-                version = archive.name.split("_")[1][: -len(".orig.tar.xz")]
-                say(f"found CPython {version} in {suite}")
-                return version, archive
-    raise Failed(f"{mirror} offers no source package of CPython 3.14 or 3.13; going on without")
-
-
-def private_apt(place: Path) -> list[str]:
-    """apt-get with lists and caches of its own in `place`: the system's stay as they are."""
-    options = {
+    source = f"deb-src [signed-by=/usr/share/keyrings/{family}-archive-keyring.gpg] {mirror} %s {area}\n"
+    (place / "sources.list").write_text("".join(source % suite for suite in SUITES[family]))
+    (place / "lists" / "partial").mkdir(parents=True)
+    private = {
         "Dir::Etc::sourcelist": place / "sources.list",
         "Dir::Etc::sourceparts": "-",
         "Dir::State::Lists": place / "lists",
@@ -286,76 +323,78 @@ def private_apt(place: Path) -> list[str]:
         "APT::Sandbox::User": "root",
         "Acquire::Retries": 1,
         "Acquire::http::Timeout": 20,
+        "APT::Update::Error-Mode": "any",
     }
-    return ["apt-get", "-qq", *(f"-o{name}={value}" for name, value in options.items())]
+    options = ["-qq", *(f"-o{name}={value}" for name, value in private.items())]
+    try:
+        output(["apt-get", *options, "update"])
+    except Failed as reason:  # a suite that this mirror lacks, or lets grow old, must not hide the others
+        say(f"  not all of its indexes can be used ({reason})")
+    for name in ("python3.14", "python3.13"):
+        versions: set[str] = set()
+        with contextlib.suppress(Failed):
+            versions.update(re.findall(r"^Version: (\S+)", output(["apt-cache", *options, "showsrc", name]), re.M))
+        for version in sorted(versions, key=lambda text: [int(n) for n in re.findall(r"\d+", text)], reverse=True):
+            with contextlib.suppress(Failed):
+                output(["apt-get", *options, "source", "--download-only", "--tar-only", f"{name}={version}"], cwd=place)
+                return next(place.glob(f"{name}_*.orig.tar.*"))
+            say(f"  {name} {version} is in the index, but cannot be fetched")
+    raise Failed(f"{mirror} has no source package of CPython 3.14 or 3.13 to build from: going on without")
 
 
-def build(scratch: Path, version: str, archive: Path) -> Path:
-    """configure, make, install: without C test modules, documentation and ensurepip, and without compiling the
-    whole library to bytecode, which took longer than the rest of the installation."""
-    prefix = CACHE / f"cpython-{version}t"
-    minor = ".".join(version.split(".")[:2])
-    say(f"building free-threaded CPython {version} into {prefix} (4 to 5 minutes on 2 cores, once)")
+def mirror_of(family: str) -> str:
+    """The mirror that the system itself uses, so that nothing new has to be trusted."""
+    text = ""
+    for path in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]:
+        with contextlib.suppress(OSError):
+            text += path.read_text() + "\n"
+    urls = re.findall(r"^(?:URIs:|deb(?:\s+\[[^]]*\])?)\s+(\S+)", text, re.M)
+    return next((url for url in urls if url.rstrip("/").endswith("/" + family)), MIRRORS[family])
+
+
+def build(place: Path, archive: Path) -> None:
+    """configure, make, install: optimised as by default (-O3), but without debugging symbols, which took a quarter of
+    the time, C test modules, ensurepip, and compiling the whole library to bytecode, which importing does later."""
+    version = archive.name.split("_")[1].split(".orig")[0]
+    prefix, stage, log = CACHE / f"cpython-{version}t", place / "stage", CACHE / "build.log"
+    say(f"building free-threaded CPython {version} into {prefix} (once; about 2 minutes on 2 cores)")
     with tarfile.open(archive) as tar:
-        tar.extractall(scratch)  # checked by apt against the distribution's signature
-    source = next(path for path in scratch.glob("Python-*") if path.is_dir())
-    stage = CACHE / f"stage-{os.getpid()}"
-    log = CACHE / "build.log"
+        tar.extractall(place)
+    source = next(place.glob("Python-*/"))
     configure = ["./configure", "--quiet", "--disable-gil", f"--prefix={prefix}", "--without-ensurepip",
-                 "--disable-test-modules", "--without-static-libpython"]  # fmt: skip
-    # `-l` keeps the installation's bytecode step to the top folder; the rest is compiled when imported.
-    install = ["make", "-s", "install", f"DESTDIR={stage}", "COMPILEALL_OPTS=-l -j0", "MANDIR=/tmp"]
+                 "--disable-test-modules", "--without-static-libpython", "OPT=-O3"]  # fmt: skip
+    # What `make run` leaves in the environment is for its own rules.
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "PYTHON"))}
+    with open(log, "wb") as file:
+        for command in (
+            configure,
+            ["make", "-s", f"-j{os.cpu_count() or 1}"],
+            ["make", "-s", "altinstall", f"DESTDIR={stage}", "COMPILEALL_OPTS=-l -j0"],
+        ):
+            began = time.monotonic()
+            done = subprocess.run(command, cwd=source, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+            if done.returncode:
+                raise Failed(f"{' '.join(command[:3])} failed, see {log}: going on without; or set POUNCE_PYTHON")
+            say(f"  {' '.join(command[:3])}: {time.monotonic() - began:.0f} s")
+    made = Path(f"{stage}{prefix}")
+    library = next(made.glob("lib/python3.*/"))
+    # --disable-test-modules leaves out the test package altogether; asyncio's tests are of use to Pounce too.
+    shutil.copytree(source / "Lib" / "test", library / "test", dirs_exist_ok=True)
     try:
-        with open(log, "wb") as output:
-            for name, command in (
-                ("configure", configure),
-                ("make", ["make", "-s", f"-j{os.cpu_count() or 2}"]),
-                ("install", install),
-            ):
-                began = time.monotonic()
-                if subprocess.run(
-                    command, cwd=source, stdout=output, stderr=output, stdin=subprocess.DEVNULL
-                ).returncode:
-                    raise Failed(f"building CPython {version} failed in {name}: see {log}; or set POUNCE_PYTHON")
-                say(f"  {name}: {time.monotonic() - began:.0f} s")
-        made = Path(f"{stage}{prefix}")
-        # The interpreter's own test package is left out by --disable-test-modules; asyncio's tests are ours too.
-        shutil.copytree(source / "Lib" / "test", made / "lib" / f"python{minor}t" / "test", dirs_exist_ok=True)
-        shutil.rmtree(prefix, ignore_errors=True)
-        made.rename(prefix)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-    python = prefix / "bin" / f"python{minor}t"
-    if describe(python) is None:
-        raise Failed(f"the built {python} lacks ssl, sqlite3 or another module: see {log}")
-    return python
+        probe(made / "bin" / library.name)
+    except Failed as reason:
+        raise Failed(f"the CPython just built is of no use ({reason}), see {log}: going on without") from None
+    shutil.rmtree(prefix, ignore_errors=True)
+    made.rename(prefix)
 
 
-def with_gil() -> Path | None:
-    names = ["python3.15", "python3.14", "python3.13", "python3", "python"]
-    found = [Path(path) for path in map(shutil.which, names) if path]
-    python = next((path for path in found if (describe(path) or (0, 0)) >= (3, 13)), None)
-    if python is None:
-        env = {**os.environ, "UV_PYTHON_INSTALL_DIR": str(CACHE / "uv-python"), "UV_HTTP_RETRIES": "0"}
-        with contextlib.suppress(subprocess.CalledProcessError, subprocess.TimeoutExpired):
-            command = [str(uv()), "python", "find", ">=3.13"]
-            out = subprocess.check_output(command, env=env, stderr=subprocess.DEVNULL, timeout=UV_TIMEOUT)
-            python = Path(out.decode().strip())
-    if python:
-        say(f"no free-threaded Python here: using {python}, which has the GIL, so workers will be processes")
-    return python
-
-
-def quiet(command: list[str], env: dict[str, str] | None = None, cwd: Path | None = None) -> bool:
-    """Runs a command, shows nothing, says whether it worked."""
+def with_gil() -> Interpreter | None:
     try:
-        done = subprocess.run(
-            command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-    except OSError:
-        return False
-    return done.returncode == 0
-
-
-if __name__ == "__main__":
-    print(find())
+        path = output([uv(), "python", "find", "--system", ">=3.13"], env={"UV_PYTHON_DOWNLOADS": "never"})
+    except Failed:
+        return None
+    python = probe(path.strip())
+    if python.gil:
+        GAVE_UP.touch()
+        say(f"using {python.path}, which has the GIL: workers will be processes (rm {GAVE_UP} to look for another)")
+    return python
