@@ -37,7 +37,7 @@ from pounce.net.listeners import Address, Listener, refuse_new_connections
 from pounce.net.stream import StreamDeadlines
 from pounce.per_worker import enter_worker, leave_worker
 from pounce.protocols.events import Request
-from pounce.protocols.h1.reader import Limits
+from pounce.protocols.h1.reader import Limits, Memory
 from pounce.scheduler import Scheduler
 
 LAST_CALL = 0.5
@@ -126,6 +126,7 @@ class Worker:
             target=config.limit_request_target,
             body=config.limit_request_body,
         )
+        self.memory = Memory()
         self.root_path = config.root_path.rstrip("/") if config.root_path != "/" else ""
         self.asgi_version = "3.0"
         self.state = self._lifespan.state

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pounce.protocols.events import ApplicationError, ProtocolError, Request
-from pounce.protocols.h1.reader import Limits, RequestReader
+from pounce.protocols.h1.reader import Limits, Memory, RequestReader
 from pounce.protocols.h1.writer import ResponseWriter
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
@@ -14,7 +14,7 @@ HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
 
 def read(data, limits=None):
     """The first request in `data` and its content, None where there is none yet."""
-    reader = RequestReader(limits or Limits())
+    reader = RequestReader(limits or Limits(), Memory())
     reader.feed(data)
     request = reader.next_request()
     return request, reader.read_body()
@@ -199,7 +199,7 @@ def requests(draw):
 
 @given(st.lists(requests(), min_size=1, max_size=4), st.lists(st.integers(0, 5000), max_size=10))
 def test_any_requests_in_any_segmentation_are_read_as_they_were_meant(sent, cuts):
-    reader = RequestReader(Limits())
+    reader = RequestReader(Limits(), Memory())
     got, body, request = [], b"", None
     for segment in segments(b"".join(data for data, *_ in sent), cuts):
         reader.feed(segment)
@@ -221,7 +221,7 @@ def test_any_requests_in_any_segmentation_are_read_as_they_were_meant(sent, cuts
 
 
 def asked(method="GET", version="1.1", keep_alive=True):
-    return Request(method, b"/", b"", version, [], keep_alive=keep_alive, content_length=0, expects_continue=False)
+    return Request(method, b"/", b"", version, [], keep_alive, 0, False)
 
 
 def write(writer, parts, status=200, fields=(), defaults=b"", trailers=None):

@@ -29,7 +29,7 @@ from pounce.kernel.loop import Loop
 from pounce.net.listeners import Address
 from pounce.net.stream import HIGH_WATER, Stream, StreamDeadlines
 from pounce.protocols.events import ProtocolError, Request
-from pounce.protocols.h1.reader import Limits, RequestReader
+from pounce.protocols.h1.reader import Limits, Memory, RequestReader
 from pounce.protocols.h1.writer import CONTINUE, UNKNOWN, ResponseWriter, whole_response, write_fields
 
 PIPELINED_PER_TURN = 32
@@ -45,6 +45,7 @@ class ConnectionWorker(Protocol):
 
     loop: Loop
     limits: Limits
+    memory: Memory
     stream_deadlines: StreamDeadlines
     head_deadline: DeadlineQueue["HTTP1Connection"]
     keep_alive_deadline: DeadlineQueue["HTTP1Connection"]
@@ -77,7 +78,7 @@ class HTTP1Connection:
         self.worker = worker
         self.client = client
         self.server = server
-        self.reader = RequestReader(worker.limits)
+        self.reader = RequestReader(worker.limits, worker.memory)
         self.writer: ResponseWriter | None = None
         self.exchange: Exchange | None = None
         """The exchange whose response is not yet complete."""

@@ -30,7 +30,6 @@ class Request:
         query: bytes,
         version: str,
         fields: list[Field],
-        *,
         keep_alive: bool,
         content_length: int | None,
         expects_continue: bool,

@@ -208,5 +208,5 @@ def whole_response(request: Request, status: int, reason: str, defaults: bytes, 
     return writer.body(reason.encode(), more=False)
 
 
-UNKNOWN = Request("GET", b"/", b"", "1.1", [], keep_alive=False, content_length=0, expects_continue=False)
+UNKNOWN = Request("GET", b"/", b"", "1.1", [], False, 0, False)
 """Stands for a request that could not be read, when it has to be answered all the same."""
