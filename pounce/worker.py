@@ -14,15 +14,15 @@ like one that stops, while another takes its place at the same sockets, so that 
 Owner: the thread that calls `run`. From other threads: only `loop.post` of the methods that say so.
 """
 
-import contextvars
 import enum
 import logging
 import random
 import socket
 from collections.abc import Callable
+from contextvars import Context
 from math import inf
 
-from pounce.asgi.application import Loaded, coroutine_of
+from pounce.asgi.application import Loaded, call
 from pounce.asgi.defaults import DefaultFields
 from pounce.asgi.exchange import Exchange, Scope
 from pounce.asgi.http1 import HTTP1Connection
@@ -37,7 +37,9 @@ from pounce.net.listeners import Address, Listener, refuse_new_connections
 from pounce.net.stream import StreamDeadlines
 from pounce.per_worker import enter_worker, leave_worker
 from pounce.protocols.events import Request
-from pounce.protocols.h1.reader import Limits, Memory
+from pounce.protocols.h1.reader import Limits
+from pounce.protocols.h1.reader import Memory as RequestMemory
+from pounce.protocols.h1.writer import Memory as ResponseMemory
 from pounce.scheduler import Scheduler
 
 LAST_CALL = 0.5
@@ -95,6 +97,7 @@ class Worker:
         self._load = load
         self.loop = loop if loop is not None else Loop()
         self.phase = Phase.STARTING
+        self.draining = False
         self.connections: set[HTTP1Connection] = set()
         self.exchanges: set[Exchange] = set()
         """Exchanges whose application is still running, which it may be after the response is complete."""
@@ -109,12 +112,14 @@ class Worker:
             self.loop, lambda: [self._lifespan_task, *(exchange.task for exchange in self.exchanges)]
         )
         self._served = 0
+        self._empty_context = config.reset_contextvars
         self._request_limit = inf
         if config.limit_max_requests is not None:
             self._request_limit = config.limit_max_requests + random.randint(0, config.limit_max_requests_jitter)
         self._errors = 0
         self._closing_accept = False
         self._access_log = AccessLog()
+        self.logs_access = self._access_log.enabled
         self._prepare(config)
 
     def _prepare(self, config: Config) -> None:
@@ -126,8 +131,12 @@ class Worker:
             target=config.limit_request_target,
             body=config.limit_request_body,
         )
-        self.memory = Memory()
-        self.root_path = config.root_path.rstrip("/") if config.root_path != "/" else ""
+        self.request_memory = RequestMemory()
+        self.response_memory = ResponseMemory()
+        self.root_path = config.root_path.rstrip("/")
+        self.raw_root_path = self.root_path.encode()
+        self.old_extensions: dict[str, dict[str, object]] = {"http.response.pathsend": {}}
+        self.extensions = self.old_extensions | {"http.response.trailers": {}, "http.response.early_hint": {}}
         self.asgi_version = "3.0"
         self.state = self._lifespan.state
         self.stream_deadlines = StreamDeadlines(loop, _length(config.timeout_write), LINGER)
@@ -138,6 +147,7 @@ class Worker:
         self.last_call = loop.deadlines(LAST_CALL, connection.close)
         self.cancel_on_disconnect = config.cancel_on_disconnect
         self.body_window = config.limit_request_body_rate * (config.timeout_request_body or 0)
+        self.limited = config.limit_concurrency is not None
         self._limit_concurrency = inf if config.limit_concurrency is None else config.limit_concurrency
         self.default_fields = DefaultFields(config, loop).lines
 
@@ -172,7 +182,7 @@ class Worker:
 
     def _run_lifespan(self, lifespan: Lifespan) -> None:
         scope = lifespan.scope(self.asgi_version)
-        coroutine = coroutine_of(lambda: self._application(scope, lifespan.receive, lifespan.send))
+        coroutine = call(self._application, scope, lifespan.receive, lifespan.send)
         self._lifespan_task = self._scheduler.spawn(coroutine, lifespan.finished)
 
     def _started(self, worked: bool) -> None:
@@ -225,17 +235,15 @@ class Worker:
             self._drain(closing=True)
         elif self.phase is Phase.READY:
             self.phase = Phase.DRAINING
+            self.draining = True
             self._look_for_the_end()
         elif self.phase is Phase.STARTING:
             self.phase = Phase.STOPPING
             self._cancel_lifespan()
 
-    @property
-    def draining(self) -> bool:
-        return self.phase is Phase.DRAINING
-
     def _drain(self, *, closing: bool) -> None:
         self.phase = Phase.DRAINING
+        self.draining = True
         if closing:
             for listener in self._listeners:
                 refuse_new_connections(listener.for_worker(self.number))
@@ -328,11 +336,11 @@ class Worker:
 
     def run_exchange(self, exchange: Exchange, scope: Scope) -> None:
         """Calls the application, and drives it in place until it first has to wait."""
-        self.exchanges.add(exchange)
-        application = self._application
-        coroutine = coroutine_of(lambda: application(scope, exchange.receive, exchange.send))
-        context = contextvars.Context() if self.config.reset_contextvars else None
-        exchange.task = self._scheduler.spawn(coroutine, exchange.finished, context)
+        coroutine = call(self._application, scope, exchange.receive, exchange.send)
+        task = self._scheduler.spawn(coroutine, exchange.finished, Context() if self._empty_context else None)
+        if task is not None:
+            exchange.task = task
+            self.exchanges.add(exchange)
 
     def exchange_over(self, exchange: Exchange) -> None:
         self.exchanges.discard(exchange)
@@ -354,14 +362,12 @@ class Worker:
         return len(self.connections) > self._limit_concurrency or len(self.exchanges) >= self._limit_concurrency
 
     def log_access(self, connection: HTTP1Connection, request: Request, status: int) -> None:
-        log = self._access_log
-        if log.enabled:
-            client = f"{connection.client[0]}:{connection.client[1]}" if connection.client is not None else ""
-            path = self.root_path + request.path.decode("ascii")
-            if request.query:
-                path += "?" + request.query.decode("ascii")
-            if log.record(client, request.method, path, request.version, status):
-                self.loop.call_soon(log.flush)
+        client = f"{connection.client[0]}:{connection.client[1]}" if connection.client is not None else ""
+        path = self.root_path + request.path.decode("ascii")
+        if request.query:
+            path += "?" + request.query.decode("ascii")
+        if self._access_log.record(client, request.method, path, request.version, status):
+            self.loop.call_soon(self._access_log.flush)
 
 
 def _length(timeout: float | None) -> float:

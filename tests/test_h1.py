@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from pounce.protocols.events import ApplicationError, ProtocolError, Request
 from pounce.protocols.h1.reader import Limits, Memory, RequestReader
+from pounce.protocols.h1.writer import Memory as ResponseMemory
 from pounce.protocols.h1.writer import ResponseWriter
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
@@ -224,9 +225,16 @@ def asked(method="GET", version="1.1", keep_alive=True):
     return Request(method, b"/", b"", version, [], keep_alive, 0, False)
 
 
-def write(writer, parts, status=200, fields=(), defaults=b"", trailers=None):
-    writer.start(status, fields, defaults, trailers=trailers is not None)
-    wire = b"".join(b"".join(writer.body(part, more=place < len(parts) - 1)) for place, part in enumerate(parts))
+def writing(method="GET", version="1.1", defaults=b""):
+    """A writer, for the response to such a request."""
+    writer = ResponseWriter(ResponseMemory(), lambda: defaults)
+    writer.begin(asked(method, version))
+    return writer
+
+
+def write(writer, parts, status=200, fields=(), trailers=None):
+    writer.start(status, fields, trailers=trailers is not None)
+    wire = b"".join(b"".join(writer.body(part, place < len(parts) - 1)) for place, part in enumerate(parts))
     if trailers is not None:
         wire += b"".join(writer.trailers(trailers, more=False))
     return wire
@@ -249,18 +257,18 @@ def understood(wire, method="GET", closed=False):
 
 
 def test_a_response_that_is_whole_at_once_gets_a_length():
-    wire = write(ResponseWriter(asked()), [b"hello"], fields=[(b"x", b"y")], defaults=b"server: s\r\n")
+    wire = write(writing(defaults=b"server: s\r\n"), [b"hello"], fields=[(b"x", b"y")])
     assert wire == b"HTTP/1.1 200 OK\r\nserver: s\r\nx: y\r\ncontent-length: 5\r\n\r\nhello"
 
 
 def test_a_response_in_parts_is_chunked():
-    status, fields, body, _ = understood(write(ResponseWriter(asked()), [b"he", b"", b"llo", b""]))
+    status, fields, body, _ = understood(write(writing(), [b"he", b"", b"llo", b""]))
     assert (status, body) == (200, b"hello")
     assert (b"transfer-encoding", b"chunked") in fields
 
 
 def test_to_http_1_0_a_response_in_parts_ends_with_the_connection():
-    writer = ResponseWriter(asked(version="1.0"))
+    writer = writing(version="1.0")
     wire = write(writer, [b"he", b"llo"])
     assert writer.keep_alive is False
     assert understood(wire, closed=True)[2] == b"hello"
@@ -269,24 +277,24 @@ def test_to_http_1_0_a_response_in_parts_ends_with_the_connection():
 
 
 def test_http_1_0_is_told_that_the_connection_is_kept():
-    assert b"connection: keep-alive\r\n" in write(ResponseWriter(asked(version="1.0")), [b"x"])
+    assert b"connection: keep-alive\r\n" in write(writing(version="1.0"), [b"x"])
 
 
 @pytest.mark.parametrize("status", [204, 304])
 def test_statuses_without_content(status):
-    writer = ResponseWriter(asked())
+    writer = writing()
     wire = write(writer, [b""], status)
     assert wire.endswith(b"\r\n\r\n")
     assert b"content-length" not in wire
     assert b"transfer-encoding" not in wire
-    writer = ResponseWriter(asked())
+    writer = writing()
     with pytest.raises(ApplicationError, match="cannot have content"):
         write(writer, [b"x"], status)
 
 
 def test_a_204_has_no_length_and_a_304_may_have_one():
-    assert b"content-length" not in write(ResponseWriter(asked()), [b""], 204, [(b"content-length", b"0")])
-    assert b"content-length: 7" in write(ResponseWriter(asked()), [b""], 304, [(b"content-length", b"7")])
+    assert b"content-length" not in write(writing(), [b""], 204, [(b"content-length", b"0")])
+    assert b"content-length: 7" in write(writing(), [b""], 304, [(b"content-length", b"7")])
 
 
 @pytest.mark.parametrize(
@@ -294,13 +302,13 @@ def test_a_204_has_no_length_and_a_304_may_have_one():
     [((), [b"hello"], b"5"), ([(b"content-length", b"5")], [b""], b"5"), ((), [b""], None), ((), [b"a", b"b"], None)],
 )
 def test_to_head_goes_the_head_that_get_would_get(fields, parts, length):
-    wire = write(ResponseWriter(asked("HEAD")), parts, fields=fields)
+    wire = write(writing("HEAD"), parts, fields=fields)
     _, got, body, _ = understood(wire, "HEAD")
     assert (dict(got).get(b"content-length"), body) == (length, b"")
 
 
 def test_what_the_application_says_about_the_connection():
-    writer = ResponseWriter(asked())
+    writer = writing()
     wire = write(writer, [b"x"], fields=[(b"Connection", b"keep-alive, close"), (b"Transfer-Encoding", b"chunked")])
     assert writer.keep_alive is False
     assert wire.lower().count(b"connection:") == 1
@@ -308,7 +316,7 @@ def test_what_the_application_says_about_the_connection():
 
 
 def test_what_the_application_sends_itself_is_not_sent_twice():
-    wire = write(ResponseWriter(asked()), [b""], fields=[(b"Server", b"mine")], defaults=b"server: s\r\ndate: d\r\n")
+    wire = write(writing(defaults=b"server: s\r\ndate: d\r\n"), [b""], fields=[(b"Server", b"mine")])
     assert wire.lower().count(b"server:") == 1
     assert b"Server: mine" in wire
     assert b"date: d" in wire
@@ -335,20 +343,20 @@ def test_what_the_application_sends_itself_is_not_sent_twice():
 )
 def test_an_application_cannot_send_what_is_no_field(field):
     with pytest.raises(ApplicationError, match=r"header|Content-Length"):
-        ResponseWriter(asked()).start(200, [field], b"")
+        writing().start(200, [field])
 
 
 @pytest.mark.parametrize("status", [None, "200", 99, 100, 101, 1000, True, 200.0])
 def test_an_application_cannot_send_what_is_no_final_status(status):
     with pytest.raises(ApplicationError, match="status"):
-        ResponseWriter(asked()).start(status, [], b"")
+        writing().start(status, [])
 
 
 def test_two_lengths_are_one_if_they_agree():
     length = (b"content-length", b"1")
-    assert write(ResponseWriter(asked()), [b"x"], fields=[length, length]).count(b"content-length") == 1
+    assert write(writing(), [b"x"], fields=[length, length]).count(b"content-length") == 1
     with pytest.raises(ApplicationError, match="impossible Content-Length"):
-        ResponseWriter(asked()).start(200, [length, (b"content-length", b"2")], b"")
+        writing().start(200, [length, (b"content-length", b"2")])
 
 
 @pytest.mark.parametrize(
@@ -356,30 +364,30 @@ def test_two_lengths_are_one_if_they_agree():
 )
 def test_content_and_length_must_agree(parts, problem):
     with pytest.raises(ApplicationError, match=problem):
-        write(ResponseWriter(asked()), parts, fields=[(b"content-length", b"5")])
+        write(writing(), parts, fields=[(b"content-length", b"5")])
 
 
 def test_a_refused_first_part_leaves_the_response_unsent():
-    writer = ResponseWriter(asked())
-    writer.start(200, [(b"content-length", b"1")], b"")
+    writer = writing()
+    writer.start(200, [(b"content-length", b"1")])
     with pytest.raises(ApplicationError):
-        writer.body(b"xy", more=False)
-    assert writer.body(b"x", more=False)[0].startswith(b"HTTP/1.1 200 OK\r\n")
+        writer.body(b"xy", False)
+    assert writer.body(b"x", False)[0].startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 def test_trailers():
-    wire = write(ResponseWriter(asked()), [b"x", b"y"], trailers=[(b"digest", b"z")])
+    wire = write(writing(), [b"x", b"y"], trailers=[(b"digest", b"z")])
     assert understood(wire) == (200, [(b"transfer-encoding", b"chunked")], b"xy", [(b"digest", b"z")])
-    wire = write(ResponseWriter(asked(version="1.0")), [b"x"], trailers=[(b"digest", b"z")])
+    wire = write(writing(version="1.0"), [b"x"], trailers=[(b"digest", b"z")])
     assert understood(wire, closed=True)[2] == b"x"
-    wire = write(ResponseWriter(asked("HEAD")), [b"x"], trailers=[(b"digest", b"z")])
+    wire = write(writing("HEAD"), [b"x"], trailers=[(b"digest", b"z")])
     assert understood(wire, "HEAD")[2] == b""
     with pytest.raises(ApplicationError, match="cannot be sent as a trailer"):
-        write(ResponseWriter(asked()), [b"x"], trailers=[(b"Content-Length", b"1")])
+        write(writing(), [b"x"], trailers=[(b"Content-Length", b"1")])
 
 
 def test_an_unknown_status_has_no_phrase():
-    assert write(ResponseWriter(asked()), [b""], 299).startswith(b"HTTP/1.1 299 \r\n")
+    assert write(writing(), [b""], 299).startswith(b"HTTP/1.1 299 \r\n")
 
 
 @given(
@@ -393,7 +401,7 @@ def test_an_unknown_status_has_no_phrase():
 def test_any_response_is_understood_by_a_client_as_it_was_meant(status, fields, parts, known, version, method):
     if known:
         fields = [*fields, (b"content-length", b"%d" % len(b"".join(parts)))]
-    writer = ResponseWriter(asked(method, version))
+    writer = writing(method, version)
     wire = write(writer, parts, status, fields)
     got_status, got_fields, body, _ = understood(wire, method, closed=not writer.keep_alive)
     assert (got_status, body) == (status, b"" if method == "HEAD" else b"".join(parts))

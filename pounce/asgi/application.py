@@ -152,11 +152,11 @@ def _asgi3(app: Any) -> Application:
     return application
 
 
-def coroutine_of(call: Callable[[], Any]) -> Coroutine[Any, Any, Any]:
+def call(application: Application, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, Any]:
     """What the scheduler drives for a call of the application: mostly the coroutine that it returned. What went
     wrong before there was one is raised by the coroutine instead."""
     try:
-        made = call()
+        made = application(scope, receive, send)
     except BaseException as error:
         return _raise(error)
     if type(made) is CoroutineType:

@@ -12,16 +12,16 @@ does not know how messages are framed. Its stages:
 Owner: the worker's thread.
 """
 
-import enum
 import logging
 import os
 import stat
 import threading
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pounce.errors import ClientDisconnected
 from pounce.kernel.task import Cancelled, Driver, Wait
+from pounce.net.stream import HIGH_WATER
 from pounce.protocols.events import ApplicationError, Request
 
 if TYPE_CHECKING:
@@ -36,59 +36,65 @@ type Application = Callable[[Scope, Receive, Send], Coroutine[Any, Any, object]]
 logger = logging.getLogger("pounce.error")
 
 
-class Stage(enum.Enum):
-    START = "start"
-    HELD = "held"
-    BODY = "body"
-    TRAILERS = "trailers"
-    COMPLETE = "complete"
+type Stage = Literal["start", "held", "body", "trailers", "complete"]
+# Names of the module, because an enumeration's members cost a lookup more, six times for every request.
+START: Final = "start"
+HELD: Final = "held"
+BODY: Final = "body"
+TRAILERS: Final = "trailers"
+COMPLETE: Final = "complete"
 
 
 class Exchange:
-    __slots__ = ("_body", "_body_given", "_cancelled", "_connection", "_expects_continue", "_readers", "_writers",
-                 "body_complete", "body_waiting", "ended", "lost", "request", "stage", "task")  # fmt: skip
+    # Attributes that most exchanges never change stand in the class: setting sixteen of them for every request took
+    # 0.2 us on 3.14 and 0.6 on 3.13t.
+    stage: Stage = START
+    task: Driver | None = None
+    """The application's task, once it has had to wait."""
+    body_waiting = 0
+    """Bytes of content that have come and were not yet received."""
+    body_complete = False
+    """Has all of the content come?"""
+    ended = False
+    """The client sends no more; it may still be reading."""
+    lost = False
+    """The connection is gone."""
+    expects_continue = False
+    """Does the client still wait for a 100 (Continue)?"""
+    _body: list[bytes] | None = None  # content that has come and was not yet received
+    _body_given = False  # has the application received all of the content?
+    _cancelled = False
+    _readers: list[Wait] | None = None
+    _writers: list[Wait] | None = None
 
     def __init__(self, connection: "HTTP1Connection", request: Request) -> None:
         self._connection = connection
         self.request = request
-        self.stage = Stage.START
-        self.task: Driver | None = None
-        """The application's task, once it has had to wait."""
-        self._body: list[bytes] = []
-        self.body_waiting = 0
-        """Bytes of content that have come and were not yet received."""
-        self.body_complete = False
-        self._body_given = False
-        self._cancelled = False
-        self._expects_continue = request.expects_continue
-        self.ended = False
-        """The client sends no more; it may still be reading."""
-        self.lost = False
-        """The connection is gone."""
-        self._readers: list[Wait] = []
-        self._writers: list[Wait] = []
 
     # What the connection tells
 
-    def feed(self, data: bytes, *, complete: bool) -> None:
+    def feed(self, data: bytes, complete: bool) -> None:
         """Content has come."""
         if data:
-            self._body.append(data)
+            if self._body is None:
+                self._body = [data]
+            else:
+                self._body.append(data)
             self.body_waiting += len(data)
         self.body_complete = complete
-        if data or complete:
-            self._wake(self._readers)
+        if self._readers and (data or complete):
+            _wake(self._readers)
 
     def end(self) -> None:
         """The client has closed its side."""
         self.ended = True
-        self._wake(self._readers)
+        _wake(self._readers)
 
     def lose(self) -> None:
         """The connection is gone: whoever waits learns of it."""
         self.lost = True
-        self._wake(self._readers)
-        self._wake(self._writers)
+        _wake(self._readers)
+        _wake(self._writers)
 
     def cancel(self) -> None:
         """Ends the application where it waits."""
@@ -98,22 +104,12 @@ class Exchange:
 
     def drained(self) -> None:
         """The client has taken enough of what was sent."""
-        self._wake(self._writers)
-
-    @property
-    def expects_continue(self) -> bool:
-        """Does the client still wait for a 100 (Continue)?"""
-        return self._expects_continue
+        _wake(self._writers)
 
     @property
     def answerable(self) -> bool:
         """Is nothing of the response on its way yet, so that another can take its place?"""
-        return self.stage in (Stage.START, Stage.HELD)
-
-    def _wake(self, waits: list[Wait]) -> None:
-        for wait in waits:
-            wait.wake()
-        waits.clear()
+        return self.stage in (START, HELD)
 
     async def _wait(self, waits: list[Wait]) -> None:
         wait = Wait()
@@ -124,33 +120,43 @@ class Exchange:
             if wait in waits:
                 waits.remove(wait)
 
+    async def _wait_to_receive(self) -> None:
+        if self._readers is None:
+            self._readers = []
+        await self._wait(self._readers)
+
+    async def _wait_to_send(self) -> None:
+        if self._writers is None:
+            self._writers = []
+        await self._wait(self._writers)
+
     # What the application calls
 
     async def receive(self) -> Message:
         """The next part of the content, then `http.disconnect` when the client is gone or the response is over
         (ASGI HTTP, "Request" and "Disconnect")."""
-        while self.stage is not Stage.COMPLETE:
+        while self.stage is not COMPLETE:
             if not self._body_given:
                 if self._body or self.body_complete:
                     return self._take_body()
-                if self._expects_continue:
-                    self._expects_continue = False
-                    if self.stage is Stage.START and not self.lost:
+                if self.expects_continue:
+                    self.expects_continue = False
+                    if self.stage is START and not self.lost:
                         self._connection.send_continue()
             if self.lost or self.ended:
                 break
-            await self._wait(self._readers)
+            await self._wait_to_receive()
         return {"type": "http.disconnect"}
 
     def _take_body(self) -> Message:
-        self._expects_continue = False
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._body.clear()
+        self.expects_continue = False
+        parts, self._body = self._body or [b""], None
         self.body_waiting = 0
         if self.body_complete:
             self._body_given = True
         else:
             self._connection.want_body()
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
         return {"type": "http.request", "body": body, "more_body": not self.body_complete}
 
     async def send(self, message: Message) -> None:
@@ -162,45 +168,42 @@ class Exchange:
         if self.lost:
             raise ClientDisconnected("the client has disconnected")
         kind = message["type"]
-        if kind == "http.response.body" and self.stage in (Stage.HELD, Stage.BODY):
-            self._send_body(message.get("body", b""), more=bool(message.get("more_body", False)))
-        elif kind == "http.response.start" and self.stage is Stage.START:
-            self._send_start(message)
-        elif kind == "http.response.pathsend" and self.stage is Stage.HELD:
+        stage = self.stage
+        connection = self._connection
+        if kind == "http.response.start" and stage is START:
+            trailers = message.get("trailers", False)
+            connection.writer.start(message["status"], message.get("headers", ()), trailers=trailers)
+            self.stage = HELD
+            return
+        if kind == "http.response.body" and (stage is HELD or stage is BODY):
+            body = message.get("body", b"")
+            if body.__class__ is not bytes:
+                body = _bytes(body)
+            more = message.get("more_body", False)
+            connection.send_body(self, body, more)
+            if more:
+                self.stage = BODY
+            elif connection.writer.awaits_trailers:
+                self.stage = TRAILERS
+            else:
+                self._complete()
+                return
+        elif kind == "http.response.pathsend" and stage is HELD:
             self._send_path(message["path"])
-        elif kind == "http.response.trailers" and self.stage is Stage.TRAILERS:
-            more = bool(message.get("more_trailers", False))
-            self._connection.send_trailers(message.get("headers", ()), more=more)
+        elif kind == "http.response.trailers" and stage is TRAILERS:
+            more = message.get("more_trailers", False)
+            connection.send_trailers(message.get("headers", ()), more=more)
             if not more:
                 self._complete()
-        elif kind == "http.response.early_hint" and self.stage is Stage.START:
-            self._connection.send_early_hint(self, message.get("links", ()))
-        elif self.stage is Stage.COMPLETE and str(kind).startswith("http.response."):
+        elif kind == "http.response.early_hint" and stage is START:
+            connection.send_early_hint(self, message.get("links", ()))
+        elif stage is COMPLETE and str(kind).startswith("http.response."):
             # ASGI HTTP, "Response Body": "any further messages on the channel will be ignored".
             logger.warning("ASGI app sent %r after the response was complete; it is ignored.", kind)
         else:
-            raise ApplicationError(f"ASGI message {kind!r} cannot be sent now: {_EXPECTED[self.stage]}")
-        while self._connection.stream.full and not self.lost and self.stage is not Stage.COMPLETE:
-            await self._wait(self._writers)
-
-    def _send_start(self, message: Message) -> None:
-        self._connection.send_start(
-            message["status"], message.get("headers", ()), trailers=bool(message.get("trailers", False))
-        )
-        self.stage = Stage.HELD
-
-    def _send_body(self, body: object, *, more: bool) -> None:
-        if not isinstance(body, bytes):
-            if not isinstance(body, bytearray | memoryview):
-                raise ApplicationError(f"the body of a response is bytes, not {type(body).__name__}")
-            body = bytes(body)
-        whole = self._connection.send_body(self, body, more=more, first=self.stage is Stage.HELD)
-        if more:
-            self.stage = Stage.BODY
-        elif whole:
-            self._complete()
-        else:
-            self.stage = Stage.TRAILERS
+            raise ApplicationError(f"ASGI message {kind!r} cannot be sent now: {_EXPECTED[stage]}")
+        while connection.stream.buffered > HIGH_WATER and not self.lost and self.stage is not COMPLETE:
+            await self._wait_to_send()
 
     def _send_path(self, path: object) -> None:
         if not isinstance(path, str | os.PathLike):
@@ -217,15 +220,17 @@ class Exchange:
         self._complete()
 
     def _complete(self) -> None:
-        self.stage = Stage.COMPLETE
-        self._wake(self._readers)
+        self.stage = COMPLETE
+        if self._readers:
+            _wake(self._readers)
         self._connection.response_complete()
 
     # When the application has ended
 
     def finished(self, value: object, error: BaseException | None) -> None:
         """The application has returned `value` or raised `error`."""
-        self._connection.worker.exchange_over(self)
+        if self.task is not None:
+            self._connection.worker.exchange_over(self)
         if error is not None:
             gone = self.lost and isinstance(error, ClientDisconnected)
             if not gone and not (self._cancelled and isinstance(error, Cancelled)):
@@ -233,12 +238,12 @@ class Exchange:
                 _hint(error)
         elif value is not None:
             logger.error("ASGI callable should return None, but returned '%s'.", value)
-        elif self.stage is not Stage.COMPLETE and not self.lost and not self.ended:
-            what = "starting" if self.stage is Stage.START else "completing"
+        elif self.stage is not COMPLETE and not self.lost and not self.ended:
+            what = "starting" if self.stage is START else "completing"
             logger.error("ASGI callable returned without %s response.", what)
-        if self.stage is not Stage.COMPLETE and not self.lost:
+        if self.stage is not COMPLETE and not self.lost:
             answerable = self.answerable
-            self.stage = Stage.COMPLETE
+            self.stage = COMPLETE
             if not answerable:
                 self._connection.cut()
             elif isinstance(error, Cancelled):
@@ -252,6 +257,19 @@ class Exchange:
         own = [place for place in places if not place[0].startswith(_PACKAGE)]
         where = " in {2} ({0}:{1})".format(*(own or places)[-1]) if places else ""
         return f"{self.request.method} {self.request.path.decode('ascii')}{where}"
+
+
+def _wake(waits: list[Wait] | None) -> None:
+    if waits:
+        for wait in waits:
+            wait.wake()
+        waits.clear()
+
+
+def _bytes(body: object) -> bytes:
+    if not isinstance(body, bytes | bytearray | memoryview):
+        raise ApplicationError(f"the body of a response is bytes, not {type(body).__name__}")
+    return bytes(body)
 
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__))
@@ -271,9 +289,9 @@ def _hint(error: BaseException) -> None:
 
 
 _EXPECTED = {
-    Stage.START: "the response has not been started with 'http.response.start'",
-    Stage.HELD: "'http.response.body' must follow 'http.response.start'",
-    Stage.BODY: "'http.response.body' must follow until more_body is false",
-    Stage.TRAILERS: "'http.response.trailers' was promised",
-    Stage.COMPLETE: "the response is complete",
+    START: "the response has not been started with 'http.response.start'",
+    HELD: "'http.response.body' must follow 'http.response.start'",
+    BODY: "'http.response.body' must follow until more_body is false",
+    TRAILERS: "'http.response.trailers' was promised",
+    COMPLETE: "the response is complete",
 }

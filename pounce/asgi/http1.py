@@ -18,19 +18,18 @@ Owner: the worker's thread.
 
 import logging
 import socket
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from collections.abc import Iterable
 from urllib.parse import unquote
 
+from pounce.asgi.connection_worker import ConnectionWorker
 from pounce.asgi.exchange import Exchange, Scope
 from pounce.fields import Field
 from pounce.kernel.deadlines import DeadlineQueue
-from pounce.kernel.loop import Loop
 from pounce.net.listeners import Address
-from pounce.net.stream import HIGH_WATER, Stream, StreamDeadlines
+from pounce.net.stream import HIGH_WATER, Stream
 from pounce.protocols.events import ProtocolError, Request
-from pounce.protocols.h1.reader import Limits, Memory, RequestReader
-from pounce.protocols.h1.writer import CONTINUE, UNKNOWN, ResponseWriter, whole_response, write_fields
+from pounce.protocols.h1.reader import RequestReader
+from pounce.protocols.h1.writer import CONTINUE, UNKNOWN, ResponseWriter, write_fields
 
 PIPELINED_PER_TURN = 32
 """Requests of one connection that are answered before the others get their turn."""
@@ -38,34 +37,6 @@ DISCARD = 65536
 """Bytes of unread content that are worth reading to keep a connection; more costs more than a new one."""
 
 logger = logging.getLogger("pounce.error")
-
-
-class ConnectionWorker(Protocol):
-    """What a connection asks of the worker it belongs to."""
-
-    loop: Loop
-    limits: Limits
-    memory: Memory
-    stream_deadlines: StreamDeadlines
-    head_deadline: DeadlineQueue["HTTP1Connection"]
-    keep_alive_deadline: DeadlineQueue["HTTP1Connection"]
-    body_deadline: DeadlineQueue["HTTP1Connection"]
-    last_call: DeadlineQueue["HTTP1Connection"]
-    body_window: float
-    cancel_on_disconnect: bool
-    root_path: str
-    asgi_version: str
-    state: dict[str, Any]
-    default_fields: Callable[[], bytes]
-
-    @property
-    def draining(self) -> bool: ...
-    def overloaded(self) -> bool: ...
-    def run_exchange(self, exchange: Exchange, scope: Scope) -> None: ...
-    def exchange_over(self, exchange: Exchange) -> None: ...
-    def connection_over(self, connection: "HTTP1Connection") -> None: ...
-    def request_answered(self) -> None: ...
-    def log_access(self, connection: "HTTP1Connection", request: Request, status: int) -> None: ...
 
 
 class HTTP1Connection:
@@ -78,8 +49,8 @@ class HTTP1Connection:
         self.worker = worker
         self.client = client
         self.server = server
-        self.reader = RequestReader(worker.limits, worker.memory)
-        self.writer: ResponseWriter | None = None
+        self.reader = RequestReader(worker.limits, worker.request_memory)
+        self.writer = ResponseWriter(worker.response_memory, worker.default_fields)
         self.exchange: Exchange | None = None
         """The exchange whose response is not yet complete."""
         self.closing = False
@@ -95,15 +66,15 @@ class HTTP1Connection:
     # What the stream tells
 
     def received(self, data: bytes) -> None:
-        reader = self.reader
-        reader.feed(data)
         exchange = self.exchange
         if exchange is None:
-            self.advance()
-        elif not exchange.body_complete:
+            self.advance(data)
+            return
+        self.reader.feed(data)
+        if not exchange.body_complete:
             self._window += len(data)
             self._read_body(exchange)
-        elif reader.pending > HIGH_WATER:  # requests ahead of their turn: enough
+        elif self.reader.pending > HIGH_WATER:  # requests ahead of their turn: enough
             self.stream.pause_reading()
 
     def ended(self) -> None:
@@ -133,37 +104,45 @@ class HTTP1Connection:
 
     # Requests
 
-    def advance(self) -> None:
-        """Serves the requests that have arrived, until one has to wait or the bytes run out."""
+    def advance(self, data: bytes = b"") -> None:
+        """Serves the requests that have arrived, the last of them in `data`, until one has to wait or the bytes run
+        out."""
+        reader = self.reader
+        left = PIPELINED_PER_TURN
         self._advancing = True
         try:
-            for _ in range(PIPELINED_PER_TURN):
-                if self.closing or self.exchange is not None:
-                    return
-                if self.stream.full:  # `drained` goes on
+            while self.exchange is None and not self.closing:
+                if self.stream.buffered > HIGH_WATER:  # `drained` goes on
+                    reader.feed(data)
                     self.stream.pause_reading()
                     return
-                if not self.reader.body_complete and not self._discard():
-                    return
-                try:
-                    request = self.reader.next_request()
-                except ProtocolError as error:
-                    self._refuse(error)
-                    return
+                if not reader.body_complete:
+                    reader.feed(data)
+                    data = b""
+                    if not self._discard():
+                        return
+                request = reader.next_request(data)
+                data = b""
                 if request is None:
-                    self._await_head()
+                    self._await_head(served=left < PIPELINED_PER_TURN)
                     return
                 self._serve(request)
+                left -= 1
+                if not left:
+                    self._set_deadline(None)
+                    self.worker.loop.call_soon(self.advance)
+                    return
+        except ProtocolError as error:
+            self._refuse(error)
         finally:
             self._advancing = False
-        self.worker.loop.call_soon(self.advance)
 
-    def _await_head(self) -> None:
+    def _await_head(self, served: bool) -> None:
         worker = self.worker
         if self._ended:
             self.close()
             return
-        if self._deadline is not worker.head_deadline:  # absolute: not renewed by every byte
+        if served or self._deadline is not worker.head_deadline:  # absolute: not renewed by every byte
             if self.reader.pending:
                 self._set_deadline(worker.head_deadline)
             else:
@@ -178,32 +157,33 @@ class HTTP1Connection:
 
     def _serve(self, request: Request) -> None:
         worker = self.worker
-        self._set_deadline(None)
-        self.writer = ResponseWriter(request)
+        reader = self.reader
+        self.writer.begin(request)
         exchange = self.exchange = Exchange(self, request)
-        exchange.ended = self._ended
-        self._window = 0
-        self._read_body(exchange)
-        if self.exchange is None:  # refused
-            return
-        if not exchange.body_complete:
-            self._set_deadline(worker.body_deadline)
-        if self.reader.pending <= HIGH_WATER:
-            self.stream.resume_reading()
-        if worker.overloaded():
+        if reader.body_complete:
+            exchange.body_complete = True
+        else:
+            self._window = 0
+            exchange.expects_continue = request.expects_continue
+            exchange.feed(reader.read_body(), reader.body_complete)
+        if self._ended:
+            exchange.ended = True
+        if worker.limited and worker.overloaded():
             logger.warning("Exceeded concurrency limit.")
             self.fail(503, "Service Unavailable", close=True)
-        else:
-            worker.run_exchange(exchange, self._scope(request))
+            return
+        worker.run_exchange(exchange, self._scope(request))
+        # An application that never waits is over now, and nothing has to be changed for it.
+        if self.exchange is exchange:
+            self._set_deadline(None if exchange.body_complete else worker.body_deadline)
+            if reader.pending <= HIGH_WATER:
+                self.stream.resume_reading()
 
     def _scope(self, request: Request) -> Scope:
         worker = self.worker
-        root_path = worker.root_path
         path = request.path.decode("ascii")
-        extensions: dict[str, dict[str, object]] = {"http.response.pathsend": {}}
-        if request.version == "1.1":
-            extensions["http.response.trailers"] = {}
-            extensions["http.response.early_hint"] = {}
+        if "%" in path:
+            path = unquote(path)
         return {
             "type": "http",
             "asgi": {"version": worker.asgi_version, "spec_version": "2.5"},
@@ -212,13 +192,13 @@ class HTTP1Connection:
             "client": self.client,
             "scheme": "http",
             "method": request.method,
-            "root_path": root_path,
-            "path": root_path + (unquote(path) if "%" in path else path),
-            "raw_path": root_path.encode() + request.path if root_path else request.path,
+            "root_path": worker.root_path,
+            "path": worker.root_path + path,
+            "raw_path": worker.raw_root_path + request.path,
             "query_string": request.query,
             "headers": request.fields,
             "state": worker.state.copy(),
-            "extensions": extensions,
+            "extensions": (worker.extensions if request.version == "1.1" else worker.old_extensions).copy(),
         }
 
     # Content
@@ -229,7 +209,7 @@ class HTTP1Connection:
         except ProtocolError as error:
             self._refuse(error)
             return
-        exchange.feed(body, complete=self.reader.body_complete)
+        exchange.feed(body, self.reader.body_complete)
         if self.reader.body_complete:
             self._set_deadline(None)
         elif exchange.body_waiting > HIGH_WATER:  # the application does not keep up: the client waits, unblamed
@@ -276,10 +256,6 @@ class HTTP1Connection:
 
     # Responses
 
-    def send_start(self, status: object, fields: Iterable[Field], *, trailers: bool) -> None:
-        assert self.writer is not None
-        self.writer.start(status, fields, self.worker.default_fields(), trailers=trailers)
-
     def send_continue(self) -> None:
         self.stream.write(CONTINUE)
 
@@ -289,36 +265,35 @@ class HTTP1Connection:
         if exchange.request.version == "1.1":
             self.stream.write(b"HTTP/1.1 103 Early Hints\r\n" + lines + b"\r\n")
 
-    def send_body(self, exchange: Exchange, data: bytes, *, more: bool, first: bool) -> bool:
-        """Sends a part of the content. False when trailers are to follow it."""
-        assert self.writer is not None
-        if first:
+    def send_body(self, exchange: Exchange, data: bytes, more: bool) -> None:
+        """Sends a part of the content, with the head before the first."""
+        writer = self.writer
+        status = writer.status
+        if status:
             self._decide_keep_alive(exchange)
-        parts = self.writer.body(data, more=more)
-        if first:
-            self.worker.log_access(self, exchange.request, self.writer.status)
+        parts = writer.body(data, more)
+        if status and self.worker.logs_access:
+            self.worker.log_access(self, exchange.request, status)
         if len(parts) == 1:
             self.stream.write(parts[0])
         elif parts:
             self.stream.write_parts(parts)
-        return not self.writer.awaits_trailers
 
     def send_file(self, exchange: Exchange, fd: int, size: int) -> None:
         """A whole file as content. Takes over `fd`, unless it raises."""
-        assert self.writer is not None
+        status = self.writer.status
         self._decide_keep_alive(exchange)
         head = self.writer.file_head(size)
-        self.worker.log_access(self, exchange.request, self.writer.status)
+        if self.worker.logs_access:
+            self.worker.log_access(self, exchange.request, status)
         self.stream.write(head)
         self.stream.write_file(fd, 0, 0 if self.writer.bodiless else size)
 
     def send_trailers(self, fields: Iterable[Field], *, more: bool) -> None:
-        assert self.writer is not None
         self.stream.write_parts(self.writer.trailers(fields, more=more))
 
     def _decide_keep_alive(self, exchange: Exchange) -> None:
         """The response says whether the connection goes on, so it must be known when its head is written."""
-        assert self.writer is not None
         if self.worker.draining or exchange.expects_continue:
             # A client that was never told to go on may send its content or not (RFC 9110, section 10.1.1): where
             # its next request begins cannot be known.
@@ -328,7 +303,6 @@ class HTTP1Connection:
 
     def response_complete(self) -> None:
         """The response has been handed to the stream whole. The next request may come in."""
-        assert self.writer is not None
         self.exchange = None
         self.worker.request_answered()
         if not self.writer.keep_alive:
@@ -357,23 +331,26 @@ class HTTP1Connection:
         """Answers the current request in place of the application."""
         exchange = self.exchange
         assert exchange is not None
-        assert self.writer is not None
         self._decide_keep_alive(exchange)
         self.writer.keep_alive = self.writer.keep_alive and not close
-        self.worker.log_access(self, exchange.request, status)
+        if self.worker.logs_access:
+            self.worker.log_access(self, exchange.request, status)
         self._answer(exchange.request, status, reason, keep_alive=self.writer.keep_alive)
         self.response_complete()
 
     def _answer(self, request: Request, status: int, reason: str, *, keep_alive: bool) -> None:
-        parts = whole_response(request, status, reason, self.worker.default_fields(), keep_alive=keep_alive)
-        self.stream.write_parts(parts)
+        """A short response of the server's own."""
+        self.writer.begin(request)
+        self.writer.keep_alive = keep_alive
+        self.writer.start(status, [(b"content-type", b"text/plain; charset=utf-8")])
+        self.stream.write_parts(self.writer.body(reason.encode(), False))
 
     def cut(self) -> None:
         """The response cannot be completed: ends the connection so that the client notices."""
         self.exchange = None
         self._set_deadline(None)
         self.closing = True
-        if self.writer is not None and self.writer.cut_shows:
+        if self.writer.cut_shows:
             self.stream.close(linger=not self.reader.body_complete)
         else:
             self.stream.abort()

@@ -227,7 +227,7 @@ class _Step:
 
 async def _carry_on(step: _Step) -> Any:
     """A coroutine that another scheduler has begun, shaped as one that is only beginning now."""
-    return await _rest(step)  # type: ignore[misc]  # types.coroutine makes it awaitable, which mypy does not see
+    return await _rest(step)  # type: ignore[misc, unused-ignore]  # types.coroutine makes it awaitable, which mypy does not see
 
 
 @types.coroutine

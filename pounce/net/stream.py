@@ -2,7 +2,7 @@
 
 Reading: what arrives is handed to the owner at once; the owner pauses reading when it has enough.
 Writing: what the kernel does not take is kept, in order, as bytes or as parts of files. Above the high-water
-mark the stream is `full`; when it falls to the low-water mark, or the client is gone, the owner hears of it.
+mark the owner should write no more; when it falls to the low-water mark, or the client is gone, the owner hears of it.
 Progress is watched by a deadline: a client that takes nothing for its length is cut off.
 
     OPEN       reads and writes
@@ -15,13 +15,12 @@ Owner: one worker's thread.
 """
 
 import contextlib
-import enum
 import os
 import socket
 import struct
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Literal, Protocol
 
 from pounce.kernel.deadlines import DeadlineQueue
 from pounce.kernel.loop import READ, WRITE, Loop
@@ -38,11 +37,11 @@ MAX_BUFFERS = 64  # per system call; the kernel's own bound is IOV_MAX, 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, zero seconds
 
 
-class State(enum.Enum):
-    OPEN = "open"
-    CLOSING = "closing"
-    LINGERING = "lingering"
-    CLOSED = "closed"
+type State = Literal["open", "closing", "lingering", "closed"]
+OPEN: Final = "open"
+CLOSING: Final = "closing"
+LINGERING: Final = "lingering"
+CLOSED: Final = "closed"
 
 
 class StreamOwner(Protocol):
@@ -55,7 +54,7 @@ class StreamOwner(Protocol):
         """The client will send no more. It may still read."""
 
     def drained(self) -> None:
-        """The stream is no longer full."""
+        """What waits to be written has fallen to the low-water mark."""
 
     def lost(self, error: OSError | None) -> None:
         """The connection is gone, for whatever reason: by an error, or because it was closed here. Called once,
@@ -88,7 +87,7 @@ class StreamDeadlines:
 
 
 class Stream:
-    __slots__ = ("_buffer", "_buffered", "_deadlines", "_interest", "_loop", "_owner", "_reading", "_sock", "state")
+    __slots__ = ("_buffer", "_deadlines", "_interest", "_loop", "_owner", "_reading", "_sock", "buffered", "state")
 
     def __init__(self, loop: Loop, sock: socket.socket, owner: StreamOwner, deadlines: StreamDeadlines) -> None:
         self._loop = loop
@@ -96,16 +95,12 @@ class Stream:
         self._owner = owner
         self._deadlines = deadlines
         self._buffer: deque[memoryview | FilePart] | None = None  # made when first needed: most never are
-        self._buffered = 0
+        self.buffered = 0
+        """Bytes that wait to be written; above HIGH_WATER, whoever writes should wait for `drained`."""
         self._reading = True
         self._interest = READ
-        self.state = State.OPEN
+        self.state: State = OPEN
         loop.watch(sock, READ, self._ready)
-
-    @property
-    def full(self) -> bool:
-        """Is more waiting to be written than the high-water mark?"""
-        return self._buffered > HIGH_WATER
 
     @property
     def sock(self) -> socket.socket:
@@ -115,14 +110,14 @@ class Stream:
     # Reading
 
     def _ready(self, events: int) -> None:
-        if events & READ and self.state is not State.CLOSED:
+        if events & READ and self.state is not CLOSED:
             self._read()
-        if events & WRITE and self.state is not State.CLOSED:
+        if events & WRITE and self.state is not CLOSED:
             self._flush()
 
     def read_now(self) -> None:
         """Takes what lies in the kernel's buffer already, without waiting for the loop to say so."""
-        if self.state is State.OPEN and self._reading:
+        if self.state is OPEN and self._reading:
             self._read()
 
     def _read(self) -> None:
@@ -133,7 +128,7 @@ class Stream:
         except OSError as error:
             self._lose(error)
             return
-        if self.state is State.OPEN:
+        if self.state is OPEN:
             if data:
                 self._owner.received(data)
             else:
@@ -149,16 +144,16 @@ class Stream:
             self._watch()
 
     def resume_reading(self) -> None:
-        if not self._reading and self.state is State.OPEN:
+        if not self._reading and self.state is OPEN:
             self._reading = True
             self._watch()
 
     def _watch(self) -> None:
         """Asks the selector for what is wanted now, if that has changed."""
-        if self.state is State.CLOSED:
+        if self.state is CLOSED:
             return
-        reading = self._reading if self.state is State.OPEN else self.state is State.LINGERING
-        interest = (READ if reading else 0) | (WRITE if self._buffered else 0)
+        reading = self._reading if self.state is OPEN else self.state is LINGERING
+        interest = (READ if reading else 0) | (WRITE if self.buffered else 0)
         if interest == self._interest:
             return
         if not interest:
@@ -173,9 +168,10 @@ class Stream:
 
     def write(self, data: bytes) -> None:
         """Sends `data` in one system call if the kernel takes it, and keeps what it does not take."""
-        if self.state is not State.OPEN:
-            return
-        if not self._buffered:
+        if self.buffered:
+            if self.state is OPEN and data:
+                self._keep(memoryview(data))
+        elif self.state is OPEN:
             try:
                 sent = self._sock.send(data)
             except (BlockingIOError, InterruptedError):
@@ -183,16 +179,13 @@ class Stream:
             except OSError as error:
                 self._lose(error)
                 return
-            if sent == len(data):
-                return
-            self._keep(memoryview(data)[sent:])
-        elif data:
-            self._keep(memoryview(data))
+            if sent < len(data):
+                self._keep(memoryview(data)[sent:])
 
     def write_parts(self, parts: Sequence[bytes]) -> None:
         """Sends several byte strings in one system call, without joining the large ones."""
         total = sum(map(len, parts))
-        if total <= JOIN_BELOW or self._buffered or self.state is not State.OPEN:
+        if total <= JOIN_BELOW or self.buffered or self.state is not OPEN:
             for part in (b"".join(parts),) if total <= JOIN_BELOW else parts:
                 self.write(part)
             return
@@ -210,10 +203,10 @@ class Stream:
 
     def write_file(self, fd: int, offset: int, count: int) -> None:
         """Sends `count` bytes of the file open at `fd`, by the kernel's own hands. The stream closes `fd`."""
-        if self.state is not State.OPEN or not count:
+        if self.state is not OPEN or not count:
             os.close(fd)
             return
-        first = not self._buffered
+        first = not self.buffered
         self._keep(FilePart(fd, offset, count))
         if first:
             self._flush()
@@ -222,16 +215,16 @@ class Stream:
         if self._buffer is None:
             self._buffer = deque()
         self._buffer.append(part)
-        if not self._buffered:
+        if not self.buffered:
             self._deadlines.write.arm(self)
-        self._buffered += len(part)
+        self.buffered += len(part)
         self._watch()
 
     def _flush(self) -> None:
         buffer = self._buffer
         if not buffer:
             return
-        was_full = self._buffered > LOW_WATER
+        was_full = self.buffered > LOW_WATER
         try:
             if isinstance(buffer[0], FilePart):
                 self._send_file(buffer[0])
@@ -242,16 +235,16 @@ class Stream:
         except OSError as error:
             self._lose(error)
             return
-        if self._buffered:
+        if self.buffered:
             self._deadlines.write.arm(self)
         else:
             self._deadlines.write.disarm(self)
             self._watch()
-            if self.state is State.CLOSING:
+            if self.state is CLOSING:
                 self._lose(None)
-            elif self.state is State.LINGERING:
+            elif self.state is LINGERING:
                 self._begin_linger()
-        if was_full and self._buffered <= LOW_WATER and self.state is State.OPEN:
+        if was_full and self.buffered <= LOW_WATER and self.state is OPEN:
             self._owner.drained()
 
     def _send_file(self, part: FilePart) -> None:
@@ -261,7 +254,7 @@ class Stream:
             raise OSError("the file became shorter while it was being sent")
         part.offset += sent
         part.remaining -= sent
-        self._buffered -= sent
+        self.buffered -= sent
         if not part.remaining:
             self._buffer.popleft()
             part.close()
@@ -277,7 +270,7 @@ class Stream:
             parts.append(part)
             size += len(part)
         sent = self._sock.sendmsg(parts)
-        self._buffered -= sent
+        self.buffered -= sent
         for part in parts:
             buffer.popleft()
             if sent < len(part):
@@ -289,10 +282,10 @@ class Stream:
 
     def close(self, *, linger: bool = False) -> None:
         """Writes what is left, then closes. With `linger`, for a client that may still be sending."""
-        if self.state is State.OPEN:
-            self.state = State.LINGERING if linger else State.CLOSING
+        if self.state is OPEN:
+            self.state = LINGERING if linger else CLOSING
             self._reading = False
-            if self._buffered:
+            if self.buffered:
                 self._watch()
             elif linger:
                 self._begin_linger()
@@ -310,7 +303,7 @@ class Stream:
 
     def abort(self) -> None:
         """Gives the connection up at once, by a reset: the client must not take what it has for the whole."""
-        if self.state is not State.CLOSED:
+        if self.state is not CLOSED:
             with contextlib.suppress(OSError):
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             self._lose(None)
@@ -319,10 +312,10 @@ class Stream:
         if self._interest:
             self._loop.unwatch(self._sock)
             self._interest = 0
-        self.state = State.CLOSED
+        self.state = CLOSED
         self._deadlines.write.disarm(self)
         self._deadlines.linger.disarm(self)
-        self._buffered = 0
+        self.buffered = 0
         for part in self._buffer or ():
             if isinstance(part, FilePart):
                 part.close()

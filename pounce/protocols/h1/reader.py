@@ -127,10 +127,12 @@ class RequestReader:
 
     # The head
 
-    def next_request(self) -> Request | None:
-        """The next head; None while it is not complete. Raises ProtocolError."""
+    def next_request(self, data: bytes = b"") -> Request | None:
+        """The next head, after `data` has been fed; None while it is not complete. Raises ProtocolError."""
         buffer = self._buffer
-        if not buffer:
+        if data:
+            buffer = self._buffer = buffer + data if buffer else data
+        elif not buffer:
             return None
         end = buffer.find(b"\r\n\r\n")
         if end > 0 and end <= self._limits.head:

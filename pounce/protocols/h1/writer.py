@@ -1,19 +1,22 @@
 """Writes responses (RFC 9112, sections 4 and 6).
 
-Strategy: the application's start is checked and held back; the framing is decided when the first part of the
-content is there, so that head and content leave together and a response that is whole at once gets a length
-instead of chunks. The framing is the server's own affair: what the application says about `Transfer-Encoding` and
-`Connection` is not passed on.
+Strategy: the application's start is checked, once for all that are alike, and held back; the framing is decided
+when the first part of the content is there, so that head and content leave together and a response that is whole
+at once gets a length instead of chunks. The framing is the server's own affair: what the application says about
+`Transfer-Encoding` and `Connection` is not passed on.
 
 What the application hands over is checked as strictly as h11 checks it: nothing it sends can end the head early
 or frame a second response.
 """
 
 import http
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pounce.fields import Field, field_problem
 from pounce.protocols.events import ApplicationError, Request
+
+OWN_FIELDS = frozenset((b"connection", b"content-length", b"date", b"server", b"transfer-encoding"))
+"""Fields that the server sends itself, or must know of."""
 
 NOT_A_TRAILER = frozenset((b"content-length", b"transfer-encoding", b"host", b"connection", b"trailer", b"te",
                            b"content-encoding", b"content-type", b"content-range", b"set-cookie"))  # fmt: skip
@@ -45,65 +48,118 @@ def check_field(name: bytes, value: bytes) -> None:
         raise ApplicationError("a response header " + problem)
 
 
-class ResponseWriter:
-    """One response. `start` it, then send `body` until `more` is false, then `trailers` if they were promised.
+class Start:
+    """The beginning of a response as the application has said it: checked, and written as far as it can be."""
 
-    `keep_alive` is true as long as another request may follow on the connection; whoever drives the writer may
-    set it to false before the head is written.
-    """
+    __slots__ = ("close", "length", "line", "lines", "overrides", "status")
 
-    __slots__ = ("_bodiless", "_chunked", "_content_length", "_head", "_method", "_remaining", "_trailers", "_version",
-                 "keep_alive", "status")  # fmt: skip
-
-    def __init__(self, request: Request) -> None:
-        self._method = request.method
-        self._version = request.version
-        self.keep_alive = request.keep_alive
-        self.status = 0
-        """The status; 0 before `start`."""
-        self._head: bytearray | None = None  # held back until the first part of the content
-        self._content_length: int | None = None
-        self._remaining: int | None = None  # bytes that Content-Length still promises
-        self._chunked = False
-        self._trailers = False
-        self._bodiless = False
-
-    def start(self, status: object, fields: Iterable[Field], defaults: bytes, *, trailers: bool = False) -> None:
-        """Takes the status and the fields. `defaults` are field lines that the server adds (Server, Date)."""
+    def __init__(self, status: object, fields: Iterable[Field], line: Callable[[int], bytes]) -> None:
         if not isinstance(status, int) or isinstance(status, bool) or not 200 <= status <= 999:
             raise ApplicationError(f"a response needs a status from 200 to 999, not {status!r}")
-        head = bytearray(status_line(status))
-        names = set()
-        length = None
-        close = False
+        self.status = status
+        self.line = line(status)
+        self.length: int | None = None
+        """What Content-Length says."""
+        self.close = False
+        """Does the application want the connection closed?"""
+        self.overrides: set[bytes] = set()
+        """Names of the server's own fields that the application has sent itself."""
         lines = bytearray()
         for name, value in fields:
             check_field(name, value)
             lower = name.lower()
-            names.add(lower)
-            if lower == b"content-length":
-                if not value.isdigit() or len(value) > 20 or length not in (None, int(value)):
-                    raise ApplicationError(f"the response has an impossible Content-Length: {value!r}")
-                if length is not None or status == 204:
-                    continue  # RFC 9110 section 8.6: not in a 204, and not twice
-                length = int(value)
-            elif lower == b"transfer-encoding":
-                continue  # ASGI: "the server must ignore it"
-            elif lower == b"connection":
-                close = close or b"close" in [option.strip() for option in value.lower().split(b",")]
+            if lower in OWN_FIELDS and not self._take(lower, value):
                 continue
             lines += b"%b: %b\r\n" % (name, value)
-        for default in defaults.splitlines(keepends=True):
-            if default[: default.find(b":")].lower() not in names:
-                head += default
-        head += lines
-        if close:
-            self.keep_alive = False
-        self.status = status
-        self._head = head
-        self._content_length = length
-        self._bodiless = self._method == "HEAD" or status in (204, 304)
+        self.lines = bytes(lines)
+
+    def _take(self, name: bytes, value: bytes) -> bool:
+        """Takes in a field that concerns the server. False if it is not to be sent as it stands."""
+        if name == b"content-length":
+            length = int(value) if value.isdigit() and len(value) <= 19 else None
+            if length is None or self.length not in (None, length):
+                raise ApplicationError(f"the response has an impossible Content-Length: {value!r}")
+            first = self.length is None
+            self.length = length
+            return first and self.status != 204  # RFC 9110 section 8.6: not twice, and not in a 204
+        if name == b"connection":
+            self.close = self.close or b"close" in [option.strip() for option in value.lower().split(b",")]
+            return False
+        if name == b"transfer-encoding":
+            return False  # ASGI: "the server must ignore it"
+        self.overrides.add(name)
+        return True
+
+
+class Memory:
+    """What responses of a worker begin with: the same, again and again. Bounded, and begun anew when it is full."""
+
+    STARTS = 512
+    LONGEST = 1024  # bytes of field lines
+    __slots__ = ("_lines", "_starts")
+
+    def __init__(self) -> None:
+        self._lines: dict[int, bytes] = {}
+        self._starts: dict[object, Start] = {}
+
+    def start(self, status: object, fields: Iterable[Field]) -> Start:
+        """The beginning of a response. Raises ApplicationError."""
+        key = (status, *fields)
+        try:
+            known = self._starts.get(key)
+        except TypeError:  # pairs that are lists: allowed, but not what one can remember
+            return Start(status, key[1:], self._line)  # type: ignore[arg-type]
+        if known is None:
+            known = Start(status, key[1:], self._line)  # type: ignore[arg-type]
+            if len(known.lines) <= self.LONGEST:
+                if len(self._starts) >= self.STARTS:
+                    self._starts.clear()
+                self._starts[key] = known
+        return known
+
+    def _line(self, status: int) -> bytes:
+        line = self._lines.get(status)
+        if line is None:
+            line = self._lines[status] = status_line(status)
+        return line
+
+
+class ResponseWriter:
+    """The responses of one connection, one after the other.
+
+    `begin` with the request, `start`, then send `body` until `more` is false, then `trailers` if they were promised.
+    `keep_alive` is true as long as another request may follow on the connection; whoever drives the writer may
+    set it to false before the first part of the content.
+    """
+
+    __slots__ = ("_bodiless", "_chunked", "_defaults", "_held", "_memory", "_remaining", "_request", "_trailers",
+                 "keep_alive")  # fmt: skip
+
+    def __init__(self, memory: Memory, defaults: Callable[[], bytes]) -> None:
+        """`defaults` gives the field lines that the server adds (Server, Date)."""
+        self._memory = memory
+        self._defaults = defaults
+        self._request = UNKNOWN
+        self._held: Start | None = None  # until the first part of the content
+        self._remaining: int | None = None  # bytes that Content-Length still promises
+        self._chunked = False
+        self._trailers = False
+        self._bodiless = False
+        self.keep_alive = False
+
+    def begin(self, request: Request) -> None:
+        self._request = request
+        self.keep_alive = request.keep_alive
+
+    def start(self, status: object, fields: Iterable[Field], *, trailers: bool = False) -> None:
+        """Takes the status and the fields. Raises ApplicationError."""
+        held = self._held = self._memory.start(status, fields)
         self._trailers = trailers
+        self._chunked = False
+        self._remaining = None
+        self._bodiless = self._request.method == "HEAD" or held.status in (204, 304)
+        if held.close:
+            self.keep_alive = False
 
     @property
     def bodiless(self) -> bool:
@@ -114,70 +170,77 @@ class ResponseWriter:
     def awaits_trailers(self) -> bool:
         return self._trailers
 
-    def body(self, data: bytes, *, more: bool) -> list[bytes]:
+    @property
+    def status(self) -> int:
+        """The status, while the start is held back."""
+        return self._held.status if self._held is not None else 0
+
+    def body(self, data: bytes, more: bool) -> list[bytes]:
         """What goes out for a part of the content, with the head before the first. Raises ApplicationError, and
         then nothing has changed: a response whose head is still held back can be replaced by another."""
-        parts = self._begin_part(len(data), more=more)
-        if not self._bodiless:
-            if self._chunked:
-                if data:
-                    parts += (b"%x\r\n" % len(data), data, b"\r\n")
-                if not more and not self._trailers:
-                    parts.append(LAST_CHUNK)
-            elif data:
-                parts.append(data)
+        size = len(data)
+        parts = [self._head(size, more)] if self._held is not None else self._more(size, more)
+        if self._bodiless:
+            return parts
+        if self._chunked:
+            if data:
+                parts += (b"%x\r\n" % size, data, b"\r\n")
+            if not more and not self._trailers:
+                parts.append(LAST_CHUNK)
+        elif data:
+            parts.append(data)
         return parts
 
     def file_head(self, size: int) -> bytes:
         """What goes out before a file of `size` bytes that is the whole content. Raises ApplicationError."""
         if self._trailers:
             raise ApplicationError("a file cannot be followed by trailers")
-        return self._begin_part(size, more=False)[0]
+        return self._head(size, False)
 
-    def _begin_part(self, size: int, *, more: bool) -> list[bytes]:
-        head = self._head
-        self._check_length(size, more=more)
-        if head is None:
-            if self._remaining is not None:
-                self._remaining -= size
-            return []
-        self._head = None
-        self._decide_framing(head, size, more=more)
-        return [bytes(head)]
+    def _more(self, size: int, more: bool) -> list[bytes]:
+        """Takes in a part of the content that is not the first."""
+        if self._bodiless:
+            self._check_empty(size)
+        elif self._remaining is not None:
+            _check_length(self._remaining, size, more)
+            self._remaining -= size
+        return []
 
-    def _check_length(self, size: int, *, more: bool) -> None:
-        if self.status in (204, 304):
-            if size:
-                raise ApplicationError(f"a response with status {self.status} cannot have content")
-            return
-        remaining = self._content_length if self._head is not None else self._remaining
-        if remaining is None or self._bodiless:
-            return
-        if size > remaining:
-            raise ApplicationError("the response has more content than its Content-Length says")
-        if size < remaining and not more:
-            raise ApplicationError("the response has less content than its Content-Length says")
-
-    def _decide_framing(self, head: bytearray, size: int, *, more: bool) -> None:
-        """RFC 9112 section 6.3, seen from the sender."""
-        if self._content_length is not None:
-            self._remaining = self._content_length - size
-        elif self._bodiless:
-            if self._method == "HEAD" and size and not more and self.status not in (204, 304):
-                head += b"content-length: %d\r\n" % size  # as for the GET that the client wonders about
+    def _head(self, size: int, more: bool) -> bytes:
+        """The head, now that so much of the content is known. The framing is RFC 9112 section 6.3, as a sender
+        sees it."""
+        held = self._held
+        assert held is not None
+        framing = b"\r\n"
+        if self._bodiless:
+            self._check_empty(size)
+            if size and not more and held.length is None:
+                framing = b"content-length: %d\r\n\r\n" % size  # as for the GET that the client wonders about
+        elif held.length is not None:
+            _check_length(held.length, size, more)
+            self._remaining = held.length - size
         elif not more and not self._trailers:
             self._remaining = 0
-            head += b"content-length: %d\r\n" % size
-        elif self._version == "1.1":
+            framing = b"content-length: %d\r\n\r\n" % size
+        elif self._request.version == "1.1":
             self._chunked = True
-            head += b"transfer-encoding: chunked\r\n"
+            framing = b"transfer-encoding: chunked\r\n\r\n"
         else:
             self.keep_alive = False  # HTTP/1.0 knows no chunks: the end of the connection ends the content
         if not self.keep_alive:
-            head += b"connection: close\r\n"
-        elif self._version == "1.0":
-            head += b"connection: keep-alive\r\n"
-        head += b"\r\n"
+            framing = b"connection: close\r\n" + framing
+        elif self._request.version == "1.0":
+            framing = b"connection: keep-alive\r\n" + framing
+        self._held = None
+        defaults = self._defaults()
+        if held.overrides:
+            lines = defaults.splitlines(keepends=True)
+            defaults = b"".join(line for line in lines if line[: line.find(b":")] not in held.overrides)
+        return b"".join((held.line, defaults, held.lines, framing))
+
+    def _check_empty(self, size: int) -> None:
+        if size and self._request.method != "HEAD":
+            raise ApplicationError("a response with status 204 or 304 cannot have content")
 
     def trailers(self, fields: Iterable[Field], *, more: bool) -> list[bytes]:
         """What goes out for trailer fields (RFC 9112 section 7.1.2). Nothing, where the framing has no place for
@@ -197,15 +260,14 @@ class ResponseWriter:
     def cut_shows(self) -> bool:
         """Can the client see from the framing that a response has been cut off? If not, it takes the end of the
         connection for the end of the content, and only a reset can tell it."""
-        return self._chunked or self._remaining is not None or self._bodiless or self._head is not None
+        return self._chunked or self._remaining is not None or self._bodiless or self._held is not None
 
 
-def whole_response(request: Request, status: int, reason: str, defaults: bytes, *, keep_alive: bool) -> list[bytes]:
-    """A short answer that the server itself gives."""
-    writer = ResponseWriter(request)
-    writer.keep_alive = writer.keep_alive and keep_alive
-    writer.start(status, [(b"content-type", b"text/plain; charset=utf-8")], defaults)
-    return writer.body(reason.encode(), more=False)
+def _check_length(remaining: int, size: int, more: bool) -> None:
+    if size > remaining:
+        raise ApplicationError("the response has more content than its Content-Length says")
+    if size < remaining and not more:
+        raise ApplicationError("the response has less content than its Content-Length says")
 
 
 UNKNOWN = Request("GET", b"/", b"", "1.1", [], False, 0, False)

@@ -1,0 +1,49 @@
+"""What a connection asks of the worker it belongs to. The worker's class is a room higher and fits by its shape."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pounce.asgi.exchange import Exchange, Scope
+from pounce.kernel.deadlines import DeadlineQueue
+from pounce.kernel.loop import Loop
+from pounce.net.stream import StreamDeadlines
+from pounce.protocols.events import Request
+from pounce.protocols.h1.reader import Limits
+from pounce.protocols.h1.reader import Memory as RequestMemory
+from pounce.protocols.h1.writer import Memory as ResponseMemory
+
+if TYPE_CHECKING:
+    from pounce.asgi.http1 import HTTP1Connection
+
+
+class ConnectionWorker(Protocol):
+    loop: Loop
+    limits: Limits
+    request_memory: RequestMemory
+    response_memory: ResponseMemory
+    stream_deadlines: StreamDeadlines
+    head_deadline: DeadlineQueue["HTTP1Connection"]
+    keep_alive_deadline: DeadlineQueue["HTTP1Connection"]
+    body_deadline: DeadlineQueue["HTTP1Connection"]
+    last_call: DeadlineQueue["HTTP1Connection"]
+    body_window: float
+    cancel_on_disconnect: bool
+    root_path: str
+    raw_root_path: bytes
+    asgi_version: str
+    state: dict[str, Any]
+    extensions: dict[str, dict[str, object]]
+    old_extensions: dict[str, dict[str, object]]
+    """What HTTP/1.0 can do."""
+    default_fields: Callable[[], bytes]
+    logs_access: bool
+    limited: bool
+    """May it be `overloaded` at all?"""
+    draining: bool
+
+    def overloaded(self) -> bool: ...
+    def run_exchange(self, exchange: Exchange, scope: Scope) -> None: ...
+    def exchange_over(self, exchange: Exchange) -> None: ...
+    def connection_over(self, connection: "HTTP1Connection") -> None: ...
+    def request_answered(self) -> None: ...
+    def log_access(self, connection: "HTTP1Connection", request: Request, status: int) -> None: ...
