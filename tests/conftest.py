@@ -1,3 +1,4 @@
+import importlib.util
 import os
 import shutil
 from typing import NoReturn
@@ -14,6 +15,7 @@ PACKAGES = {
     "openssl": "openssl",
     "redis-server": "redis-server",
     "postgres": "postgresql",
+    "libpq": "libpq5",
 }
 
 
@@ -31,10 +33,21 @@ def missing(name: str) -> NoReturn:
     pytest.skip(reason)
 
 
+def library(*names: str) -> None:
+    """Without a library of its application the test is skipped: it may have no wheel for this interpreter."""
+    for name in names:
+        try:
+            found = importlib.util.find_spec(name)
+        except ModuleNotFoundError:  # of a package above it
+            found = None
+        if found is None:
+            pytest.skip(f"needs {name}, which tools/dev.py could not install for this interpreter")
+
+
 @pytest.fixture(autouse=True)
 def _no_foreign_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the developer's own shell sets must not decide a test."""
-    ours = ("POUNCE_PYTHON", "POUNCE_CACHE", "POUNCE_NO_SKIP")
+    ours = ("POUNCE_PYTHON", "POUNCE_CACHE", "POUNCE_NO_SKIP", "POUNCE_CPYTHON_TESTS")
     for name in list(os.environ):
         if name in ("WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS") or (name.startswith("POUNCE_") and name not in ours):
             monkeypatch.delenv(name)

@@ -9,13 +9,10 @@ import time
 
 import httpx
 import pytest
+from conftest import library
 from server import APPS, Running
 
 from pounce.plan import has_gil
-
-
-def framework(name):
-    return pytest.importorskip(name, reason=f"{name} has no wheel for this interpreter")
 
 
 def running(app, workers, **more):
@@ -29,7 +26,7 @@ def workers(request):
 
 @pytest.fixture(scope="module")
 def fast(workers):
-    framework("fastapi")
+    library("fastapi", "python_multipart")
     with running("fast:app", workers) as server:
         yield server
         server.stop()
@@ -75,7 +72,6 @@ def test_fastapi_errors(client):
 
 
 def test_fastapi_uploads(client):
-    framework("python_multipart")
     content = os.urandom(2_000_000)
     answer = client.post("/upload", files={"file": ("name.bin", content)})
     assert answer.json() == {"name": "name.bin", "size": len(content)}
@@ -113,7 +109,7 @@ def test_fastapi_under_load(fast):
 
 
 def test_django(workers, tmp_path):
-    framework("django")
+    library("django")
     environment = {"POUNCE_TEST_DB": str(tmp_path / "db.sqlite3")}
     subprocess.run(
         [sys.executable, "-c", "import dj; dj.prepare()"], cwd=APPS, env={**os.environ, **environment}, check=True
@@ -138,7 +134,7 @@ def test_django(workers, tmp_path):
 
 
 def test_quart(workers):
-    framework("quart")
+    library("quart")
     with running("quartz:app", workers) as server, httpx.Client(base_url=server.url) as client:
         assert client.get("/").json() == {"greeting": "hello"}
         assert client.post("/echo", content=b"x" * 500_000).content == b"x" * 500_000
@@ -147,7 +143,7 @@ def test_quart(workers):
 
 
 def test_litestar(workers):
-    framework("litestar")
+    library("litestar")
     with running("lite:app", workers) as server, httpx.Client(base_url=server.url) as client:
         assert client.get("/").json() == {"kind": "async"}
         assert client.get("/sync").json() == {"kind": "sync"}
@@ -156,8 +152,7 @@ def test_litestar(workers):
 
 
 def test_sentry_and_opentelemetry(workers):
-    framework("sentry_sdk")
-    framework("opentelemetry.instrumentation.asgi")
+    library("starlette", "sentry_sdk", "opentelemetry.sdk", "opentelemetry.instrumentation.asgi")
     with running("instrumented:app", workers) as server:
         seen = {"events": [], "spans": []}
         end = time.monotonic() + 30

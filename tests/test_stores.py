@@ -7,6 +7,7 @@ import sys
 import threading
 
 import pytest
+from conftest import library, missing
 from server import Running
 from services import postgres_server, redis_server
 
@@ -55,6 +56,7 @@ def answers(address, count, clients=32):
 
 
 def serves(app, count=2000, workers="4", **environment):
+    library("starlette")
     with Running(f"stores:{app}", "--port", "0", "--workers", workers, "--no-access-log", env=environment) as server:
         got = answers(server.address, count)
         assert set(got) == {b"42"}, (set(got), server.log)
@@ -67,17 +69,14 @@ def serves(app, count=2000, workers="4", **environment):
 @pytest.mark.parametrize("app", ["module_lock", "app_state", "lifespan_state"])
 def test_two_thousand_requests_on_four_workers_without_one_error(app, postgres):
     if app != "module_lock":
-        pytest.importorskip("asyncpg", reason="asyncpg is not installed: it is built from source for this interpreter")
+        library("asyncpg")
     log = serves(app, POUNCE_TEST_POSTGRES=postgres)
     if not has_gil():
         assert "4 copies, because" in log
 
 
 def test_sqlalchemy_over_asyncpg(postgres):
-    pytest.importorskip("asyncpg", reason="asyncpg is not installed: it is built from source for this interpreter")
-    check = "import sqlalchemy.ext.asyncio"
-    if subprocess.run([sys.executable, "-W", "ignore", "-c", check], stderr=subprocess.DEVNULL).returncode:
-        pytest.skip("SQLAlchemy's asyncio needs greenlet, which has no wheel for this interpreter")
+    library("asyncpg", "sqlalchemy", "greenlet")
     log = serves("sqlalchemy_app", POUNCE_TEST_POSTGRES=postgres, POUNCE_TEST_SQLALCHEMY="1")
     if not has_gil():
         # greenlet without the GIL is not there yet on 3.13t: the server notices and uses processes.
@@ -85,21 +84,25 @@ def test_sqlalchemy_over_asyncpg(postgres):
 
 
 def test_psycopg(postgres):
-    check = "import psycopg, psycopg_pool"
-    if subprocess.run([sys.executable, "-W", "ignore", "-c", check], stderr=subprocess.DEVNULL).returncode:
-        pytest.skip("psycopg finds no libpq here: apt-get install libpq5")
+    library("psycopg", "psycopg_pool")
+    if subprocess.run([sys.executable, "-c", "import psycopg"], stderr=subprocess.DEVNULL).returncode:
+        missing("libpq")
     serves("psycopg_app", POUNCE_TEST_POSTGRES=postgres)
 
 
 def test_aiosqlite():
+    library("aiosqlite")
     serves("sqlite_app")
 
 
 def test_redis(redis):
+    library("redis")
     serves("redis_app", POUNCE_TEST_REDIS=redis)
 
 
 def test_httpx_and_aiohttp_clients():
+    library("aiohttp")
+
     async def answer(scope, receive, send):
         await send({"type": "http.response.start", "status": 200})
         await send({"type": "http.response.body", "body": b"42"})

@@ -20,17 +20,18 @@ import interpreter
 from interpreter import Interpreter, fail, say
 
 ROOT = Path(__file__).resolve().parent.parent
+VENVS = ROOT / ".venv"
 
 
 def environment() -> Path:
     """The environment for the interpreter that `interpreter.find` gives."""
     python = interpreter.find()
-    place = ROOT / ".venv" / python.tag
+    place = VENVS / python.tag
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project.pop("tool", None)  # a change of what the linters are to say is no reason to make it again
     wanted = json.dumps([str(python.path), str(place), project])
     if made_from(place) != wanted:
-        with interpreter.locked(ROOT / ".venv" / "lock"):
+        with interpreter.locked(VENVS / "lock"):
             if made_from(place) != wanted:  # another `make` may have made it while this one waited
                 make(python, place, wanted)
     return place
@@ -49,20 +50,53 @@ def make(python: Interpreter, place: Path, wanted: str) -> None:
     uv = interpreter.uv()
     with interpreter.scratch("making", place.parent) as folder:
         fresh = folder / place.name
-        run([uv, "venv", "--quiet", "--relocatable", "--python", python.path, fresh])
-        # Wheels only, but for this project: where a package has none for this interpreter, building it would need
-        # more than a C compiler.
-        wheels = ["--only-binary", ":all:", "--no-binary", "pounce"]
-        run([uv, "pip", "install", "--python", fresh / "bin" / "python", *wheels, "--editable", ".", "--group", "dev"])
+        if not works([uv, "venv", "--quiet", "--relocatable", "--python", python.path, fresh]):
+            fail(f"uv venv failed, see above: remove {python.path} if it is broken, or set POUNCE_PYTHON")
+        install(uv, fresh)
         (fresh / "made-from").write_text(wanted)
         if place.exists():
             place.rename(folder / "old")
         fresh.rename(place)
 
 
-def run(command: list[str | Path]) -> None:
-    if subprocess.run(command, cwd=ROOT).returncode:
-        fail(f"uv {command[1]} failed, see above; where PyPI is out of reach, UV_DEFAULT_INDEX can name a mirror")
+def install(uv: Path, fresh: Path) -> None:
+    """The group `dev` is needed. What the other groups name is installed as far as it can be had: a package without
+    a wheel for this interpreter, or out of reach, is named here, and the tests that use it are skipped."""
+    pip: list[str | Path] = [uv, "pip", "install", "--python", fresh / "bin" / "python"]
+    # Wheels only, but for this project: where a package has none for this interpreter, building it would need
+    # more than a C compiler.
+    wheels: list[str | Path] = [*pip, "--only-binary", ":all:", "--no-binary", "pounce"]
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    lacking: list[str] = []
+    if not works([*wheels, "--editable", ".", "--group", "dev", "--group", "apps"]):
+        say("that did not work as a whole, see above: trying without the libraries of the tests' applications first")
+        if not works([*wheels, "--editable", ".", "--group", "dev"]):
+            say("trying with what the cache has")
+            pip.append("--offline")
+            wheels.append("--offline")
+            if not works([*wheels, "--editable", ".", "--group", "dev"]):
+                fail("uv pip failed, see above: mend the network, or name a mirror of PyPI in UV_DEFAULT_INDEX")
+        lacking = [name for name in groups["apps"] if not had([*wheels, "--group", "dev", name])]
+    for name in groups["built"]:
+        if not had([*wheels, "--group", "dev", name]):
+            say(f"building {name} from source, as it has no wheel here (about a minute, once)")
+            if not had([*pip, "--group", "dev", name]):
+                lacking.append(name)
+    if lacking:
+        say(f"not to be had here: {', '.join(lacking)}; their tests are skipped (rm -r {VENVS} to try again)")
+
+
+def works(command: list[str | Path]) -> bool:
+    return not subprocess.run(command, cwd=ROOT).returncode
+
+
+def had(command: list[str | Path]) -> bool:
+    """As `works`, out of sight."""
+    try:
+        interpreter.output(command, cwd=ROOT, env={"UV_HTTP_RETRIES": "0"})
+    except interpreter.Failed:
+        return False
+    return True
 
 
 def main() -> None:
