@@ -1,54 +1,37 @@
 """Reads requests (RFC 9112, sections 2 to 7).
 
-Strategy: two lanes. The fast lane reads the well-formed majority of heads by itself, and content of a known length.
-Whatever it does not recognise (a method of one's own, an absolute target, chunks, anything odd) goes to an
-`h11.Connection` made for that one request: h11 is the reference for what is legal. The fast lane accepts a strict
-subset of what h11 accepts, with the identical result; `tests/test_lanes.py` drives both with the same bytes.
+Strategy: two lanes. The fast lane reads the well-formed majority of heads by itself. Whatever it does not recognise
+(a method of one's own, an absolute target, HTTP/1.0, anything odd) goes the slow way through `head`, which asks h11,
+the reference for what is legal. The fast lane accepts a strict subset of what the slow one accepts, with the
+identical result; `tests/test_lanes.py` drives both with the same bytes. Content of a length is counted here, content
+in chunks is read by `chunks`, whichever lane has read the head.
 
 Clients say the same things again and again: everything after the request line is very often, to the byte, what came
 before. So the fast lane remembers what it has read of it.
-
-What RFC 9112 asks of a server and h11 leaves to the layer above it is in `check_head`, for both lanes.
 
 Once `ProtocolError` is raised the reader is of no more use.
 """
 
 import re
 
-import h11
-
 from pounce.fields import FIELD_NAME, Field
 from pounce.protocols.events import ProtocolError, Request
-
-HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(?::[0-9]*)?")
-"""uri-host [ ":" port ], RFC 9110 section 7.2 and RFC 3986 section 3.2.2."""
-
-ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*)([^#]*)")
+from pounce.protocols.h1.chunks import ChunkedContent
+from pounce.protocols.h1.head import FIELD_BYTES, HOST, read_head, refuse_hopeless
+from pounce.protocols.h1.head import Limits as Limits
 
 METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")}
 """What the fast lane knows; any token is a method (RFC 9110, section 9.1)."""
-
-FIELD_BYTES = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
-"""What may stand in a field line: HTAB, SP, VCHAR and obs-text (RFC 9110, section 5.5)."""
 
 FRAMING = frozenset((b"connection", b"content-length", b"expect", b"transfer-encoding", b"upgrade"))
 """Fields that decide more than what the application sees."""
 
 
-class Limits:
-    """Bounds on what a client may send. Copied into every worker: see DESIGN.md, section 7."""
+EMPTY_LINES = re.compile(rb"(?:\r\n){0,8}")
+"""What is ignored before a request line; a few of them, as nobody means well who sends more."""
 
-    __slots__ = ("body", "fields", "head", "target")
-
-    def __init__(self, *, head: int = 65536, fields: int = 100, target: int = 8192, body: int | None = None) -> None:
-        self.head = head
-        """Bytes of the request line and all fields together."""
-        self.fields = fields
-        """Number of field lines."""
-        self.target = target
-        """Bytes of the request target."""
-        self.body = body
-        """Bytes of content; None is no bound."""
+CHUNKED = -1
+"""In place of a length."""
 
 
 class Fields:
@@ -72,6 +55,7 @@ class Memory:
     BLOCKS = 512
     LONGEST = 1024  # bytes
     NAMES = 1024
+    LONGEST_NAME = 64  # bytes: what a stranger makes us remember is bounded too
 
     __slots__ = ("blocks", "names")
 
@@ -90,9 +74,11 @@ class Memory:
         """The name in lower case; None if it is no field name."""
         if not FIELD_NAME.fullmatch(name):
             return None
-        if len(self.names) >= self.NAMES:
-            self.names.clear()
-        lower = self.names[name] = name.lower()
+        lower = name.lower()
+        if len(name) <= self.LONGEST_NAME:
+            if len(self.names) >= self.NAMES:
+                self.names.clear()
+            self.names[name] = lower
         return lower
 
 
@@ -103,27 +89,33 @@ class RequestReader:
     `body_complete`, then the next head.
     """
 
-    __slots__ = ("_body_read", "_buffer", "_h11", "_limits", "_memory", "_remaining", "body_complete")
+    __slots__ = ("_buffer", "_chunks", "_limits", "_memory", "_remaining", "body_complete")
 
     def __init__(self, limits: Limits, memory: Memory) -> None:
         self._limits = limits
         self._memory = memory
         self._buffer = b""
-        self._h11: h11.Connection | None = None  # set while it reads content
-        self._remaining = 0  # bytes of content that the fast lane still expects
-        self._body_read = 0
+        self._chunks: ChunkedContent | None = None  # while content comes in chunks
+        self._remaining = 0  # bytes of other content still to come
         self.body_complete = True
 
     @property
     def pending(self) -> int:
-        """Bytes that have been fed and belong to a later request."""
+        """Bytes that have been fed and belong to a later request, or to the empty lines before it."""
         return len(self._buffer)
 
+    @property
+    def begun(self) -> bool:
+        """Is there more than empty lines of a later request?"""
+        return self._buffer.strip(b"\r\n") != b""
+
+    @property
+    def wants_head_only(self) -> bool:
+        """Does the request that has just been refused allow no content in its answer?"""
+        return self._buffer.lstrip(b"\r\n").startswith(b"HEAD ")
+
     def feed(self, data: bytes) -> None:
-        if self._h11 is not None:
-            self._h11.receive_data(data)
-        else:
-            self._buffer = self._buffer + data if self._buffer else data
+        self._buffer = self._buffer + data if self._buffer else data
 
     # The head
 
@@ -163,13 +155,23 @@ class RequestReader:
             if fields is None:
                 return None
         path, _, query = target.partition(b"?")
-        length = self._remaining = fields.content_length
+        length: int | None = fields.content_length
+        self.body_complete = True
+        if length:
+            length = self._begin_content(length)
         self._buffer = buffer[end + 4 :]
-        self.body_complete = not length
-        if length and self._limits.body is not None and length > self._limits.body:
-            raise ProtocolError(413, "the content is too large")
         name = METHODS[method]
         return Request(name, path, query, "1.1", fields.list.copy(), fields.keep_alive, length, fields.expects_continue)
+
+    def _begin_content(self, length: int) -> int | None:
+        if length == CHUNKED:
+            self._begin_chunks()
+            return None
+        if self._limits.body is not None and length > self._limits.body:
+            raise ProtocolError(413, "the content is too large")
+        self._remaining = length
+        self.body_complete = False
+        return length
 
     def _read_fields(self, block: bytes) -> Fields | None:
         """What field lines, each after a CR LF, say; None if they are not for this lane."""
@@ -201,67 +203,42 @@ class RequestReader:
 
     def _read_slow(self) -> Request | None:
         buffer = self._buffer
-        while buffer.startswith(b"\r\n"):  # section 2.2: robust against a client that sends CRLF after content
-            buffer = self._buffer = buffer[2:]
-        if not buffer:
-            return None
+        if buffer[0] == 0x0D:  # section 2.2: robust against a client that sends CRLF after content
+            # They stay in the buffer until a request comes, so that they have a deadline and a bound.
+            buffer = buffer[EMPTY_LINES.match(buffer).end() :]  # type: ignore[union-attr]
+            if buffer in (b"", b"\r"):
+                return None
         end = buffer.find(b"\r\n\r\n")
         if end < 0 or end > self._limits.head:
-            self._refuse_hopeless(buffer)
+            refuse_hopeless(buffer, self._limits)
             return None
-        head = buffer[: end + 4]
-        self._refuse_large(head)
-        if head.count(b"\n") != head.count(b"\r\n"):
-            # Section 2.2 lets us take a lone LF for a line's end. Another server in front may not do so and see
-            # other fields than we do, so we do not either.
-            raise ProtocolError(400, "a line ends without CR LF")
-        return self._ask_h11(buffer)
-
-    def _refuse_hopeless(self, buffer: bytes) -> None:
-        """Does not wait for the end of what cannot become a request any more."""
-        if buffer[0] < 0x21:  # a TLS handshake begins with 0x16
-            raise ProtocolError(400, "this is not HTTP; a TLS client on a cleartext port?")
-        line = buffer.find(b"\r\n")
-        if line < 0 and len(buffer) > self._limits.target + 64:  # a method and a version are not that long
-            raise ProtocolError(414, "the request target is too long")
-        if len(buffer) > self._limits.head:
-            raise ProtocolError(431, "the request head is too large")
-        if b"\n\n" in buffer or b"\n\r\n" in buffer:
-            raise ProtocolError(400, "a line ends without CR LF")
-
-    def _refuse_large(self, head: bytes) -> None:
-        line = head[: head.find(b"\r\n")]
-        if len(line) > self._limits.target:
-            _, _, rest = line.partition(b" ")
-            if len(rest) - len(b" HTTP/1.1") > self._limits.target:
-                raise ProtocolError(414, "the request target is too long")
-        if head.count(b"\n") - 2 > self._limits.fields:
-            raise ProtocolError(431, "too many request fields")
-
-    def _ask_h11(self, buffer: bytes) -> Request:
-        conn = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head)
-        conn.receive_data(buffer)
-        try:
-            event = conn.next_event()
-        except h11.RemoteProtocolError as error:
-            raise ProtocolError(*_explain(error, buffer)) from None
-        assert isinstance(event, h11.Request)
-        request = check_head(event.method, event.target, event.http_version, list(event.headers))
-        if self._limits.body is not None and (request.content_length or 0) > self._limits.body:
-            raise ProtocolError(413, "the content is too large")
-        self._h11 = conn
-        self._buffer = b""
-        self._body_read = 0
-        self.body_complete = False
+        end += 4
+        request = read_head(buffer[:end], self._limits)
+        if request.content_length is None:
+            self._begin_chunks()
+        else:
+            self._remaining = request.content_length
+            self.body_complete = not self._remaining
+        self._buffer = buffer[end:]
         return request
 
     # The content
 
+    def _begin_chunks(self) -> None:
+        limits = self._limits
+        self._chunks = ChunkedContent(body=limits.body, head=limits.head, fields=limits.fields)
+        self.body_complete = False
+
     def read_body(self) -> bytes:
         """Content that has come since the last call, empty if none has. Sets `body_complete` at its end.
         Raises ProtocolError."""
-        if self._h11 is not None:
-            return self._read_h11_body(self._h11)
+        chunks = self._chunks
+        if chunks is not None:
+            body, self._buffer = chunks.read(self._buffer)
+            if chunks.complete:
+                self.body_complete = True
+                self._chunks = None
+            return body
         body, remaining = self._buffer, self._remaining
         if len(body) > remaining:
             self._buffer = body[remaining:]
@@ -272,23 +249,6 @@ class RequestReader:
         self.body_complete = not self._remaining
         return body
 
-    def _read_h11_body(self, conn: h11.Connection) -> bytes:
-        parts: list[bytes] = []
-        try:
-            while isinstance(event := conn.next_event(), h11.Data):
-                parts.append(bytes(event.data))
-        except h11.RemoteProtocolError as error:
-            raise ProtocolError(400, str(error)) from None
-        if isinstance(event, h11.EndOfMessage):
-            self.body_complete = True
-            self._h11 = None
-            self._buffer = conn.trailing_data[0]
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._body_read += len(body)
-        if self._limits.body is not None and self._body_read > self._limits.body:
-            raise ProtocolError(413, "the content is too large")
-        return body
-
 
 def _repeated(fields: list[Field]) -> set[bytes]:
     seen: set[bytes] = set()
@@ -297,13 +257,17 @@ def _repeated(fields: list[Field]) -> set[bytes]:
 
 def _read_framing(read: Fields, table: dict[bytes, bytes]) -> bool:
     """Takes in what the framing fields say. False if it is not for the fast lane."""
-    if b"transfer-encoding" in table or b"upgrade" in table:
+    if b"upgrade" in table:
         return False
     length = table.get(b"content-length")
     if length is not None:
-        if not length.isdigit() or len(length) > 19:
+        if not length.isdigit() or len(length) > 18 or b"transfer-encoding" in table:
             return False
         read.content_length = int(length)
+    elif b"transfer-encoding" in table:
+        if table[b"transfer-encoding"] != b"chunked":
+            return False
+        read.content_length = CHUNKED
     connection = table.get(b"connection")
     if connection is not None:
         connection = connection.lower()
@@ -314,81 +278,5 @@ def _read_framing(read: Fields, table: dict[bytes, bytes]) -> bool:
     if expect is not None:
         if expect.lower() != b"100-continue":
             return False
-        read.expects_continue = read.content_length > 0
+        read.expects_continue = read.content_length != 0
     return True
-
-
-def _explain(error: h11.RemoteProtocolError, buffer: bytes) -> tuple[int, str]:
-    """h11's refusal as status and reason. It does not know versions above 1.1, which have a status of their own."""
-    line = buffer[: buffer.find(b"\r\n")]
-    if re.fullmatch(rb"\S+ \S+ HTTP/[0-9]+\.[0-9]+", line) and not line.endswith((b"/1.0", b"/1.1")):
-        return 505, "only HTTP/1.1 and HTTP/1.0 are spoken here"
-    return error.error_status_hint, str(error)
-
-
-def check_head(method: bytes, target: bytes, version: bytes, fields: list[Field]) -> Request:
-    """What a server must know of a head, and must refuse in it beyond its syntax. Raises ProtocolError.
-
-    `fields` have lower-case names and legal values.
-    """
-    if not version.startswith(b"1."):
-        raise ProtocolError(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
-    modern = version != b"1.0"
-    keep_alive = modern
-    content_length = 0
-    chunked = expects_continue = False
-    hosts: list[bytes] = []
-    for name, value in fields:
-        if name == b"host":
-            hosts.append(value)
-        elif name == b"connection":
-            options = [option.strip(b" \t") for option in value.lower().split(b",")]
-            if b"close" in options:
-                keep_alive = False
-            elif not modern and b"keep-alive" in options:
-                keep_alive = True
-        elif name == b"content-length":
-            content_length = int(value)
-        elif name == b"transfer-encoding":
-            chunked = True
-        elif name == b"expect":
-            expects_continue = modern and value.lower() == b"100-continue"
-    if chunked and (not modern or any(name == b"content-length" for name, _ in fields)):
-        # Section 6.1: with both, or from HTTP/1.0, somebody on the way may have seen another end of the message.
-        raise ProtocolError(400, "the end of the content is given in two ways" if modern else "chunked HTTP/1.0")
-    if modern and not hosts:
-        raise ProtocolError(400, "no Host field")  # section 3.2
-    if len(hosts) > 1 or (hosts and not HOST.fullmatch(hosts[0])):
-        raise ProtocolError(400, "a Host field that is not one host")  # section 3.2
-    if target[:1] != b"/":
-        target = _other_form(method, target, fields)
-    if b"#" in target:
-        raise ProtocolError(400, "a fragment in the request target")  # RFC 9110 section 7.1: it is not sent
-    path, _, query = target.partition(b"?")
-    return Request(
-        method.decode("ascii"),
-        path,
-        query,
-        "1.1" if modern else "1.0",
-        fields,
-        keep_alive,
-        None if chunked else content_length,
-        expects_continue and (chunked or content_length > 0),
-    )
-
-
-def _other_form(method: bytes, target: bytes, fields: list[Field]) -> bytes:
-    """The path and query of a target that does not begin with a slash (section 3.2)."""
-    if target == b"*" and method == b"OPTIONS":
-        return target
-    absolute = ABSOLUTE.fullmatch(target)
-    if absolute and method != b"CONNECT":
-        authority, rest = absolute.groups()
-        if not authority or not HOST.fullmatch(authority):
-            raise ProtocolError(400, "an absolute request target without a host")
-        # Section 3.2.2: the target's authority counts, the Host field is ignored.
-        fields[:] = [(b"host", authority), *(field for field in fields if field[0] != b"host")]
-        return rest if rest.startswith(b"/") else b"/" + rest
-    if method == b"CONNECT":
-        raise ProtocolError(501, "this is not a proxy")
-    raise ProtocolError(400, "a request target that is neither a path nor a URL")

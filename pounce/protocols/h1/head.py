@@ -1,0 +1,197 @@
+"""Reads the head of a request where the fast lane does not (RFC 9112, sections 2 to 6).
+
+Strategy: `h11` is the reference for what is legal; what it accepts is then held against what RFC 9112 asks of a
+server and leaves to the layer above a parser, and against what another server on the way might read in another way.
+Where the RFC lets a server be lenient (a lone LF, a continued line, equal lengths, a control character in a value),
+this one is not: two readings of one message are how a request is smuggled. Our own checks come first, because h11's
+patterns take quadratic time for a value that ends with an illegal byte.
+
+Nothing that the client has sent stands in the reasons: they go back to the client and into the log.
+"""
+
+import re
+
+import h11
+
+from pounce.fields import FIELD_NAME, Field
+from pounce.protocols.events import ProtocolError, Request
+
+HOST = re.compile(
+    rb"""(?: (?: \[ (?=[^\]]*:[^\]]*:) [0-9A-Fa-f:.]++ \]
+               | (?: [A-Za-z0-9\-._~!$&'()*+,;=] | %[0-9A-Fa-f]{2} )++ )
+           (?: : (?: [0-5]?[0-9]{1,4} | 6[0-4][0-9]{3} | 65[0-4][0-9]{2} | 655[0-2][0-9] | 6553[0-5] )? )? )?""",
+    re.VERBOSE,
+)
+"""uri-host [ ":" port ], RFC 9110 section 7.2 and RFC 3986 section 3.2.2; or nothing (RFC 9112, section 3.2)."""
+
+REQUEST_LINE = re.compile(rb"([-!#$%&'*+.^_`|~0-9a-zA-Z]++) ([!-~]++) HTTP/([0-9]++(?:\.[0-9]++)?)")
+"""The version is looser than the grammar: HTTP/2 and HTTP/11.1 deserve to be told that they are too new."""
+
+ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*)([^#]*)")
+
+FIELD_BYTES = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
+"""What may stand in a field line: HTAB, SP, VCHAR and obs-text (RFC 9110, section 5.5)."""
+
+LARGEST = 2**63
+"""Lengths from here on overflow somebody's integer."""
+LONGEST_METHOD = 64
+VERSION = len(b" HTTP/1.1")
+
+
+class Limits:
+    """Bounds on what a client may send. Copied into every worker: see DESIGN.md, section 7."""
+
+    __slots__ = ("body", "fields", "head", "target")
+
+    def __init__(self, *, head: int = 65536, fields: int = 100, target: int = 8192, body: int | None = None) -> None:
+        self.head = head
+        """Bytes of the request line and all fields together."""
+        self.fields = fields
+        """Number of field lines."""
+        self.target = target
+        """Bytes of the request target."""
+        self.body = body
+        """Bytes of content; None is no bound."""
+
+
+def refuse_hopeless(part: bytes, limits: Limits) -> None:
+    """Does not wait for the end of what cannot become a request any more. Raises ProtocolError.
+
+    `part` is the beginning of a head, at least one byte.
+    """
+    check_line(part, limits)
+    if len(part) > limits.head + 3:  # the head's end would lie beyond the bound, even if it came now
+        raise ProtocolError(431, "the request head is too large")
+    if b"\n\n" in part or b"\n\r\n" in part:
+        raise ProtocolError(400, "a line ends without CR LF")
+
+
+def check_line(head: bytes, limits: Limits) -> None:
+    """Refuses a wrong request line (section 3), or what has come of it. Raises ProtocolError."""
+    if not FIELD_NAME.match(head[:1]):  # a TLS handshake begins with 0x16
+        raise ProtocolError(400, "this is not HTTP; a TLS client on a cleartext port?")
+    end = head.find(b"\r\n")
+    line = head[:end] if end >= 0 else head[: limits.target + LONGEST_METHOD + VERSION + 2]
+    method = line.find(b" ")
+    if method > LONGEST_METHOD or (method < 0 and len(line) > LONGEST_METHOD):
+        raise ProtocolError(501, "no method is so long")
+    if len(line) - (method + 1) - VERSION > limits.target:
+        raise ProtocolError(414, "the request target is too long")
+    if end < 0:
+        if b"\n" in line:
+            raise ProtocolError(400, "a line ends without CR LF")
+        return
+    match = REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise ProtocolError(400, "a malformed request line")
+    if not match[3].startswith(b"1.") or len(match[3]) != 3:
+        raise ProtocolError(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
+
+
+def read_head(head: bytes, limits: Limits) -> Request:
+    """The request whose head this is, with the empty line at its end. Raises ProtocolError."""
+    check_line(head, limits)
+    lines = head[:-4].split(b"\r\n")
+    if len(lines) - 1 > limits.fields:
+        raise ProtocolError(431, "too many request fields")
+    if head.translate(None, FIELD_BYTES) != b"\r\n" * (len(lines) + 1):
+        # Section 2.2 lets us take a lone LF for a line's end. Another server in front may not do so and see
+        # other fields than we do, so we do not either.
+        raise ProtocolError(400, "a line ends without CR LF, or has a control character in it")
+    fields: list[Field] = []
+    for line in lines[1:]:
+        if line[0] in b" \t":
+            raise ProtocolError(400, "a field line that continues another")  # section 5.2
+        name, _, value = line.partition(b":")
+        fields.append((name.lower(), value.strip(b" \t")))
+    method, target, version = lines[0].split(b" ")
+    request = check_head(method, target, version.removeprefix(b"HTTP/"), fields)
+    _ask_h11(head)
+    if limits.body is not None and (request.content_length or 0) > limits.body:
+        raise ProtocolError(413, "the content is too large")
+    return request
+
+
+def _ask_h11(head: bytes) -> None:
+    conn = h11.Connection(h11.SERVER, max_incomplete_event_size=len(head))
+    conn.receive_data(head)
+    try:
+        conn.next_event()
+    except h11.RemoteProtocolError as error:
+        raise ProtocolError(error.error_status_hint, str(error).partition(":")[0]) from None
+
+
+def check_head(method: bytes, target: bytes, version: bytes, fields: list[Field]) -> Request:
+    """What a server must know of a head, and must refuse in it beyond its syntax. Raises ProtocolError.
+
+    `fields` have lower-case names and stripped values, all that have come.
+    """
+    modern = version != b"1.0"
+    table: dict[bytes, list[bytes]] = {}
+    for name, value in fields:
+        table.setdefault(name, []).append(value)
+    options = _members(table.get(b"connection", ()))
+    keep_alive = b"close" not in options and (modern or b"keep-alive" in options)
+    content_length = _content_length(table, modern=modern)
+    hosts = table.get(b"host", ())
+    if modern and not hosts:
+        raise ProtocolError(400, "no Host field")  # section 3.2
+    if len(hosts) > 1 or (hosts and not HOST.fullmatch(hosts[0])):
+        raise ProtocolError(400, "a Host field that is not one host")  # section 3.2
+    if target[:1] != b"/" or method == b"CONNECT":
+        target = _other_form(method, target, fields)
+    if b"#" in target:
+        raise ProtocolError(400, "a fragment in the request target")  # RFC 9110 section 7.1: it is not sent
+    path, _, query = target.partition(b"?")
+    return Request(
+        method.decode("ascii"),
+        path,
+        query,
+        "1.1" if modern else "1.0",
+        fields,
+        keep_alive,
+        content_length,
+        modern and content_length != 0 and b"100-continue" in _members(table.get(b"expect", ())),
+    )
+
+
+def _members(values: list[bytes] | tuple[()]) -> list[bytes]:
+    """The members of a list that may stand in several field lines (RFC 9110, section 5.6.1)."""
+    return [member.strip(b" \t") for value in values for member in value.lower().split(b",")]
+
+
+def _content_length(table: dict[bytes, list[bytes]], *, modern: bool) -> int | None:
+    """How long the content is (section 6.3); None if it is chunked."""
+    lengths = table.get(b"content-length", ())
+    codings = _members(table.get(b"transfer-encoding", ()))
+    if codings:
+        if not modern or lengths:
+            # Section 6.1: with both, or from HTTP/1.0, somebody on the way may have seen another end of the message.
+            raise ProtocolError(400, "the end of the content is given in two ways" if modern else "chunked HTTP/1.0")
+        if codings[-1] != b"chunked" or codings.count(b"chunked") > 1:
+            raise ProtocolError(400, "the content is not chunked, or twice")
+        if len(codings) > 1:
+            raise ProtocolError(501, "no transfer coding but chunked is known here")
+        return None
+    if not lengths:
+        return 0
+    if len(lengths) > 1 or not lengths[0].isdigit() or len(lengths[0]) > 19 or int(lengths[0]) >= LARGEST:
+        raise ProtocolError(400, "a Content-Length that is not one number")
+    return int(lengths[0])
+
+
+def _other_form(method: bytes, target: bytes, fields: list[Field]) -> bytes:
+    """The path and query of a target that does not begin with a slash (section 3.2)."""
+    if method == b"CONNECT":
+        raise ProtocolError(501, "this is not a proxy")
+    if target == b"*" and method == b"OPTIONS":
+        return target
+    absolute = ABSOLUTE.fullmatch(target)
+    if absolute is None:
+        raise ProtocolError(400, "a request target that is neither a path nor a URL")
+    authority, rest = absolute.groups()
+    if not authority or not HOST.fullmatch(authority):
+        raise ProtocolError(400, "an absolute request target without a host")
+    # Section 3.2.2: the target's authority counts, the Host field is ignored.
+    fields[:] = [(b"host", authority), *(field for field in fields if field[0] != b"host")]
+    return rest if rest.startswith(b"/") else b"/" + rest
