@@ -19,7 +19,6 @@ Owner: the worker's thread.
 import logging
 import socket
 from collections.abc import Iterable
-from urllib.parse import unquote
 
 from pounce.asgi.connection_worker import ConnectionWorker
 from pounce.asgi.exchange import Exchange, Scope
@@ -29,7 +28,7 @@ from pounce.net.listeners import Address
 from pounce.net.stream import HIGH_WATER, Stream
 from pounce.protocols.events import ProtocolError, Request
 from pounce.protocols.h1.reader import RequestReader
-from pounce.protocols.h1.writer import CONTINUE, UNKNOWN, ResponseWriter, write_fields
+from pounce.protocols.h1.writer import CONTINUE, UNKNOWN, UNKNOWN_HEAD, ResponseWriter, write_fields
 
 PIPELINED_PER_TURN = 32
 """Requests of one connection that are answered before the others get their turn."""
@@ -150,7 +149,7 @@ class HTTP1Connection:
         self.stream.resume_reading()
 
     def head_deadline_expired(self) -> None:
-        if self.reader.pending:
+        if self.reader.begun:
             self._refuse(ProtocolError(408, "the request head took too long"))
         else:  # nothing was asked, so nothing is answered
             self.close()
@@ -181,9 +180,6 @@ class HTTP1Connection:
 
     def _scope(self, request: Request) -> Scope:
         worker = self.worker
-        path = request.path.decode("ascii")
-        if "%" in path:
-            path = unquote(path)
         return {
             "type": "http",
             "asgi": {"version": worker.asgi_version, "spec_version": "2.5"},
@@ -193,10 +189,10 @@ class HTTP1Connection:
             "scheme": "http",
             "method": request.method,
             "root_path": worker.root_path,
-            "path": worker.root_path + path,
+            "path": worker.root_path + request.text,
             "raw_path": worker.raw_root_path + request.path,
             "query_string": request.query,
-            "headers": request.fields,
+            "headers": request.fields.copy(),
             "state": worker.state.copy(),
             "extensions": (worker.extensions if request.version == "1.1" else worker.old_extensions).copy(),
         }
@@ -319,7 +315,8 @@ class HTTP1Connection:
         if error.status != 408:
             logger.warning("Invalid HTTP request received: %s.", error.reason)
         if exchange is None or exchange.answerable:
-            request = UNKNOWN if exchange is None else exchange.request
+            unknown = UNKNOWN_HEAD if self.reader.wants_head_only else UNKNOWN
+            request = unknown if exchange is None else exchange.request
             self._answer(request, error.status, error.reason, keep_alive=False)
             self.close(linger=True)
         else:
@@ -363,7 +360,7 @@ class HTTP1Connection:
     def drain(self) -> None:
         """Serves what has been asked, and nothing more."""
         self.stream.read_now()  # a request in the kernel's buffer has been accepted too
-        if self.closing or self.exchange is not None or self.reader.pending or not self.reader.body_complete:
+        if self.closing or self.exchange is not None or self.reader.begun or not self.reader.body_complete:
             return
         worker = self.worker
         fresh = self._deadline is worker.head_deadline

@@ -1,5 +1,7 @@
 """What every protocol tells, in the words of RFC 9110."""
 
+from urllib.parse import unquote
+
 from pounce.fields import Field
 
 
@@ -19,9 +21,11 @@ class ApplicationError(RuntimeError):
 
 
 class Request:
-    """The head of a request (RFC 9110, section 6.2)."""
+    """The head of a request (RFC 9110, section 6.2). Never changed: the same one may stand for many requests that are
+    alike."""
 
-    __slots__ = ("content_length", "expects_continue", "fields", "keep_alive", "method", "path", "query", "version")
+    __slots__ = ("content_length", "expects_continue", "fields", "keep_alive", "method", "path", "query", "text",
+                 "version")  # fmt: skip
 
     def __init__(
         self,
@@ -37,6 +41,9 @@ class Request:
         self.method = method
         self.path = path
         """The path of the target, still percent-encoded."""
+        text = path.decode("ascii")
+        self.text = unquote(text) if "%" in text else text
+        """The path as text, percent-decoded as UTF-8."""
         self.query = query
         """What follows the first `?` of the target, without it."""
         self.version = version

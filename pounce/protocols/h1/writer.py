@@ -271,4 +271,5 @@ def _check_length(remaining: int, size: int, more: bool) -> None:
 
 
 UNKNOWN = Request("GET", b"/", b"", "1.1", [], False, 0, False)
-"""Stands for a request that could not be read, when it has to be answered all the same."""
+UNKNOWN_HEAD = Request("HEAD", b"/", b"", "1.1", [], False, 0, False)
+"""Stand for a request that could not be read, when it has to be answered all the same."""
