@@ -278,6 +278,37 @@ def test_the_client_is_told_to_continue_when_the_application_wants_the_content()
     assert not client.closed
 
 
+def test_a_start_that_is_held_back_does_not_keep_the_client_waiting():
+    """Neither the start nor a 100 on the wire would leave each waiting for the other."""
+
+    async def app(scope, receive, send):
+        await send(start())
+        await send(body((await receive())["body"]))
+
+    client = Rig(app).connect()
+    assert client.ask(post(5, b"", "Expect: 100-continue")) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert content_of(client.ask(b"hello")) == b"hello"
+
+
+def test_empty_lines_after_a_request_hold_no_connection():
+    rig = Rig(hello)
+    client = rig.connect()
+    client.ask(GET + b"\r\n")
+    for _ in range(2):
+        rig.wait(4)
+        client.send(b"\r\n")
+    rig.wait(3)
+    assert client.closed
+    assert client.read() == b""  # nothing was asked, so nothing is answered
+
+
+def test_what_refuses_a_head_request_has_no_content():
+    client = Rig(hello).connect()
+    answer = client.ask(b"HEAD / HTTP/1.1\r\n\r\n")
+    assert status_of(answer) == 400
+    assert answer.endswith(b"\r\n\r\n")
+
+
 def test_an_application_that_does_not_want_the_content_answers_without_it():
     client = Rig(answering(start(403), body(b"no"))).connect()
     answer = client.ask(post(5, b"", "Expect: 100-continue"))

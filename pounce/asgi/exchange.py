@@ -141,7 +141,7 @@ class Exchange:
                     return self._take_body()
                 if self.expects_continue:
                     self.expects_continue = False
-                    if self.stage is START and not self.lost:
+                    if self.answerable and not self.lost:  # a start that is held back does not tell the client
                         self._connection.send_continue()
             if self.lost or self.ended:
                 break

@@ -51,7 +51,7 @@ def check_field(name: bytes, value: bytes) -> None:
 class Start:
     """The beginning of a response as the application has said it: checked, and written as far as it can be."""
 
-    __slots__ = ("close", "length", "line", "lines", "overrides", "status")
+    __slots__ = ("_defaults", "close", "head", "length", "line", "lines", "overrides", "status")
 
     def __init__(self, status: object, fields: Iterable[Field], line: Callable[[int], bytes]) -> None:
         if not isinstance(status, int) or isinstance(status, bool) or not 200 <= status <= 999:
@@ -72,6 +72,18 @@ class Start:
                 continue
             lines += b"%b: %b\r\n" % (name, value)
         self.lines = bytes(lines)
+        self.head = b""
+        """Everything but the framing, as `with_defaults` last said."""
+        self._defaults: bytes | None = None
+
+    def with_defaults(self, defaults: bytes) -> None:
+        """Writes the server's own field lines in. They are the same object for a second, and so mostly there."""
+        if defaults is not self._defaults:
+            self._defaults = defaults
+            if self.overrides:
+                lines = defaults.splitlines(keepends=True)
+                defaults = b"".join(line for line in lines if line[: line.find(b":")] not in self.overrides)
+            self.head = self.line + defaults + self.lines
 
     def _take(self, name: bytes, value: bytes) -> bool:
         """Takes in a field that concerns the server. False if it is not to be sent as it stands."""
@@ -127,12 +139,12 @@ class Memory:
 class ResponseWriter:
     """The responses of one connection, one after the other.
 
-    `begin` with the request, `start`, then send `body` until `more` is false, then `trailers` if they were promised.
-    `keep_alive` is true as long as another request may follow on the connection; whoever drives the writer may
-    set it to false before the first part of the content.
+    `start` with the request that is answered, then send `body` until `more` is false, then `trailers` if they were
+    promised. `keep_alive` is true as long as another request may follow on the connection; whoever drives the writer
+    may set it to false before the first part of the content.
     """
 
-    __slots__ = ("_bodiless", "_chunked", "_defaults", "_held", "_memory", "_remaining", "_request", "_trailers",
+    __slots__ = ("_chunked", "_defaults", "_memory", "_remaining", "_request", "awaits_trailers", "bodiless", "held",
                  "keep_alive")  # fmt: skip
 
     def __init__(self, memory: Memory, defaults: Callable[[], bytes]) -> None:
@@ -140,40 +152,23 @@ class ResponseWriter:
         self._memory = memory
         self._defaults = defaults
         self._request = UNKNOWN
-        self._held: Start | None = None  # until the first part of the content
+        self.held: Start | None = None
+        """The start, until the first part of the content."""
         self._remaining: int | None = None  # bytes that Content-Length still promises
         self._chunked = False
-        self._trailers = False
-        self._bodiless = False
+        self.awaits_trailers = False
+        self.bodiless = False
+        """Is the response one that has no content, whatever the application sends (RFC 9110 section 6.4.1)?"""
         self.keep_alive = False
 
-    def begin(self, request: Request) -> None:
-        self._request = request
-        self.keep_alive = request.keep_alive
-
-    def start(self, status: object, fields: Iterable[Field], *, trailers: bool = False) -> None:
+    def start(self, request: Request, status: object, fields: Iterable[Field], trailers: bool = False) -> None:
         """Takes the status and the fields. Raises ApplicationError."""
-        held = self._held = self._memory.start(status, fields)
-        self._trailers = trailers
-        self._chunked = False
-        self._remaining = None
-        self._bodiless = self._request.method == "HEAD" or held.status in (204, 304)
-        if held.close:
-            self.keep_alive = False
-
-    @property
-    def bodiless(self) -> bool:
-        """Is the response one that has no content, whatever the application sends (RFC 9110 section 6.4.1)?"""
-        return self._bodiless
-
-    @property
-    def awaits_trailers(self) -> bool:
-        return self._trailers
-
-    @property
-    def status(self) -> int:
-        """The status, while the start is held back."""
-        return self._held.status if self._held is not None else 0
+        held = self._memory.start(status, fields)
+        self._request = request
+        self.held = held
+        self.awaits_trailers = trailers
+        self.bodiless = request.method == "HEAD" or held.status in (204, 304)
+        self.keep_alive = request.keep_alive and not held.close
 
     def body(self, data: bytes, more: bool) -> list[bytes]:
         """What goes out for a part of the content, with the head before the first. Raises ApplicationError, and
