@@ -271,13 +271,19 @@ def uv_from_pypi(into: Path) -> None:
     program.chmod(0o755)
 
 
-def from_distribution() -> Interpreter | None:
+def distribution() -> str | None:
+    """The family of distributions that this system is of, if it is one whose packages are known here."""
     try:
         release = platform.freedesktop_os_release()
     except OSError:
         return None
     family = next((name for name in (release["ID"], *release.get("ID_LIKE", "").split()) if name in SUITES), None)
-    if not family or not shutil.which("apt-get"):
+    return family if shutil.which("apt-get") else None
+
+
+def from_distribution() -> Interpreter | None:
+    family = distribution()
+    if family is None:
         return None
     if shutil.disk_usage(CACHE).free < ROOM:
         raise Failed(f"building CPython needs {ROOM >> 20} MiB in {CACHE}: make room there, or set POUNCE_CACHE")
@@ -306,12 +312,27 @@ def install_build_packages() -> None:
 
 
 def fetch_source(place: Path, family: str) -> Path:
-    """The newest source archive of CPython that this mirror really has: its index may name files that answer 404.
-    apt checks the archive against the signed index, with lists of its own here: the system's stay as they are."""
+    """The newest source archive of CPython that this mirror really has: its index may name files that answer 404."""
     mirror = mirror_of(family)
     say(f"looking for CPython's source package at {mirror}")
+    options = private_apt(place, family, "deb-src")
+    for name in ("python3.14", "python3.13"):
+        versions: set[str] = set()
+        with contextlib.suppress(Failed):
+            versions.update(re.findall(r"^Version: (\S+)", output(["apt-cache", *options, "showsrc", name]), re.M))
+        for version in sorted(versions, key=lambda text: [int(n) for n in re.findall(r"\d+", text)], reverse=True):
+            with contextlib.suppress(Failed):
+                output(["apt-get", *options, "source", "--download-only", "--tar-only", f"{name}={version}"], cwd=place)
+                return next(place.glob(f"{name}_*.orig.tar.*"))
+            say(f"  {name} {version} is in the index, but cannot be fetched")
+    raise Failed(f"{mirror} has no source package of CPython 3.14 or 3.13 to build from: going on without")
+
+
+def private_apt(place: Path, family: str, kind: str) -> list[str]:
+    """Options for apt to read the newer suites with lists of its own, just made in `place`: the system's stay as they
+    are. `kind` is "deb" or "deb-src". apt checks what it fetches against the signed index."""
     area = "main universe" if family == "ubuntu" else "main"
-    source = f"deb-src [signed-by=/usr/share/keyrings/{family}-archive-keyring.gpg] {mirror} %s {area}\n"
+    source = f"{kind} [signed-by=/usr/share/keyrings/{family}-archive-keyring.gpg] {mirror_of(family)} %s {area}\n"
     (place / "sources.list").write_text("".join(source % suite for suite in SUITES[family]))
     (place / "lists" / "partial").mkdir(parents=True)
     private = {
@@ -330,16 +351,7 @@ def fetch_source(place: Path, family: str) -> Path:
         output(["apt-get", *options, "update"])
     except Failed as reason:  # a suite that this mirror lacks, or lets grow old, must not hide the others
         say(f"  not all of its indexes can be used ({reason})")
-    for name in ("python3.14", "python3.13"):
-        versions: set[str] = set()
-        with contextlib.suppress(Failed):
-            versions.update(re.findall(r"^Version: (\S+)", output(["apt-cache", *options, "showsrc", name]), re.M))
-        for version in sorted(versions, key=lambda text: [int(n) for n in re.findall(r"\d+", text)], reverse=True):
-            with contextlib.suppress(Failed):
-                output(["apt-get", *options, "source", "--download-only", "--tar-only", f"{name}={version}"], cwd=place)
-                return next(place.glob(f"{name}_*.orig.tar.*"))
-            say(f"  {name} {version} is in the index, but cannot be fetched")
-    raise Failed(f"{mirror} has no source package of CPython 3.14 or 3.13 to build from: going on without")
+    return options
 
 
 def mirror_of(family: str) -> str:
