@@ -29,6 +29,11 @@ BALANCES = sys.platform == "linux"
 SO_ATTACH_FILTER = 26
 """From Linux's asm-generic/socket.h; the standard library does not name it."""
 
+UNSENT = 256 * 1024
+"""Bytes that the kernel may hold for a client that does not take them. Without a bound it takes 2.8 MB for each, and a
+thousand slow readers all the memory that Linux gives to TCP; with it, what an application streams stays with the
+application until the client takes it. Large responses to clients that do take them cost the same."""
+
 type Address = tuple[str, int | None]
 """What the server is reached at: (host, port), or (path, None) for a Unix socket."""
 
@@ -192,6 +197,8 @@ def _bind_tcp(family: int, name: tuple[str | int, ...], workers: int, *, dual: b
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
             # Accepted sockets inherit it, which saves a system call for each.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
             sock.bind(name)
             name = (name[0], sock.getsockname()[1], *name[2:])  # port 0: the first socket chooses for all
     except BaseException:
