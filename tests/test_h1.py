@@ -226,15 +226,19 @@ def asked(method="GET", version="1.1", keep_alive=True):
     return Request(method, b"/", b"", version, [], keep_alive, 0, False)
 
 
-def writing(method="GET", version="1.1", defaults=b""):
+class writing(ResponseWriter):
     """A writer, for the response to such a request."""
-    writer = ResponseWriter(ResponseMemory(), lambda: defaults)
-    writer.begin(asked(method, version))
-    return writer
+
+    def __init__(self, method="GET", version="1.1", defaults=b""):
+        super().__init__(ResponseMemory(), lambda: defaults)
+        self.asked = asked(method, version)
+
+    def start(self, status, fields, trailers=False):
+        super().start(self.asked, status, fields, trailers)
 
 
 def write(writer, parts, status=200, fields=(), trailers=None):
-    writer.start(status, fields, trailers=trailers is not None)
+    writer.start(status, fields, trailers is not None)
     wire = b"".join(b"".join(writer.body(part, place < len(parts) - 1)) for place, part in enumerate(parts))
     if trailers is not None:
         wire += b"".join(writer.trailers(trailers, more=False))

@@ -59,6 +59,8 @@ class Exchange:
     """The client sends no more; it may still be reading."""
     lost = False
     """The connection is gone."""
+    queued = False
+    """Does it wait to be admitted?"""
     expects_continue = False
     """Does the client still wait for a 100 (Continue)?"""
     _body: list[bytes] | None = None  # content that has come and was not yet received
@@ -172,7 +174,7 @@ class Exchange:
         connection = self._connection
         if kind == "http.response.start" and stage is START:
             trailers = message.get("trailers", False)
-            connection.writer.start(message["status"], message.get("headers", ()), trailers=trailers)
+            connection.writer.start(self.request, message["status"], message.get("headers", ()), trailers)
             self.stage = HELD
             return
         if kind == "http.response.body" and (stage is HELD or stage is BODY):
@@ -234,8 +236,7 @@ class Exchange:
         if error is not None:
             gone = self.lost and isinstance(error, ClientDisconnected)
             if not gone and not (self._cancelled and isinstance(error, Cancelled)):
-                logger.error("Exception in ASGI application\n", exc_info=error)
-                _hint(error)
+                log_failure(error)
         elif value is not None:
             logger.error("ASGI callable should return None, but returned '%s'.", value)
         elif self.stage is not COMPLETE and not self.lost and not self.ended:
@@ -256,7 +257,18 @@ class Exchange:
         places = self.task.stack() if self.task is not None else []
         own = [place for place in places if not place[0].startswith(_PACKAGE)]
         where = " in {2} ({0}:{1})".format(*(own or places)[-1]) if places else ""
-        return f"{self.request.method} {self.request.path.decode('ascii')}{where}"
+        return f"{self.name}{where}"
+
+    @property
+    def name(self) -> str:
+        """The request, as a person calls it."""
+        return f"{self.request.method} {self.request.path.decode('ascii')}"
+
+
+def log_failure(error: BaseException) -> None:
+    """The application has raised `error`."""
+    logger.error("Exception in ASGI application\n", exc_info=error)
+    _hint(error)
 
 
 def _wake(waits: list[Wait] | None) -> None:

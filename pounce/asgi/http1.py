@@ -19,6 +19,7 @@ Owner: the worker's thread.
 import logging
 import socket
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from pounce.asgi.connection_worker import ConnectionWorker
 from pounce.asgi.exchange import Exchange, Scope
@@ -29,6 +30,9 @@ from pounce.net.stream import HIGH_WATER, Stream
 from pounce.protocols.events import ProtocolError, Request
 from pounce.protocols.h1.reader import RequestReader
 from pounce.protocols.h1.writer import CONTINUE, UNKNOWN, UNKNOWN_HEAD, ResponseWriter, write_fields
+
+if TYPE_CHECKING:
+    from pounce.asgi.websocket_connection import WebSocketConnection
 
 PIPELINED_PER_TURN = 32
 """Requests of one connection that are answered before the others get their turn."""
@@ -157,7 +161,6 @@ class HTTP1Connection:
     def _serve(self, request: Request) -> None:
         worker = self.worker
         reader = self.reader
-        self.writer.begin(request)
         exchange = self.exchange = Exchange(self, request)
         if reader.body_complete:
             exchange.body_complete = True
@@ -165,6 +168,9 @@ class HTTP1Connection:
             self._window = 0
             exchange.expects_continue = request.expects_continue
             exchange.feed(reader.read_body(), reader.body_complete)
+            if request.asks_for_websocket and worker.speaks_websocket:
+                self._serve_websocket(request)
+                return
         if self._ended:
             exchange.ended = True
         if worker.limited and worker.overloaded():
@@ -177,6 +183,22 @@ class HTTP1Connection:
             self._set_deadline(None if exchange.body_complete else worker.body_deadline)
             if reader.pending <= HIGH_WATER:
                 self.stream.resume_reading()
+
+    def _serve_websocket(self, request: Request) -> None:
+        from pounce.asgi.websocket import serve  # most workers never need it
+
+        self._set_deadline(None)
+        serve(self, request, self._scope(request), ended=self._ended)
+        if self.exchange is not None and self.reader.pending <= HIGH_WATER:
+            self.stream.resume_reading()
+
+    def hand_over(self, owner: "WebSocketConnection") -> bytes:
+        """The stream belongs to another protocol now. Gives what has come for it already."""
+        self.closing = True
+        self.exchange = None
+        self.worker.connection_replaced(self, owner)
+        self.stream.hand_over(owner)
+        return self.reader.take_rest()
 
     def _scope(self, request: Request) -> Scope:
         worker = self.worker
@@ -264,12 +286,13 @@ class HTTP1Connection:
     def send_body(self, exchange: Exchange, data: bytes, more: bool) -> None:
         """Sends a part of the content, with the head before the first."""
         writer = self.writer
-        status = writer.status
-        if status:
+        held = writer.held
+        worker = self.worker
+        if held is not None and (worker.draining or not self.reader.body_complete):
             self._decide_keep_alive(exchange)
         parts = writer.body(data, more)
-        if status and self.worker.logs_access:
-            self.worker.log_access(self, exchange.request, status)
+        if held is not None and worker.logs_access:
+            worker.log_access(self, exchange.request, held.status)
         if len(parts) == 1:
             self.stream.write(parts[0])
         elif parts:
@@ -277,11 +300,12 @@ class HTTP1Connection:
 
     def send_file(self, exchange: Exchange, fd: int, size: int) -> None:
         """A whole file as content. Takes over `fd`, unless it raises."""
-        status = self.writer.status
+        held = self.writer.held
+        assert held is not None
         self._decide_keep_alive(exchange)
         head = self.writer.file_head(size)
         if self.worker.logs_access:
-            self.worker.log_access(self, exchange.request, status)
+            self.worker.log_access(self, exchange.request, held.status)
         self.stream.write(head)
         self.stream.write_file(fd, 0, 0 if self.writer.bodiless else size)
 
@@ -317,30 +341,31 @@ class HTTP1Connection:
         if exchange is None or exchange.answerable:
             unknown = UNKNOWN_HEAD if self.reader.wants_head_only else UNKNOWN
             request = unknown if exchange is None else exchange.request
-            self._answer(request, error.status, error.reason, keep_alive=False)
+            self._begin_answer(request, error.status)
+            self.writer.keep_alive = False
+            self.stream.write_parts(self.writer.body(error.reason.encode(), False))
             self.close(linger=True)
         else:
             self.cut()
         if exchange is not None:
             exchange.lose()
 
-    def fail(self, status: int, reason: str, *, close: bool = False) -> None:
+    def fail(self, status: int, reason: str, *, close: bool = False, fields: Iterable[Field] = ()) -> None:
         """Answers the current request in place of the application."""
         exchange = self.exchange
         assert exchange is not None
-        self._decide_keep_alive(exchange)
-        self.writer.keep_alive = self.writer.keep_alive and not close
         if self.worker.logs_access:
             self.worker.log_access(self, exchange.request, status)
-        self._answer(exchange.request, status, reason, keep_alive=self.writer.keep_alive)
+        self._begin_answer(exchange.request, status)
+        self._decide_keep_alive(exchange)
+        if close:
+            self.writer.keep_alive = False
+        self.stream.write_parts(self.writer.body(reason.encode(), False))
         self.response_complete()
 
-    def _answer(self, request: Request, status: int, reason: str, *, keep_alive: bool) -> None:
-        """A short response of the server's own."""
-        self.writer.begin(request)
-        self.writer.keep_alive = keep_alive
-        self.writer.start(status, [(b"content-type", b"text/plain; charset=utf-8")])
-        self.stream.write_parts(self.writer.body(reason.encode(), False))
+    def _begin_answer(self, request: Request, status: int) -> None:
+        """Starts a short response of the server's own."""
+        self.writer.start(request, status, [(b"content-type", b"text/plain; charset=utf-8")])
 
     def cut(self) -> None:
         """The response cannot be completed: ends the connection so that the client notices."""

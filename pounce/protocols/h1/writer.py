@@ -10,7 +10,7 @@ or frame a second response.
 """
 
 import http
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from pounce.fields import Field, field_problem
 from pounce.protocols.events import ApplicationError, Request
@@ -22,7 +22,10 @@ NOT_A_TRAILER = frozenset((b"content-length", b"transfer-encoding", b"host", b"c
                            b"content-encoding", b"content-type", b"content-range", b"set-cookie"))  # fmt: skip
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CRLF = b"\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
+SMALL = 8192
+"""Content of so many bytes is copied behind its head: that costs less than a system call with two buffers."""
 
 
 def status_line(status: int) -> bytes:
@@ -144,8 +147,8 @@ class ResponseWriter:
     may set it to false before the first part of the content.
     """
 
-    __slots__ = ("_chunked", "_defaults", "_memory", "_remaining", "_request", "awaits_trailers", "bodiless", "held",
-                 "keep_alive")  # fmt: skip
+    __slots__ = ("_chunked", "_defaults", "_memory", "_remaining", "_request", "_unusual", "awaits_trailers",
+                 "bodiless", "held", "keep_alive")  # fmt: skip
 
     def __init__(self, memory: Memory, defaults: Callable[[], bytes]) -> None:
         """`defaults` gives the field lines that the server adds (Server, Date)."""
@@ -160,6 +163,7 @@ class ResponseWriter:
         self.bodiless = False
         """Is the response one that has no content, whatever the application sends (RFC 9110 section 6.4.1)?"""
         self.keep_alive = False
+        self._unusual = False  # what the framing depends on, as one flag: it is asked for every response
 
     def start(self, request: Request, status: object, fields: Iterable[Field], trailers: bool = False) -> None:
         """Takes the status and the fields. Raises ApplicationError."""
@@ -169,52 +173,76 @@ class ResponseWriter:
         self.awaits_trailers = trailers
         self.bodiless = request.method == "HEAD" or held.status in (204, 304)
         self.keep_alive = request.keep_alive and not held.close
+        self._unusual = trailers or self.bodiless or request.version != "1.1"
 
-    def body(self, data: bytes, more: bool) -> list[bytes]:
+    def body(self, data: bytes, more: bool) -> Sequence[bytes]:
         """What goes out for a part of the content, with the head before the first. Raises ApplicationError, and
         then nothing has changed: a response whose head is still held back can be replaced by another."""
         size = len(data)
-        parts = [self._head(size, more)] if self._held is not None else self._more(size, more)
-        if self._bodiless:
-            return parts
-        if self._chunked:
-            if data:
-                parts += (b"%x\r\n" % size, data, b"\r\n")
-            if not more and not self._trailers:
-                parts.append(LAST_CHUNK)
-        elif data:
-            parts.append(data)
-        return parts
+        held = self.held
+        if held is None:
+            return self._more(data, size, more)
+        held.with_defaults(self._defaults())
+        if more or self._unusual or not self.keep_alive:
+            framing = self._framing(held, size, more)
+        else:
+            if held.length is None:
+                framing = b"content-length: %d\r\n\r\n" % size
+            elif held.length == size:
+                framing = CRLF
+            else:
+                raise _wrong_length(held.length, size)
+            self._chunked = False
+            self._remaining = 0
+        self.held = None
+        if self._chunked or self.bodiless or size > SMALL:
+            return (held.head + framing, *self._frame(data, size, more))
+        return (held.head + framing + data,)
 
     def file_head(self, size: int) -> bytes:
         """What goes out before a file of `size` bytes that is the whole content. Raises ApplicationError."""
-        if self._trailers:
+        held = self.held
+        assert held is not None
+        if self.awaits_trailers:
             raise ApplicationError("a file cannot be followed by trailers")
-        return self._head(size, False)
+        held.with_defaults(self._defaults())
+        framing = self._framing(held, size, False)
+        self.held = None
+        return held.head + framing
 
-    def _more(self, size: int, more: bool) -> list[bytes]:
-        """Takes in a part of the content that is not the first."""
-        if self._bodiless:
+    def _more(self, data: bytes, size: int, more: bool) -> Sequence[bytes]:
+        """A part of the content that is not the first."""
+        if self.bodiless:
             self._check_empty(size)
         elif self._remaining is not None:
-            _check_length(self._remaining, size, more)
+            if size > self._remaining or (size < self._remaining and not more):
+                raise _wrong_length(self._remaining, size)
             self._remaining -= size
-        return []
+        return self._frame(data, size, more)
 
-    def _head(self, size: int, more: bool) -> bytes:
-        """The head, now that so much of the content is known. The framing is RFC 9112 section 6.3, as a sender
-        sees it."""
-        held = self._held
-        assert held is not None
-        framing = b"\r\n"
-        if self._bodiless:
+    def _frame(self, data: bytes, size: int, more: bool) -> Sequence[bytes]:
+        if self.bodiless:
+            return ()
+        if not self._chunked:
+            return (data,) if data else ()
+        parts = (b"%x\r\n" % size, data, CRLF) if data else ()
+        return parts if more or self.awaits_trailers else (*parts, LAST_CHUNK)
+
+    def _framing(self, held: Start, size: int, more: bool) -> bytes:
+        """The end of the head, now that so much of the content is known. The framing is RFC 9112 section 6.3, as a
+        sender sees it."""
+        self._chunked = False
+        self._remaining = None
+        framing = CRLF
+        if self.bodiless:
             self._check_empty(size)
             if size and not more and held.length is None:
                 framing = b"content-length: %d\r\n\r\n" % size  # as for the GET that the client wonders about
         elif held.length is not None:
-            _check_length(held.length, size, more)
+            if size > held.length or (size < held.length and not more):
+                raise _wrong_length(held.length, size)
             self._remaining = held.length - size
-        elif not more and not self._trailers:
+        elif not more and not self.awaits_trailers:
             self._remaining = 0
             framing = b"content-length: %d\r\n\r\n" % size
         elif self._request.version == "1.1":
@@ -223,15 +251,10 @@ class ResponseWriter:
         else:
             self.keep_alive = False  # HTTP/1.0 knows no chunks: the end of the connection ends the content
         if not self.keep_alive:
-            framing = b"connection: close\r\n" + framing
-        elif self._request.version == "1.0":
-            framing = b"connection: keep-alive\r\n" + framing
-        self._held = None
-        defaults = self._defaults()
-        if held.overrides:
-            lines = defaults.splitlines(keepends=True)
-            defaults = b"".join(line for line in lines if line[: line.find(b":")] not in held.overrides)
-        return b"".join((held.line, defaults, held.lines, framing))
+            return b"connection: close\r\n" + framing
+        if self._request.version == "1.0":
+            return b"connection: keep-alive\r\n" + framing
+        return framing
 
     def _check_empty(self, size: int) -> None:
         if size and self._request.method != "HEAD":
@@ -247,22 +270,20 @@ class ResponseWriter:
         lines = write_fields(fields)
         if not self._chunked:
             return []
-        first = b"0\r\n" if self._trailers else b""
-        self._trailers = False
+        first = b"0\r\n" if self.awaits_trailers else b""
+        self.awaits_trailers = False
         return [first + lines + (b"" if more else b"\r\n")]
 
     @property
     def cut_shows(self) -> bool:
         """Can the client see from the framing that a response has been cut off? If not, it takes the end of the
         connection for the end of the content, and only a reset can tell it."""
-        return self._chunked or self._remaining is not None or self._bodiless or self._held is not None
+        return self._chunked or self._remaining is not None or self.bodiless or self.held is not None
 
 
-def _check_length(remaining: int, size: int, more: bool) -> None:
-    if size > remaining:
-        raise ApplicationError("the response has more content than its Content-Length says")
-    if size < remaining and not more:
-        raise ApplicationError("the response has less content than its Content-Length says")
+def _wrong_length(promised: int, size: int) -> ApplicationError:
+    much = "more" if size > promised else "less"
+    return ApplicationError(f"the response has {much} content than its Content-Length says")
 
 
 UNKNOWN = Request("GET", b"/", b"", "1.1", [], False, 0, False)
