@@ -21,26 +21,34 @@ import socket
 from collections.abc import Callable
 from contextvars import Context
 from math import inf
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
 
-from pounce.asgi.application import Loaded, call
+from pounce.asgi.application import Loaded, awaited, call, failed
+from pounce.asgi.connection_worker import Connection
 from pounce.asgi.defaults import DefaultFields
 from pounce.asgi.exchange import Exchange, Scope
 from pounce.asgi.http1 import HTTP1Connection
 from pounce.asgi.lifespan import Lifespan
+from pounce.board import Board
 from pounce.config import Config
 from pounce.errors import StartupError
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import Driver
 from pounce.logging import AccessLog
-from pounce.net.acceptor import Acceptor
-from pounce.net.listeners import Address, Listener, refuse_new_connections
+from pounce.net.listeners import Address, Listener
 from pounce.net.stream import StreamDeadlines
 from pounce.per_worker import enter_worker, leave_worker
 from pounce.protocols.events import Request
 from pounce.protocols.h1.reader import Limits
 from pounce.protocols.h1.reader import Memory as RequestMemory
 from pounce.protocols.h1.writer import Memory as ResponseMemory
+from pounce.reception import Reception
 from pounce.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from pounce.asgi.websocket import WebSockets
+    from pounce.asgi.websocket_connection import WebSocketConnection
 
 LAST_CALL = 0.5
 """Seconds a connection that was busy just now is kept while draining. HTTP/1.1 has no way to say goodbye between
@@ -91,6 +99,7 @@ class Worker:
         listeners: list[Listener],
         report: Callable[["Worker", Report], object],
         loop: Loop | None = None,
+        board: Board | None = None,
     ) -> None:
         self.number = number
         self.config = config
@@ -98,20 +107,19 @@ class Worker:
         self.loop = loop if loop is not None else Loop()
         self.phase = Phase.STARTING
         self.draining = False
-        self.connections: set[HTTP1Connection] = set()
+        self.connections: set[Connection] = set()
         self.exchanges: set[Exchange] = set()
         """Exchanges whose application is still running, which it may be after the response is complete."""
         self.exit_code = 0
         """0, 3 when the loop or the lifespan failed, or as the application's import says."""
         self._report = report
-        self._listeners = listeners
-        self._acceptors: list[Acceptor] = []
         self._lifespan = Lifespan(config.lifespan)
         self._lifespan_task: Driver | None = None
         self._scheduler = Scheduler(
             self.loop, lambda: [self._lifespan_task, *(exchange.task for exchange in self.exchanges)]
         )
         self._served = 0
+        self.counts_requests = config.limit_max_requests is not None
         self._empty_context = config.reset_contextvars
         self._request_limit = inf
         if config.limit_max_requests is not None:
@@ -121,6 +129,10 @@ class Worker:
         self._access_log = AccessLog()
         self.logs_access = self._access_log.enabled
         self._prepare(config)
+        self.reception = Reception(
+            self.loop, number, listeners, board, self.connections, self.keep_alive_deadline.armed_before,
+            self.head_deadline.length, self._arrived,
+        )  # fmt: skip
 
     def _prepare(self, config: Config) -> None:
         """Copies what the request path needs, so that no two workers touch one object."""
@@ -150,6 +162,8 @@ class Worker:
         self.limited = config.limit_concurrency is not None
         self._limit_concurrency = inf if config.limit_concurrency is None else config.limit_concurrency
         self.default_fields = DefaultFields(config, loop).lines
+        self.speaks_websocket = config.ws != "none"
+        self.web_sockets: WebSockets | None = None
 
     # Life
 
@@ -201,27 +215,19 @@ class Worker:
         if self.phase is not Phase.READY:
             return
         self.phase = Phase.SERVING
-        for listener in self._listeners:
-            self._acceptors.append(self._acceptor(listener))
-            self._acceptors[-1].start()
+        self.reception.open()
 
-    def _acceptor(self, listener: Listener) -> Acceptor:
-        host, port = listener.address
-        # A socket bound to every address of the machine does not know which one a client has used.
-        known = None if host in ("0.0.0.0", "::") else (host, port)
+    def _arrived(self, sock: socket.socket, client: Address | None, server: Address) -> None:
+        self.connect(sock, client, server).stream.read_now()  # it has waited for its first word, mostly
 
-        def accepted(sock: socket.socket, peer: object) -> None:
-            client = (peer[0], peer[1]) if isinstance(peer, tuple) else None
-            self.connect(sock, client, known if known is not None else sock.getsockname()[:2])
-
-        return Acceptor(self.loop, listener.for_worker(self.number), accepted)
-
-    def connect(self, sock: socket.socket, client: Address | None, server: Address) -> None:
+    def connect(self, sock: socket.socket, client: Address | None, server: Address) -> HTTP1Connection:
         """Takes over an accepted, non-blocking socket."""
         connection = HTTP1Connection(self, sock, client, server)
         self.connections.add(connection)
+        self.reception.weigh()
         if self.draining:
             connection.drain()
+        return connection
 
     def retire(self, why: Report = Report.RETIRING) -> None:
         """Leaves its sockets to a successor and drains."""
@@ -233,6 +239,8 @@ class Worker:
         """Drains and ends; the sockets are closed behind it. Posted by the supervisor."""
         if self.phase is Phase.SERVING:
             self._drain(closing=True)
+        elif self.phase is Phase.DRAINING:  # because it has retired
+            self._close_queues()
         elif self.phase is Phase.READY:
             self.phase = Phase.DRAINING
             self.draining = True
@@ -242,23 +250,25 @@ class Worker:
             self._cancel_lifespan()
 
     def _drain(self, *, closing: bool) -> None:
+        self.reception.shut()
         self.phase = Phase.DRAINING
         self.draining = True
         if closing:
-            for listener in self._listeners:
-                refuse_new_connections(listener.for_worker(self.number))
-            self._closing_accept = True
-            self.loop.call_later(LAST_ACCEPT, self._stop_accepting)
+            self._close_queues()
         else:
             self._stop_accepting()
         for connection in list(self.connections):
             connection.drain()
 
+    def _close_queues(self) -> None:
+        self.reception.refuse()
+        self._closing_accept = True
+        self.loop.call_later(LAST_ACCEPT, self._stop_accepting)
+
     def _stop_accepting(self) -> None:
-        for acceptor in self._acceptors:
-            if self._closing_accept:
-                acceptor.drain()
-            acceptor.stop()
+        if self._closing_accept:
+            self.reception.drain()
+        self.reception.stop()
         self._closing_accept = False
         self._look_for_the_end()
 
@@ -336,7 +346,12 @@ class Worker:
 
     def run_exchange(self, exchange: Exchange, scope: Scope) -> None:
         """Calls the application, and drives it in place until it first has to wait."""
-        coroutine = call(self._application, scope, exchange.receive, exchange.send)
+        try:
+            coroutine: Any = self._application(scope, exchange.receive, exchange.send)
+            if coroutine.__class__ is not CoroutineType:
+                coroutine = awaited(coroutine)
+        except BaseException as error:
+            coroutine = failed(error)
         task = self._scheduler.spawn(coroutine, exchange.finished, Context() if self._empty_context else None)
         if task is not None:
             exchange.task = task
@@ -347,8 +362,13 @@ class Worker:
         if self.phase is Phase.DRAINING:
             self._look_for_the_end()
 
-    def connection_over(self, connection: HTTP1Connection) -> None:
+    def connection_replaced(self, old: HTTP1Connection, new: "WebSocketConnection") -> None:
+        self.connections.discard(old)
+        self.connections.add(new)
+
+    def connection_over(self, connection: Connection) -> None:
         self.connections.discard(connection)
+        self.reception.weigh()
         if self.phase is Phase.DRAINING:
             self._look_for_the_end()
 
@@ -366,6 +386,12 @@ class Worker:
         path = self.root_path + request.path.decode("ascii")
         if request.query:
             path += "?" + request.query.decode("ascii")
+        if request.asks_for_websocket and self.speaks_websocket:
+            if status == 101:
+                logger.info('%s - "WebSocket %s" [accepted]', client, path)
+            else:
+                logger.info('%s - "WebSocket %s" %d', client, path, status)
+            return
         if self._access_log.record(client, request.method, path, request.version, status):
             self.loop.call_soon(self._access_log.flush)
 

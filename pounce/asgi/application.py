@@ -158,15 +158,17 @@ def call(application: Application, scope: Scope, receive: Receive, send: Send) -
     try:
         made = application(scope, receive, send)
     except BaseException as error:
-        return _raise(error)
+        return failed(error)
     if type(made) is CoroutineType:
         return made
-    return _await(made)
+    return awaited(made)
 
 
-async def _raise(error: BaseException) -> None:
+async def failed(error: BaseException) -> None:
+    """A call that has failed before there was a coroutine."""
     raise error
 
 
-async def _await(made: Awaitable[Any]) -> Any:
+async def awaited(made: Awaitable[Any]) -> Any:
+    """A call that has given something else to wait for."""
     return await made

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pounce.asgi.exchange import Exchange, Scope
+from pounce.config import Config
 from pounce.kernel.deadlines import DeadlineQueue
 from pounce.kernel.loop import Loop
 from pounce.net.stream import StreamDeadlines
@@ -14,6 +15,10 @@ from pounce.protocols.h1.writer import Memory as ResponseMemory
 
 if TYPE_CHECKING:
     from pounce.asgi.http1 import HTTP1Connection
+    from pounce.asgi.websocket import WebSockets
+    from pounce.asgi.websocket_connection import WebSocketConnection
+
+type Connection = HTTP1Connection | WebSocketConnection
 
 
 class ConnectionWorker(Protocol):
@@ -37,13 +42,20 @@ class ConnectionWorker(Protocol):
     """What HTTP/1.0 can do."""
     default_fields: Callable[[], bytes]
     logs_access: bool
+    counts_requests: bool
+    """Does `request_answered` have to know?"""
     limited: bool
     """May it be `overloaded` at all?"""
     draining: bool
+    speaks_websocket: bool
+    web_sockets: "WebSockets | None"
+    """Made at the first handshake."""
+    config: Config
 
     def overloaded(self) -> bool: ...
     def run_exchange(self, exchange: Exchange, scope: Scope) -> None: ...
     def exchange_over(self, exchange: Exchange) -> None: ...
-    def connection_over(self, connection: "HTTP1Connection") -> None: ...
+    def connection_over(self, connection: "Connection") -> None: ...
+    def connection_replaced(self, old: "HTTP1Connection", new: "WebSocketConnection") -> None: ...
     def request_answered(self) -> None: ...
     def log_access(self, connection: "HTTP1Connection", request: Request, status: int) -> None: ...

@@ -19,7 +19,6 @@ Owner: the worker's thread.
 import logging
 import socket
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from pounce.asgi.connection_worker import ConnectionWorker
 from pounce.asgi.exchange import Exchange, Scope
@@ -30,9 +29,6 @@ from pounce.net.stream import HIGH_WATER, Stream
 from pounce.protocols.events import ProtocolError, Request
 from pounce.protocols.h1.reader import RequestReader
 from pounce.protocols.h1.writer import CONTINUE, UNKNOWN, UNKNOWN_HEAD, ResponseWriter, write_fields
-
-if TYPE_CHECKING:
-    from pounce.asgi.websocket_connection import WebSocketConnection
 
 PIPELINED_PER_TURN = 32
 """Requests of one connection that are answered before the others get their turn."""
@@ -124,7 +120,7 @@ class HTTP1Connection:
                     data = b""
                     if not self._discard():
                         return
-                request = reader.next_request(data)
+                request = reader.next_request(data) if data or reader.buffer else None
                 data = b""
                 if request is None:
                     self._await_head(served=left < PIPELINED_PER_TURN)
@@ -146,11 +142,16 @@ class HTTP1Connection:
             self.close()
             return
         if served or self._deadline is not worker.head_deadline:  # absolute: not renewed by every byte
-            if self.reader.pending:
-                self._set_deadline(worker.head_deadline)
+            if self.reader.buffer:
+                queue = worker.head_deadline
             else:
-                self._set_deadline(worker.last_call if worker.draining else worker.keep_alive_deadline)
-        self.stream.resume_reading()
+                queue = worker.last_call if worker.draining else worker.keep_alive_deadline
+            if queue is self._deadline:
+                queue.arm(self)
+            else:
+                self._set_deadline(queue)
+        if not self.stream.reading:
+            self.stream.resume_reading()
 
     def head_deadline_expired(self) -> None:
         if self.reader.begun:
@@ -191,14 +192,6 @@ class HTTP1Connection:
         serve(self, request, self._scope(request), ended=self._ended)
         if self.exchange is not None and self.reader.pending <= HIGH_WATER:
             self.stream.resume_reading()
-
-    def hand_over(self, owner: "WebSocketConnection") -> bytes:
-        """The stream belongs to another protocol now. Gives what has come for it already."""
-        self.closing = True
-        self.exchange = None
-        self.worker.connection_replaced(self, owner)
-        self.stream.hand_over(owner)
-        return self.reader.take_rest()
 
     def _scope(self, request: Request) -> Scope:
         worker = self.worker
@@ -324,7 +317,8 @@ class HTTP1Connection:
     def response_complete(self) -> None:
         """The response has been handed to the stream whole. The next request may come in."""
         self.exchange = None
-        self.worker.request_answered()
+        if self.worker.counts_requests:
+            self.worker.request_answered()
         if not self.writer.keep_alive:
             self.close(linger=not self.reader.body_complete or self.reader.pending > 0)
         elif not self._advancing:
@@ -356,16 +350,16 @@ class HTTP1Connection:
         assert exchange is not None
         if self.worker.logs_access:
             self.worker.log_access(self, exchange.request, status)
-        self._begin_answer(exchange.request, status)
+        self._begin_answer(exchange.request, status, fields)
         self._decide_keep_alive(exchange)
         if close:
             self.writer.keep_alive = False
         self.stream.write_parts(self.writer.body(reason.encode(), False))
         self.response_complete()
 
-    def _begin_answer(self, request: Request, status: int) -> None:
+    def _begin_answer(self, request: Request, status: int, fields: Iterable[Field] = ()) -> None:
         """Starts a short response of the server's own."""
-        self.writer.start(request, status, [(b"content-type", b"text/plain; charset=utf-8")])
+        self.writer.start(request, status, [(b"content-type", b"text/plain; charset=utf-8"), *fields])
 
     def cut(self) -> None:
         """The response cannot be completed: ends the connection so that the client notices."""

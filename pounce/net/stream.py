@@ -87,7 +87,7 @@ class StreamDeadlines:
 
 
 class Stream:
-    __slots__ = ("_buffer", "_deadlines", "_interest", "_loop", "_owner", "_reading", "_sock", "buffered", "state")
+    __slots__ = ("_buffer", "_deadlines", "_interest", "_loop", "_owner", "_sock", "buffered", "reading", "state")
 
     def __init__(self, loop: Loop, sock: socket.socket, owner: StreamOwner, deadlines: StreamDeadlines) -> None:
         self._loop = loop
@@ -97,7 +97,8 @@ class Stream:
         self._buffer: deque[memoryview | FilePart] | None = None  # made when first needed: most never are
         self.buffered = 0
         """Bytes that wait to be written; above HIGH_WATER, whoever writes should wait for `drained`."""
-        self._reading = True
+        self.reading = True
+        """Is what arrives wanted?"""
         self._interest = READ
         self.state: State = OPEN
         loop.watch(sock, READ, self._ready)
@@ -107,20 +108,17 @@ class Stream:
         """The socket, to ask it for its names and options; not for reading or writing."""
         return self._sock
 
+    def hand_over(self, owner: StreamOwner) -> None:
+        """Tells another owner from now on: another protocol has begun."""
+        self._owner = owner
+
     # Reading
 
     def _ready(self, events: int) -> None:
-        if events & READ and self.state is not CLOSED:
-            self._read()
         if events & WRITE and self.state is not CLOSED:
             self._flush()
-
-    def read_now(self) -> None:
-        """Takes what lies in the kernel's buffer already, without waiting for the loop to say so."""
-        if self.state is OPEN and self._reading:
-            self._read()
-
-    def _read(self) -> None:
+        if not events & READ or self.state is CLOSED:
+            return
         try:
             data = self._sock.recv(READ_SIZE)
         except (BlockingIOError, InterruptedError):
@@ -132,27 +130,32 @@ class Stream:
             if data:
                 self._owner.received(data)
             else:
-                self._reading = False  # an end stays readable for ever
+                self.reading = False  # an end stays readable for ever
                 self._watch()
                 self._owner.ended()
         elif not data:
             self._lose(None)
 
+    def read_now(self) -> None:
+        """Takes what lies in the kernel's buffer already, without waiting for the loop to say so."""
+        if self.state is OPEN and self.reading:
+            self._ready(READ)
+
     def pause_reading(self) -> None:
-        if self._reading:
-            self._reading = False
+        if self.reading:
+            self.reading = False
             self._watch()
 
     def resume_reading(self) -> None:
-        if not self._reading and self.state is OPEN:
-            self._reading = True
+        if not self.reading and self.state is OPEN:
+            self.reading = True
             self._watch()
 
     def _watch(self) -> None:
         """Asks the selector for what is wanted now, if that has changed."""
         if self.state is CLOSED:
             return
-        reading = self._reading if self.state is OPEN else self.state is LINGERING
+        reading = self.reading if self.state is OPEN else self.state is LINGERING
         interest = (READ if reading else 0) | (WRITE if self.buffered else 0)
         if interest == self._interest:
             return
@@ -284,7 +287,7 @@ class Stream:
         """Writes what is left, then closes. With `linger`, for a client that may still be sending."""
         if self.state is OPEN:
             self.state = LINGERING if linger else CLOSING
-            self._reading = False
+            self.reading = False
             if self.buffered:
                 self._watch()
             elif linger:

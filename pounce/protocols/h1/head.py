@@ -14,7 +14,7 @@ import re
 import h11
 
 from pounce.fields import FIELD_NAME, Field
-from pounce.protocols.events import ProtocolError, Request
+from pounce.protocols.events import ProtocolError, Request, WebSocketRequest
 
 HOST = re.compile(
     rb"""(?: (?: \[ (?=[^\]]*:[^\]]*:) [0-9A-Fa-f:.]++ \]
@@ -143,7 +143,9 @@ def check_head(method: bytes, target: bytes, version: bytes, fields: list[Field]
     if b"#" in target:
         raise ProtocolError(400, "a fragment in the request target")  # RFC 9110 section 7.1: it is not sent
     path, _, query = target.partition(b"?")
-    return Request(
+    # RFC 9110, section 7.8: in HTTP/1.0 the field means nothing.
+    upgrades = modern and b"websocket" in _members(table.get(b"upgrade", ()))
+    return (WebSocketRequest if upgrades else Request)(
         method.decode("ascii"),
         path,
         query,

@@ -102,12 +102,13 @@ class RequestReader:
     `body_complete`, then the next head.
     """
 
-    __slots__ = ("_buffer", "_chunks", "_limits", "_memory", "_remaining", "body_complete")
+    __slots__ = ("_chunks", "_limits", "_memory", "_remaining", "body_complete", "buffer")
 
     def __init__(self, limits: Limits, memory: Memory) -> None:
         self._limits = limits
         self._memory = memory
-        self._buffer = b""
+        self.buffer = b""
+        """What has been fed and not yet taken out."""
         self._chunks: ChunkedContent | None = None  # while content comes in chunks
         self._remaining = 0  # bytes of other content still to come
         self.body_complete = True
@@ -115,35 +116,35 @@ class RequestReader:
     @property
     def pending(self) -> int:
         """Bytes that have been fed and belong to a later request, or to the empty lines before it."""
-        return len(self._buffer)
+        return len(self.buffer)
 
     @property
     def begun(self) -> bool:
         """Is there more than empty lines of a later request?"""
-        return self._buffer.strip(b"\r\n") != b""
+        return self.buffer.strip(b"\r\n") != b""
 
     @property
     def wants_head_only(self) -> bool:
         """Does the request that has just been refused allow no content in its answer?"""
-        return self._buffer.lstrip(b"\r\n").startswith(b"HEAD ")
+        return self.buffer.lstrip(b"\r\n").startswith(b"HEAD ")
 
     def feed(self, data: bytes) -> None:
-        self._buffer = self._buffer + data if self._buffer else data
+        self.buffer = self.buffer + data if self.buffer else data
 
     # The head
 
     def next_request(self, data: bytes = b"") -> Request | None:
         """The next head, after `data` has been fed; None while it is not complete. Raises ProtocolError."""
-        buffer = self._buffer
+        buffer = self.buffer
         if not buffer:
             known = self._memory.heads.get(data)
             if known is not None:
                 return known
             if not data:
                 return None
-            buffer = self._buffer = data
+            buffer = self.buffer = data
         elif data:
-            buffer = self._buffer = buffer + data
+            buffer = self.buffer = buffer + data
         end = buffer.find(b"\r\n\r\n")
         if end > 0 and end <= self._limits.head:
             request = self._read_fast(buffer, end)
@@ -177,10 +178,10 @@ class RequestReader:
         self.body_complete = True
         if length:
             length = self._begin_content(length)
-        self._buffer = buffer[end + 4 :]
+        self.buffer = buffer[end + 4 :]
         name = METHODS[method]
         request = Request(name, path, query, "1.1", fields.list, fields.keep_alive, length, fields.expects_continue)
-        if length == 0 and not self._buffer:
+        if length == 0 and not self.buffer:
             self._memory.keep_head(buffer, request)
         return request
 
@@ -223,7 +224,7 @@ class RequestReader:
     # The slow lane
 
     def _read_slow(self) -> Request | None:
-        buffer = self._buffer
+        buffer = self.buffer
         if buffer[0] == 0x0D:  # section 2.2: robust against a client that sends CRLF after content
             # They stay in the buffer until a request comes, so that they have a deadline and a bound.
             buffer = buffer[EMPTY_LINES.match(buffer).end() :]  # type: ignore[union-attr]
@@ -239,9 +240,16 @@ class RequestReader:
             self._begin_chunks()
         else:
             self._remaining = request.content_length
-            self.body_complete = not self._remaining
-        self._buffer = buffer[end:]
+            # Nothing may follow a request for a WebSocket until it is answered, so its content is never complete at
+            # first. That is what makes the connection look at it twice, and at no other.
+            self.body_complete = not self._remaining and not request.asks_for_websocket
+        self.buffer = buffer[end:]
         return request
+
+    def take_rest(self) -> bytes:
+        """What has come behind the last request, for another protocol to read."""
+        rest, self.buffer = self.buffer, b""
+        return rest
 
     # The content
 
@@ -255,17 +263,17 @@ class RequestReader:
         Raises ProtocolError."""
         chunks = self._chunks
         if chunks is not None:
-            body, self._buffer = chunks.read(self._buffer)
+            body, self.buffer = chunks.read(self.buffer)
             if chunks.complete:
                 self.body_complete = True
                 self._chunks = None
             return body
-        body, remaining = self._buffer, self._remaining
+        body, remaining = self.buffer, self._remaining
         if len(body) > remaining:
-            self._buffer = body[remaining:]
+            self.buffer = body[remaining:]
             body = body[:remaining]
         else:
-            self._buffer = b""
+            self.buffer = b""
         self._remaining = remaining - len(body)
         self.body_complete = not self._remaining
         return body
