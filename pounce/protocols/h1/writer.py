@@ -236,7 +236,7 @@ class ResponseWriter:
         framing = CRLF
         if self.bodiless:
             self._check_empty(size)
-            if size and not more and held.length is None:
+            if size and not more and held.length is None and held.status != 204:
                 framing = b"content-length: %d\r\n\r\n" % size  # as for the GET that the client wonders about
         elif held.length is not None:
             if size > held.length or (size < held.length and not more):
