@@ -47,7 +47,7 @@ def library(*names: str) -> None:
 @pytest.fixture(autouse=True)
 def _no_foreign_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the developer's own shell sets must not decide a test."""
-    ours = ("POUNCE_PYTHON", "POUNCE_CACHE", "POUNCE_NO_SKIP", "POUNCE_CPYTHON_TESTS")
+    ours = ("POUNCE_PYTHON", "POUNCE_CACHE", "POUNCE_NO_SKIP")
     for name in list(os.environ):
         if name in ("WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS") or (name.startswith("POUNCE_") and name not in ours):
             monkeypatch.delenv(name)

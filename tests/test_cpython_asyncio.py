@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+APART = os.environ.get("POUNCE_CPYTHON_TESTS")
 SUITE = Path(__file__).parent / "face_suite.py"
 PARTS = [
     "test_base_events", "test_buffered_proto", "test_context", "test_eager_task_factory", "test_events",
@@ -28,14 +29,13 @@ def package(tmp_path_factory):
     """A folder in which `test` is a whole package, for PYTHONPATH; empty where the interpreter's own is."""
     if importlib.util.find_spec("test.test_asyncio") is not None:
         return ""
-    apart = os.environ.get("POUNCE_CPYTHON_TESTS")
-    if not apart:
+    if not APART:
         pytest.skip("this interpreter comes without its tests; python tools/cpython_tests.py fetches Debian's")
     whole = tmp_path_factory.mktemp("cpython")
     (whole / "test").mkdir()
     spec = importlib.util.find_spec("test")
     assert spec is not None
-    for folder in (*(spec.submodule_search_locations or ()), apart):
+    for folder in (*(spec.submodule_search_locations or ()), APART):
         for entry in Path(folder).iterdir():
             link = whole / "test" / entry.name
             if not link.exists():
