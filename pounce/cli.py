@@ -19,7 +19,6 @@ NOT_YET = {
     "HTTP/2": "http2",
     "reload": "reload reload-dir reload-include reload-exclude reload-delay",
     "trust in proxies": "proxy-headers forwarded-allow-ips",
-    "the worker health check": "timeout-worker-healthcheck",
 }
 
 

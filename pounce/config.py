@@ -99,6 +99,14 @@ class Config:
     )
 
     interface: str = option("auto", choice("auto", "asgi3", "asgi2"), APPLICATION, "What the application speaks.")
+    timeout_worker_stuck: float | None = option(
+        None,
+        seconds(),
+        WORKING,
+        "Give up a worker that has been blocked for so long, and start another. Default: off.",
+        "--timeout-worker-stuck",
+        "--timeout-worker-healthcheck",
+    )
     lifespan: str = option("auto", choice("auto", "on", "off"), APPLICATION, "Send it lifespan events?")
     factory: bool = option(False, FLAG, APPLICATION, "APP is a function that makes the application.")
     app_dir: str = option(

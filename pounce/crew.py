@@ -11,7 +11,9 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
+from pounce.board import Board
 from pounce.kernel.loop import Loop, Timer
+from pounce.watch import Watch
 from pounce.worker import CANCEL_GRACE, Report
 
 QUICK = 10.0
@@ -43,6 +45,16 @@ class WorkerHandle(Protocol):
     def abandon(self) -> None: ...
     def kill(self) -> bool: ...
     def join(self) -> None: ...
+    def stand_in(self, number: int) -> None: ...
+    def step_back(self, number: int) -> None: ...
+    def blocked_for(self, now: float) -> float:
+        """Seconds for which it has not turned its loop, as far as can be told now."""
+
+    def describe(self) -> tuple[str, str]:
+        """What a blocked worker is doing: the request, and the stack, innermost line first."""
+
+    def lose(self) -> None:
+        """Gives a blocked worker up. Another takes its place."""
 
 
 class CrewOwner(Protocol):
@@ -74,16 +86,30 @@ class Place:
         self.number = number
         self.worker: WorkerHandle | None = None
         self.ready = False
+        """Does its worker accept, once clients are let in?"""
         self.started_at = 0.0
         self.quick_deaths = 0
         self.retry: Timer | None = None
+        self.blocked_at: float | None = None
+        self.helper: Place | None = None
+        """Whose worker accepts instead."""
+        self.told = ""
+        """Where its worker was blocked when that was last logged."""
+
+    @property
+    def able(self) -> bool:
+        return self.worker is not None and self.ready and self.blocked_at is None
 
 
 class Crew:
-    def __init__(self, owner: CrewOwner, loop: Loop, count: int) -> None:
+    def __init__(
+        self, owner: CrewOwner, loop: Loop, count: int, board: Board | None = None, patience: float | None = None
+    ) -> None:
+        """`patience`: seconds after which a blocked worker is given up; None: never."""
         self._owner = owner
         self._loop = loop
         self.places = [Place(number) for number in range(count)]
+        self._watch = Watch(loop, self.places, board, patience, self._lose)
         self._living: set[WorkerHandle] = set()
         self._serving = False
         self._stopping = False
@@ -99,10 +125,12 @@ class Crew:
         for place in self.places:
             if place.worker is not None:
                 place.worker.serve()
+        self._watch.start()
 
     def _hire(self, place: Place) -> None:
         worker = self._owner.hire(place.number, lambda what: self._told(place, worker, what))
         place.worker = worker
+        place.ready = False
         place.started_at = self._loop.clock()
         place.retry = None
         self._living.add(worker)
@@ -127,10 +155,10 @@ class Crew:
             self._replace(place)
 
     def _ready(self, place: Place, worker: WorkerHandle) -> None:
+        place.ready = True
         if self._serving:
             worker.serve()
             return
-        place.ready = True
         others = [other for other in self.places if other.worker is None]
         if others:
             self._owner.first_ready()
@@ -150,6 +178,12 @@ class Crew:
         elif place.worker is worker:
             logger.error("Worker %d (%s) died.", place.number + 1, worker.name)
             self._replace(place)
+
+    def _lose(self, place: Place) -> None:
+        """The worker there does not turn its loop, and has not for too long."""
+        assert place.worker is not None
+        place.worker.lose()
+        self._replace(place)
 
     def _replace(self, place: Place) -> None:
         """A worker has failed: another takes its place, at once the first time, later if that fails as well."""
@@ -172,6 +206,7 @@ class Crew:
         if self._stopping:
             return
         self._stopping = True
+        self._watch.stop()
         for place in self.places:
             if place.retry is not None:
                 place.retry.cancel()

@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from pounce import copies, loop_bound
+from pounce import copies, loop_bound, stacks
 from pounce.asgi.application import Loaded, load
+from pounce.board import Board
 from pounce.config import Config
 from pounce.cpus import usable_cpus
 from pounce.crew import Told, WorkerHandle
@@ -73,18 +74,25 @@ class Plan:
         self.processes = config.worker_kind == "process" or (
             config.worker_kind == "auto" and self.count > 1 and (has_gil() or self._gil_needed)
         )
+        self.board: Board | None = None
+        """What the workers know of each other; one that is alone has no need of it."""
         self._loaded: Loaded | None = None
         self._copied = False
         self._told_why = False
 
     def load(self, replace: Callable[[], object] | None) -> None:
-        """Imports the application, if the workers are to share it. Raises StartupError.
+        """Prepares what the workers share, the application too if they can. Raises StartupError.
 
         Where that turns the GIL back on, the workers must be processes, and the application should never have
         been imported here: `replace` is called, to start the server anew; None where that is not possible.
         """
-        if self.processes:
-            return
+        if not self.processes:
+            self._load(replace)
+        if self.count > 1:
+            self.board = Board(self.count, processes=self.processes)
+        stacks.prepare()
+
+    def _load(self, replace: Callable[[], object] | None) -> None:
         before = has_gil()
         with _listening_to_warnings() as said:
             self._loaded = load(self._config)
@@ -152,8 +160,8 @@ class Plan:
     def make(self, number: int, listeners: list[Listener], loop: Loop, told: Told) -> WorkerHandle:
         """A worker for place `number`."""
         if self.processes:
-            return ProcessWorker(number, self._config, listeners, loop, told)
-        return ThreadWorker(number, self._config, self._loader(number), listeners, loop, told)
+            return ProcessWorker(number, self._config, listeners, loop, told, self.board)
+        return ThreadWorker(number, self._config, self._loader(number), listeners, loop, told, self.board)
 
     def _loader(self, number: int) -> Callable[[], Loaded]:
         loaded = self._loaded

@@ -1,10 +1,11 @@
 """A worker in a process of its own, for a Python with the GIL: what the supervisor holds of it.
 
 The process is forked from the supervisor, which has bound the sockets, has imported nothing of the application
-and runs no other thread. The two talk over a pair of sockets, one byte a word. If the supervisor dies, the pair
-ends, and the worker stops as if it had been told to.
+and runs no other thread. The two talk over pairs of sockets, one byte a word: one pair for the worker's loop, and a
+line to a thread of the child that answers when the loop does not. If the supervisor dies, both end: the worker stops
+as if it had been told to, and if it cannot, that thread ends the process.
 
-Owner: the supervisor's thread; in the child, its only thread.
+Owner: the supervisor's thread; in the child, its main thread.
 """
 
 import atexit
@@ -14,15 +15,21 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import NoReturn
 
+from pounce import stacks
 from pounce.asgi.application import load
+from pounce.board import Board
 from pounce.config import Config
 from pounce.kernel.loop import READ, Loop
 from pounce.net.listeners import Listener
-from pounce.worker import Report, Worker
+from pounce.watch import current_request
+from pounce.worker import CANCEL_GRACE, Report, Worker
 
 type Told = Callable[[Report], object]
 
@@ -30,17 +37,33 @@ logger = logging.getLogger("pounce.error")
 
 REPORTS = {b"r": Report.READY, b"f": Report.FAILED, b"t": Report.RETIRING, b"c": Report.CRASHED, b"e": Report.ENDED}
 WORDS = {report: word for word, report in REPORTS.items()}
-COMMANDS = {b"s": Worker.serve, b"x": Worker.stop, b"k": Worker.cancel, b"a": Worker.abandon}
+COMMANDS: dict[bytes, Callable[[Worker], object]] = {
+    b"s": Worker.serve,
+    b"x": Worker.stop,
+    b"k": Worker.cancel,
+    b"a": Worker.abandon,
+    b"r": Worker.retire,
+}
+TURNING, TERMINATED = b"p", b"q"
+"""From the child: its loop turns, as it was asked; it has been told to end, by somebody else than the supervisor."""
+STAND_IN, STEP_BACK = b"+", b"-"
+"""To the child, with a place's number in two bytes."""
+LINE = 0.1
+"""Seconds to wait for an answer on the line: long enough for a thread that gets the GIL at all."""
 
 
 class ProcessWorker:
-    def __init__(self, number: int, config: Config, listeners: list[Listener], loop: Loop, told: Told) -> None:
+    def __init__(self, number: int, config: Config, listeners: list[Listener], loop: Loop, told: Told,
+                 board: Board | None = None) -> None:  # fmt: skip
         self._number = number
         self._config = config
         self._listeners = listeners
         self._loop = loop
         self._told = told
+        self._board = board
         self._pipe: socket.socket | None = None
+        self._line: socket.socket | None = None
+        self._asked_at: float | None = None
         self.pid = 0
         self.exit_code: int | None = None
         """As of a shell: 128 + the signal's number when one has ended the process."""
@@ -48,16 +71,20 @@ class ProcessWorker:
 
     def start(self) -> None:
         self._pipe, child = socket.socketpair()
+        self._line, childs_line = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()
         if not self.pid:
             self._pipe.close()
-            _child(self._number, self._config, self._listeners, child, self._loop)
+            self._line.close()
+            _child(self._number, self._config, self._listeners, child, childs_line, self._loop, self._board)
         child.close()
+        childs_line.close()
         self.name = f"process {self.pid}"
         self._pipe.setblocking(False)
         self._loop.watch(self._pipe, READ, self._hear)
+        self._loop.watch(self._line, READ, self._hear_late)
 
     def _hear(self, _events: int) -> None:
         assert self._pipe is not None
@@ -67,17 +94,30 @@ class ProcessWorker:
             return
         except OSError:
             words = b""
-        for word in words:
-            if (report := REPORTS[bytes((word,))]) is not Report.ENDED:  # the end is when the process is gone
+        for word in (words[place : place + 1] for place in range(len(words))):
+            if word == TURNING:
+                self._asked_at = None
+            elif word == TERMINATED:
+                self._say(b"r")  # after `stop`, if the server is ending anyway
+            elif (report := REPORTS[word]) is not Report.ENDED:  # the end is when the process is gone
                 self._told(report)
         if not words:
             self._loop.unwatch(self._pipe)
             self._pipe.close()
             self._pipe = None
+            assert self._line is not None
+            self._loop.unwatch(self._line)
+            self._line.close()
             _, status = os.waitpid(self.pid, 0)
             code = os.waitstatus_to_exitcode(status)
             self.exit_code = code if code >= 0 else 128 - code
             self._told(Report.ENDED)
+
+    def _hear_late(self, _events: int) -> None:
+        """An answer on the line for which nobody waits any more. (The line's end is the pair's end.)"""
+        assert self._line is not None
+        with contextlib.suppress(OSError):
+            self._line.recv(4096)
 
     def _say(self, word: bytes) -> None:
         if self._pipe is not None:
@@ -105,8 +145,38 @@ class ProcessWorker:
 
     def join(self) -> None: ...
 
+    def stand_in(self, number: int) -> None:
+        self._say(STAND_IN + number.to_bytes(2))
 
-def _child(number: int, config: Config, listeners: list[Listener], pipe: socket.socket, parents: Loop) -> NoReturn:
+    def step_back(self, number: int) -> None:
+        self._say(STEP_BACK + number.to_bytes(2))
+
+    def blocked_for(self, now: float) -> float:
+        """Asks, at each look, and counts from the question that was not answered."""
+        if self._asked_at is not None:
+            return now - self._asked_at
+        self._asked_at = now
+        self._say(TURNING)
+        return 0.0
+
+    def describe(self) -> tuple[str, str]:
+        assert self._line is not None
+        self._line.settimeout(LINE)
+        try:
+            self._line.send(b"?")
+            request = self._line.recv(4096).decode()
+        except OSError:
+            request = "something that keeps the GIL"
+        return request, stacks.of(partial(os.kill, self.pid))
+
+    def lose(self) -> None:
+        self.kill()
+
+
+def _child(
+    number: int, config: Config, listeners: list[Listener], pipe: socket.socket, line: socket.socket, parents: Loop,
+    board: Board | None,
+) -> NoReturn:  # fmt: skip
     """The life of a worker process. Never returns: the frames above belong to the supervisor."""
     code = 1
     try:
@@ -119,7 +189,7 @@ def _child(number: int, config: Config, listeners: list[Listener], pipe: socket.
         parents.close()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor decides
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        code = _work(number, config, listeners, pipe)
+        code = _work(number, config, listeners, pipe, line, board)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:
@@ -134,35 +204,70 @@ def _child(number: int, config: Config, listeners: list[Listener], pipe: socket.
         os._exit(code)
 
 
-def _work(number: int, config: Config, listeners: list[Listener], pipe: socket.socket) -> int:
+def _work(
+    number: int, config: Config, listeners: list[Listener], pipe: socket.socket, line: socket.socket,
+    board: Board | None,
+) -> int:  # fmt: skip
     pipe.setblocking(False)
     loop = Loop()
 
-    def report(_worker: Worker, what: Report) -> None:
+    def say(word: bytes) -> None:
         with contextlib.suppress(OSError):  # the supervisor is gone; `hear` will notice
-            pipe.send(WORDS[what])
+            pipe.send(word)
 
-    worker = Worker(number, config, lambda: load(config), listeners, report, loop)
+    worker = Worker(
+        number, config, lambda: load(config), listeners, lambda _worker, what: say(WORDS[what]), loop, board
+    )
+    heard = b""
 
     def hear(_events: int) -> None:
+        nonlocal heard
         try:
-            words = pipe.recv(64)
+            words = pipe.recv(4096)
         except BlockingIOError:
             return
         except OSError:
             words = b""
-        for word in words:
-            COMMANDS[bytes((word,))](worker)
         if not words:
             loop.unwatch(pipe)
             worker.stop()
+        heard += words
+        while heard:
+            word, place = heard[:1], heard[1:3]
+            if word in (STAND_IN, STEP_BACK):
+                if len(place) < 2:
+                    return  # the rest is on its way
+                heard = heard[3:]
+                if word == STAND_IN:
+                    worker.reception.stand_in(int.from_bytes(place))
+                else:
+                    worker.reception.step_back(int.from_bytes(place))
+                continue
+            heard = heard[1:]
+            if word == TURNING:
+                say(TURNING)
+            else:
+                COMMANDS[word](worker)
 
     loop.watch(pipe, READ, hear)
-
-    def terminated(_number: int, _frame: object) -> None:
-        loop.call_soon(worker.retire)
-
+    # The supervisor replaces the worker, or is ending itself: it may have been told so in the same moment.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: loop.call_soon(lambda: say(TERMINATED)))
     signal.set_wakeup_fd(loop.wakeup_fd, warn_on_full_buffer=False)
-    signal.signal(signal.SIGTERM, terminated)
+    patience = config.timeout_graceful_shutdown
+    threading.Thread(target=_answer, args=(line, worker, patience), name="pounce-line", daemon=True).start()
     worker.run()
     return worker.exit_code or 0
+
+
+def _answer(line: socket.socket, worker: Worker, patience: float | None) -> None:
+    """The other end of the line, on a thread of its own."""
+    with contextlib.suppress(OSError):
+        while line.recv(1):
+            line.send(current_request(worker).encode()[:4096])
+    # The supervisor is dead, and nobody else will see to it that this process ends.
+    if patience is not None:
+        time.sleep(patience)
+        with contextlib.suppress(RuntimeError):
+            worker.loop.post(worker.cancel)
+        time.sleep(CANCEL_GRACE + patience + CANCEL_GRACE)
+        os._exit(1)

@@ -140,7 +140,7 @@ class Server:
         plan = self._plan = Plan(self.config)
         self.listeners = open_listeners(self.config.binds(), plan.count)
         plan.load(start_anew if self._may_start_anew else None)
-        self._crew = Crew(self, self._loop, plan.count)
+        self._crew = Crew(self, self._loop, plan.count, plan.board, self.config.timeout_worker_stuck)
 
     def _serve(self) -> None:
         assert self._plan is not None

@@ -5,13 +5,18 @@ supervisor's.
 """
 
 import contextlib
+import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 
+from pounce import stacks
 from pounce.asgi.application import Loaded
+from pounce.board import Board
 from pounce.config import Config
 from pounce.kernel.loop import Loop
 from pounce.net.listeners import Listener
+from pounce.watch import current_request
 from pounce.worker import Report, Worker
 
 type Told = Callable[[Report], object]
@@ -26,11 +31,12 @@ class ThreadWorker:
         listeners: list[Listener],
         loop: Loop,
         told: Told,
+        board: Board | None = None,
     ) -> None:
         def report(_worker: Worker, what: Report) -> None:  # on the worker's thread
             loop.post(lambda: told(what))
 
-        self._worker = Worker(number, config, load, listeners, report)
+        self._worker = Worker(number, config, load, listeners, report, board=board)
         self._thread = threading.Thread(target=self._run, name=f"pounce-worker-{number + 1}", daemon=True)
         self.name = f"thread {self._thread.name}"
 
@@ -63,6 +69,24 @@ class ThreadWorker:
     def join(self) -> None:
         """Waits for a worker that has reported its end."""
         self._thread.join()
+
+    def stand_in(self, number: int) -> None:
+        self._post(lambda: self._worker.reception.stand_in(number))
+
+    def step_back(self, number: int) -> None:
+        self._post(lambda: self._worker.reception.step_back(number))
+
+    def blocked_for(self, now: float) -> float:
+        return now - self._worker.loop.busy_since
+
+    def describe(self) -> tuple[str, str]:
+        ident = self._thread.ident
+        assert ident is not None
+        return current_request(self._worker), stacks.of(partial(signal.pthread_kill, ident))
+
+    def lose(self) -> None:
+        """It cannot be ended; should it turn its loop again, it drains and ends like one that retires."""
+        self._post(self._worker.retire)
 
     @property
     def exit_code(self) -> int | None:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pounce.asgi.application import load
+from pounce.board import Board
 from pounce.config import Config
 from pounce.kernel.loop import Loop
+from pounce.net.listeners import Listener
 from pounce.worker import Phase, Report, Worker
 
 
@@ -100,13 +102,14 @@ def run_until_idle(loop: Loop) -> None:
 class Rig:
     """A worker on the test's own thread, at the test's own time, with real sockets that are not on a network."""
 
-    def __init__(self, app: Any, **options: Any) -> None:
+    def __init__(self, app: Any, *, place: tuple[int, list[Listener], Board | None] = (0, [], None), **options: Any):
         self.loop, self.selector = skipping_loop()
         self.clock = self.selector.clock
         self.reports: list[Report] = []
         config = Config(app, **{"access_log": False, "lifespan": "off", **options})
+        number, listeners, board = place
         self.worker = Worker(
-            0, config, lambda: load(config), [], lambda _worker, what: self.reports.append(what), self.loop
+            number, config, lambda: load(config), listeners, lambda _, what: self.reports.append(what), self.loop, board
         )
         self.worker.start()
         self.turn()

@@ -424,12 +424,12 @@ def test_more_threads_than_sense():
 
 def test_httpx_over_kept_connections_with_bodies_and_streams():
     async def app(scope, receive, send):
+        messages = []  # httpx reads when it has written everything, and nobody keeps an answer for it until then
+        while not messages or messages[-1]["more_body"]:
+            messages.append(await receive())
         await send({"type": "http.response.start", "status": 200})
-        while True:
-            message = await receive()
+        for message in messages:
             await send({"type": "http.response.body", "body": message["body"], "more_body": message["more_body"]})
-            if not message["more_body"]:
-                break
 
     with TestServer(app) as server, httpx.Client(base_url=server.url) as client:
         for size in (0, 1, 1000, 100_000, 3_000_000):

@@ -79,6 +79,10 @@ class FaceTask:
     def stack(self) -> list[Place]:
         return await_stack(self.task.get_coro())
 
+    @property
+    def running(self) -> bool:
+        return getattr(self.task.get_coro(), "cr_running", False)
+
 
 class Face:
     """One worker's asyncio."""

@@ -45,6 +45,15 @@ class DeadlineQueue[Owner]:
         """When the owner's deadline was started; minus infinity when it is not running."""
         return self._armed.get(owner, -math.inf)
 
+    def armed_before(self, when: float) -> int:
+        """How many deadlines were started before that time."""
+        count = 0
+        for armed_at in self._armed.values():
+            if armed_at >= when:
+                break
+            count += 1
+        return count
+
     def __len__(self) -> int:
         return len(self._armed)
 

@@ -72,6 +72,7 @@ class Loop:
         self.selector = selector if selector is not None else selectors.DefaultSelector()
         self.clock = clock
         self.now = clock()
+        self._waits_since = -math.inf
         # No timer and no deadline is due before this; a lower bound, made exact when it is reached.
         self.horizon = math.inf
         self._ready: deque[Callback] = deque()
@@ -182,6 +183,7 @@ class Loop:
             wait = self.horizon - before
             if timeout is None or wait < timeout:
                 timeout = wait
+        self._waits_since = before
         events = self.selector.select(timeout)
         now = self.now = self.clock()
         foreign: list[Ready] = []
@@ -196,6 +198,14 @@ class Loop:
         for _ in range(len(ready)):
             ready.popleft()()
         return foreign
+
+    @property
+    def busy_since(self) -> float:
+        """When the loop woke up for what it is doing now, in seconds of its clock; infinity while it waits in
+        `select`. Any thread may ask: one thread writes the two numbers, each as a whole."""
+        waits_since = self._waits_since
+        now = self.now
+        return now if now > waits_since else math.inf
 
     def _excuse(self, now: float) -> None:
         """The last turn was long, because something in it has blocked: whoever has a deadline since then gets

@@ -56,6 +56,10 @@ class Driver(Protocol):
     def stack(self) -> list[Place]:
         """Where the coroutine is, outermost call first."""
 
+    @property
+    def running(self) -> bool:
+        """Is the coroutine on its thread's stack now? Any thread may ask."""
+
 
 class Parked(Protocol):
     """What a wait keeps and wakes: a task, or what stands for one in another scheduler."""
@@ -224,6 +228,10 @@ class Task:
     def stack(self) -> list[Place]:
         """Where the coroutine is, outermost call first."""
         return await_stack(self._coroutine)
+
+    @property
+    def running(self) -> bool:
+        return getattr(self._coroutine, "cr_running", False)
 
 
 def spawn(

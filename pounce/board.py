@@ -1,0 +1,180 @@
+"""What the workers of a server know of each other, and how they hand each other connections.
+
+Each worker has a place with a number. For each place there are
+
+    a load    how many connections its worker has; -1 while nobody accepts there. Written by that worker alone.
+    a mark    is its worker blocked? Written by the supervisor alone.
+    an inbox  connections that others have accepted for it
+    a lobby   connections that it has accepted and that have not said anything yet (threads only)
+
+Numbers are read without a lock, and what is read may be a moment old: then a connection is one step from where it
+would be best, and nothing else. A connection in an inbox or a lobby is taken by whoever removes it there, in one
+step that two threads cannot both do, so what a blocked worker has not begun can be begun by another.
+
+Between threads a connection crosses as an entry of a deque, between processes as a descriptor over a Unix socket.
+"""
+
+import contextlib
+import mmap
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from pounce.kernel.loop import READ, Loop
+from pounce.net.listeners import Address
+
+type Parcel = tuple[socket.socket, Address | None, Address]
+"""An accepted, non-blocking socket, its client and the address it came to."""
+type Lobby = dict[socket.socket, tuple[Loop, Address | None, Address]]
+"""Silent connections, and the loop that watches for their first word."""
+
+SHUT = -1
+CELL = 8  # bytes of a load
+
+
+class Inbox(Protocol):
+    def open(self, loop: Loop, arrived: Callable[[], object]) -> None:
+        """From now on `arrived` is called on this loop when there is something to take."""
+
+    def shut(self) -> None:
+        """Ends that. What lies in the inbox stays there."""
+
+    def put(self, parcel: Parcel) -> bool:
+        """From any worker. False when there is no room."""
+
+    def take(self) -> Parcel | None:
+        """By any worker. None when there is nothing."""
+
+
+class ThreadInbox:
+    def __init__(self) -> None:
+        self._parcels: deque[Parcel] = deque()
+        self._loop: Loop | None = None
+        self._arrived: Callable[[], object] | None = None
+
+    def open(self, loop: Loop, arrived: Callable[[], object]) -> None:
+        self._arrived = arrived
+        self._loop = loop
+
+    def shut(self) -> None:
+        self._loop = None
+
+    def put(self, parcel: Parcel) -> bool:
+        loop, arrived = self._loop, self._arrived
+        if loop is None or arrived is None:
+            return False
+        self._parcels.append(parcel)
+        with contextlib.suppress(RuntimeError):  # it has ended meanwhile, which whoever gives looks at next
+            loop.post(arrived)
+        return True
+
+    def take(self) -> Parcel | None:
+        try:
+            return self._parcels.popleft()
+        except IndexError:
+            return None
+
+
+class ProcessInbox:
+    """Both ends are made before the first worker is forked, so every worker has them, and so has each successor."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._loop: Loop | None = None
+
+    def open(self, loop: Loop, arrived: Callable[[], object]) -> None:
+        loop.watch(self._reader, READ, lambda _events: arrived())
+        self._loop = loop
+
+    def shut(self) -> None:
+        if self._loop is not None:
+            self._loop.unwatch(self._reader)
+            self._loop = None
+
+    def put(self, parcel: Parcel) -> bool:
+        try:
+            socket.send_fds(self._writer, [b"c"], [parcel[0].fileno()])
+        except OSError:
+            return False
+        parcel[0].close()
+        return True
+
+    def take(self) -> Parcel | None:
+        while True:
+            try:
+                word, fds, _, _ = socket.recv_fds(self._reader, 1, 1)
+            except OSError:
+                return None
+            if not fds:  # no descriptor was free here: that connection is gone
+                if not word:
+                    return None
+                continue
+            sock = socket.socket(fileno=fds[0])
+            sock.setblocking(False)
+            try:
+                return sock, _address(sock.getpeername()), _address(sock.getsockname()) or ("", None)
+            except OSError:  # the client has left
+                sock.close()
+
+
+def _address(name: object) -> Address | None:
+    if isinstance(name, tuple):
+        return name[0], name[1]
+    return (name, None) if isinstance(name, str) and name else None
+
+
+class Board:
+    def __init__(self, count: int, *, processes: bool) -> None:
+        size = count * (CELL + 1)
+        memory = memoryview(mmap.mmap(-1, size) if processes else bytearray(size))
+        self.loads = memory[: count * CELL].cast("q")
+        self.blocked = memory[count * CELL :]
+        self.inboxes: list[Inbox] = [ProcessInbox() if processes else ThreadInbox() for _ in range(count)]
+        self.lobbies: list[Lobby] | None = None if processes else [{} for _ in range(count)]
+        for number in range(count):
+            self.loads[number] = SHUT
+
+    def choose(self, number: int, given: dict[int, int]) -> int:
+        """Who should have the connection that the worker at `number` has just accepted: the least loaded, if that
+        makes a difference. `given` counts what that worker has given to others and what their loads cannot show
+        yet."""
+        own = self.loads[number]
+        best, least = number, own
+        for other, load in enumerate(self.loads):
+            if load == SHUT or self.blocked[other] or other == number:
+                continue
+            load += given.get(other, 0)
+            if load < least:
+                best, least = other, load
+        return best if own - least > 1 or least == 0 else number
+
+    def give(self, number: int, parcel: Parcel) -> Iterator[Parcel]:
+        """Hands a connection to the worker at `number`. What comes back has to be served by the giver after all."""
+        inbox = self.inboxes[number]
+        if not inbox.put(parcel):
+            yield parcel
+        elif self.loads[number] == SHUT:
+            # It shuts first and empties its inbox then; this looks the other way round. So one of the two sees it.
+            yield from self.empty(number)
+
+    def empty(self, number: int) -> Iterator[Parcel]:
+        """Everything that has been given to the worker at `number` and that it has not taken."""
+        while (parcel := self.inboxes[number].take()) is not None:
+            yield parcel
+
+    def rescue(self, number: int) -> Iterator[Parcel]:
+        """Everything that the worker at `number`, which does not turn, has accepted and not begun."""
+        yield from self.empty(number)
+        if self.lobbies is None:
+            return
+        lobby = self.lobbies[number]
+        for sock in list(lobby):
+            found = lobby.pop(sock, None)
+            if found is not None:
+                loop, client, server = found
+                with contextlib.suppress(KeyError):
+                    loop.unwatch(sock)  # its thread does not turn; if it begins to, each step of this is one of its own
+                yield sock, client, server

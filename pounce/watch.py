@@ -1,0 +1,133 @@
+"""Sees to it that every place has somebody who accepts.
+
+A worker may be blocked by its application, be starting, or have died; then a sibling accepts in its place. Only
+what a blocked worker has begun waits for it: its running exchanges and the next requests on its connections.
+
+Several times a second the watch asks each worker how long it has not turned its loop, and compares. It keeps no
+state but what it has told people.
+
+Owner: the supervisor's thread.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from pounce.asgi.http1 import HTTP1Connection
+from pounce.board import Board
+from pounce.kernel.loop import Loop, Timer
+from pounce.worker import Worker
+
+if TYPE_CHECKING:
+    from pounce.crew import Place
+
+TICK = 0.2
+"""Seconds between two looks."""
+BLOCKED = 0.6
+"""Seconds without a turn after which a worker counts as blocked. With a look's delay that is within a second."""
+
+logger = logging.getLogger("pounce.error")
+
+
+class Watch:
+    def __init__(
+        self,
+        loop: Loop,
+        places: Sequence["Place"],
+        board: Board | None,
+        patience: float | None,
+        lose: Callable[["Place"], object],
+    ) -> None:
+        """`lose` is called with the place of a worker that has been blocked for `patience` seconds (None: never)."""
+        self._loop = loop
+        self._places = places
+        self._board = board
+        self._patience = patience
+        self._lose = lose
+        self._timer: Timer | None = None
+
+    def start(self) -> None:
+        self._look()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = self._loop.call_later(TICK, self._look)
+        news = [place for place in self._places if self._examine(place)]
+        for place in self._places:
+            self._cover(place)
+        for place in news:  # last, because it takes a while
+            self._tell(place)
+
+    def _examine(self, place: "Place") -> bool:
+        """Is the worker there blocked since the last look?"""
+        now = self._loop.clock()
+        worker = place.worker
+        if worker is None or not place.ready:
+            self._mark(place, None)
+            return False
+        waited = worker.blocked_for(now)
+        if waited < BLOCKED:
+            if place.blocked_at is not None:
+                logger.info("Worker %d turns again, after %.1f s.", place.number + 1, now - place.blocked_at)
+                self._mark(place, None)
+            return False
+        if self._patience is not None and waited >= self._patience:
+            logger.error("Worker %d (%s) is lost, blocked for %.1f s.", place.number + 1, worker.name, waited)
+            self._mark(place, None)
+            self._lose(place)
+            return False
+        if place.blocked_at is not None:
+            return False
+        self._mark(place, now - waited)
+        return True
+
+    def _mark(self, place: "Place", blocked_at: float | None) -> None:
+        place.blocked_at = blocked_at
+        if self._board is not None:
+            self._board.blocked[place.number] = blocked_at is not None
+
+    def _cover(self, place: "Place") -> None:
+        able = [other for other in self._places if other.able]
+        if place.able:
+            wanted = None
+        elif place.helper in able:
+            wanted = place.helper
+        else:
+            wanted = able[place.number % len(able)] if able else None
+        if place.helper is not wanted and place.helper is not None and place.helper.worker is not None:
+            place.helper.worker.step_back(place.number)
+        place.helper = wanted
+        if wanted is not None and wanted.worker is not None:
+            # Said at every look: something may have been handed to the blocked one meanwhile, and the helper's
+            # worker may be another one by now.
+            wanted.worker.stand_in(place.number)
+
+    def _tell(self, place: "Place") -> None:
+        worker = place.worker
+        assert worker is not None
+        assert place.blocked_at is not None
+        seconds = self._loop.clock() - place.blocked_at
+        request, stack = worker.describe()
+        helps = f"worker {place.helper.number + 1}" if place.helper is not None else "nobody"
+        same = stack == place.told
+        place.told = stack
+        logger.warning(
+            "Worker %d (%s) has been blocked for %.1f s by %s; %s accepts in its place.%s",
+            place.number + 1, worker.name, seconds, request, helps, "" if same else "\n" + stack,
+        )  # fmt: skip
+
+
+def current_request(worker: Worker) -> str:
+    """The request that a blocked worker is busy with. Asked by another thread: the worker's tables are copied whole,
+    which is one step, and of a request only what never changes is read."""
+    for exchange in list(worker.exchanges):
+        if exchange.task is not None and exchange.task.running:
+            return exchange.name
+    for connection in list(worker.connections):
+        begun = connection.exchange if isinstance(connection, HTTP1Connection) else None
+        if begun is not None and begun.task is None and not begun.queued:
+            return begun.name
+    return "what belongs to no request"
