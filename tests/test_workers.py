@@ -81,7 +81,7 @@ def test_nobody_waits_for_a_blocked_worker_but_its_own_clients():
         assert clients.bad == []
         assert max(clients.times) < 1.5
         assert blocker.recv(1000).endswith(b"blocked")
-        server.wait_for("turns again, after 3.")
+        server.wait_for("turns again, after ")
         assert '/plain.py", line' in server.log
         assert server.log.count("has been blocked for") == 1
         assert {get(server.address)[0] for _ in range(20)} == {200}
@@ -463,7 +463,6 @@ def test_whoever_takes_a_connection_takes_it_alone():
         for thread in others:
             thread.join()
         assert sorted(parcel for part in out for parcel in part) == [(m, n) for m in range(2) for n in range(count)]
-        assert all(out)
     finally:
         sys.setswitchinterval(interval)
 
