@@ -15,7 +15,6 @@ from pounce.options import meant
 # uvicorn's options for what is not built yet. Better no server than one without the TLS that was asked for.
 NOT_YET = {
     "TLS": "ssl-keyfile ssl-certfile ssl-keyfile-password ssl-version ssl-cert-reqs ssl-ca-certs ssl-ciphers",
-    "WebSocket": "ws ws-max-size ws-max-queue ws-ping-interval ws-ping-timeout ws-per-message-deflate",
     "HTTP/2": "http2",
     "reload": "reload reload-dir reload-include reload-exclude reload-delay",
     "trust in proxies": "proxy-headers forwarded-allow-ips",
@@ -113,6 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, what in (("loop", "event loop"), ("http", "HTTP parser")):
         if getattr(config, name) != "auto":
             notes.append(f"--{name} {getattr(config, name)}: there is one {what} here, the server's own.")
+    if config.ws not in ("auto", "none", "wsproto"):
+        notes.append(f"--ws {config.ws}: WebSocket is spoken through wsproto here.")
     if os.environ.get("FORWARDED_ALLOW_IPS"):
         notes.append("FORWARDED_ALLOW_IPS is set, but trust in proxies is not in this version; ignored.")
     sys.exit(serve(config, notes))

@@ -21,6 +21,7 @@ from pounce.options import (
     HEADERS,
     LEVEL,
     LOG_CONFIG,
+    TRUTH,
     WORKERS,
     Bind,
     Invalid,
@@ -36,6 +37,7 @@ from pounce.options import (
 )
 
 ADDRESSES, WORKING, APPLICATION = "where to listen", "workers and their end", "the application"
+WEBSOCKET = "WebSocket"
 REQUESTS, RESPONSES, LOGGING, IGNORED = "limits and deadlines", "responses", "logging", "accepted for uvicorn's sake"
 
 
@@ -97,8 +99,6 @@ class Config:
     timeout_graceful_shutdown: float | None = option(
         30.0, seconds(zero=True), WORKING, "Running requests may take so long to end when the server stops."
     )
-
-    interface: str = option("auto", choice("auto", "asgi3", "asgi2"), APPLICATION, "What the application speaks.")
     timeout_worker_stuck: float | None = option(
         None,
         seconds(),
@@ -107,6 +107,8 @@ class Config:
         "--timeout-worker-stuck",
         "--timeout-worker-healthcheck",
     )
+
+    interface: str = option("auto", choice("auto", "asgi3", "asgi2"), APPLICATION, "What the application speaks.")
     lifespan: str = option("auto", choice("auto", "on", "off"), APPLICATION, "Send it lifespan events?")
     factory: bool = option(False, FLAG, APPLICATION, "APP is a function that makes the application.")
     app_dir: str = option(
@@ -143,6 +145,19 @@ class Config:
     limit_request_body_rate: int = option(240, whole(0), REQUESTS, "That least rate, in bytes per second.")
     timeout_write: float | None = option(
         30.0, seconds(), REQUESTS, "A client that takes nothing for so long is cut off."
+    )
+
+    ws: str = option("auto", text("auto|none|wsproto", optional=False), WEBSOCKET, "none: upgrade no requests.")
+    ws_max_size: int = option(16777216, whole(1), WEBSOCKET, "Bytes of a message from a client, decompressed.")
+    ws_max_queue: int = option(32, whole(1), WEBSOCKET, "Messages that wait for the application; more are not read.")
+    ws_ping_interval: float | None = option(
+        20.0, seconds(zero=True), WEBSOCKET, "Ping a client this often. 0 or off: never."
+    )
+    ws_ping_timeout: float | None = option(
+        20.0, seconds(zero=True), WEBSOCKET, "Close if it has not answered a ping within this time. 0 or off: never."
+    )
+    ws_per_message_deflate: bool = option(
+        True, TRUTH, WEBSOCKET, "Compress messages with clients that can (permessage-deflate)."
     )
 
     headers: tuple[tuple[str, str], ...] = option(

@@ -201,6 +201,7 @@ def _check_binds(value: object) -> object:
 
 
 FLAG = Kind(None, _truth, _check_truth)
+TRUTH = Kind("true|false", _truth, _check_truth)
 WORKERS = Kind("N|auto", _parse_workers, _check_workers)
 LEVEL = Kind("|".join(LOG_LEVELS), str, _check_level)
 HEADERS = Kind("NAME:VALUE", str, _check_headers)

@@ -56,3 +56,13 @@ class Request:
         """Length of the content in bytes, 0 when there is none; None when it is chunked."""
         self.expects_continue = expects_continue
         """Does the client wait for a 100 (Continue) before it sends the content (RFC 9110, section 10.1.1)?"""
+
+    asks_for_websocket = False
+    """Does its Upgrade field name WebSocket (RFC 6455, section 4.1)?"""
+
+
+class WebSocketRequest(Request):
+    """The head of a request that asks for a WebSocket, well-formed or not."""
+
+    __slots__ = ()
+    asks_for_websocket = True

@@ -1,0 +1,251 @@
+"""A WebSocket as the application sees it: `scope`, `receive` and `send` (ASGI, "WebSocket").
+
+    CONNECTING   the application has not answered the handshake; the connection is still one of HTTP
+    refused      it has answered with 403 or a response of its own; HTTP goes on with the next request
+    accepted     the stream belongs to a `WebSocketConnection`, from the 101 to its end
+
+So a refusal is an ordinary response, sent by the same means, and everything here before the 101 is an exchange like
+any other. This module is loaded at the first handshake.
+
+Owner: the worker's thread.
+"""
+
+import logging
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from pounce.asgi.connection_worker import ConnectionWorker
+from pounce.asgi.exchange import COMPLETE, HELD, START, Exchange, Message, Scope, log_failure
+from pounce.asgi.websocket_connection import WebSocketConnection
+from pounce.errors import ClientDisconnected
+from pounce.kernel.task import Cancelled, Wait
+from pounce.net.stream import HIGH_WATER
+from pounce.protocols.events import ApplicationError, Request
+from pounce.protocols.h1.writer import write_fields
+from pounce.protocols.ws import wire
+from pounce.protocols.ws.deflate import negotiate
+from pounce.protocols.ws.handshake import OWN, Handshake, HandshakeError
+from pounce.protocols.ws.masks import Unmasker
+
+if TYPE_CHECKING:
+    from pounce.asgi.http1 import HTTP1Connection
+
+CLOSE_TIMEOUT = 10.0
+"""Seconds a client has to answer our Close with its own."""
+LAST_WORDS = 2.0
+"""Seconds the application has to answer what came before the end, until the end is carried out."""
+DENIAL = "websocket."
+"""What the messages of a refusal have before those of any response."""
+
+logger = logging.getLogger("pounce.error")
+
+
+class WebSockets:
+    """What all WebSockets of one worker share."""
+
+    def __init__(self, worker: ConnectionWorker) -> None:
+        config, loop, socket = worker.config, worker.loop, WebSocketConnection
+        self.max_size = config.ws_max_size
+        self.max_queue = config.ws_max_queue
+        self.deflate = config.ws_per_message_deflate
+        self.unmask = Unmasker()
+        self.ping_interval = config.ws_ping_interval
+        self.ping_timeout = config.ws_ping_timeout
+        self.pong_window = config.limit_request_body_rate * (config.ws_ping_timeout or 0)
+        """Bytes in the time for a pong that excuse a client from sending one: it may be busy with a long frame."""
+        self.ping = loop.deadlines(config.ws_ping_interval or inf, socket.ping)
+        self.pong = loop.deadlines(config.ws_ping_timeout or inf, socket.pong_missed)
+        self.close = loop.deadlines(CLOSE_TIMEOUT, socket.close)
+        self.last_words = loop.deadlines(LAST_WORDS, socket.carry_out_end)
+
+
+def serve(connection: "HTTP1Connection", request: Request, scope: Scope, *, ended: bool) -> None:
+    """Answers a handshake, or lets the application do so. `scope` is that of the request, `ended` tells whether the
+    client has closed its side."""
+    worker = connection.worker
+    try:
+        if not connection.reader.body_complete:
+            raise HandshakeError(400, "a WebSocket handshake has no content")
+        handshake = Handshake(request)
+    except HandshakeError as error:
+        connection.fail(error.status, error.reason, fields=error.fields)
+        return
+    if worker.web_sockets is None:
+        worker.web_sockets = WebSockets(worker)
+    exchange = connection.exchange = WebSocketExchange(connection, request, handshake)
+    exchange.ended = ended
+    if worker.limited and worker.overloaded():
+        logger.warning("Exceeded concurrency limit.")
+        connection.fail(503, "Service Unavailable", close=True)
+        return
+    worker.run_exchange(exchange, exchange.scope(scope))
+
+
+class WebSocketExchange(Exchange):
+    body_complete = True
+    socket: WebSocketConnection | None = None
+    """Set once the handshake is accepted."""
+    _said_connect = False
+    answering = False
+    """Has the application taken a message, and not come for the next one yet?"""
+
+    def __init__(self, connection: "HTTP1Connection", request: Request, handshake: Handshake) -> None:
+        super().__init__(connection, request)
+        self._handshake: Handshake | None = handshake
+
+    def scope(self, scope: Scope) -> Scope:
+        """The scope of a request, made that of a WebSocket."""
+        assert self._handshake is not None
+        del scope["method"]
+        return scope | {
+            "type": "websocket",
+            "scheme": "wss" if scope["scheme"] == "https" else "ws",
+            "subprotocols": self._handshake.subprotocols,
+            "extensions": {"websocket.http.response": {}},
+        }
+
+    # What the connection tells
+
+    def message_came(self) -> None:
+        readers = self._readers
+        if readers:
+            for wait in readers:
+                wait.wake()
+            readers.clear()
+
+    # What the application calls
+
+    async def receive(self) -> Message:
+        """`websocket.connect`, then messages as they come, then `websocket.disconnect` whenever it is asked for."""
+        self.answering = False
+        if not self._said_connect:
+            self._said_connect = True
+            return {"type": "websocket.connect"}
+        while True:
+            socket = self.socket
+            if socket is not None:
+                data = socket.take()
+                if data is not None:
+                    self.answering = True
+                    return {"type": "websocket.receive", "text" if data.__class__ is str else "bytes": data}
+                if socket.disconnect is not None:
+                    code, reason = socket.disconnect
+                    return {"type": "websocket.disconnect", "code": code, "reason": reason}
+            elif self.lost or self.ended or self.stage not in (START, HELD):
+                return {"type": "websocket.disconnect", "code": wire.ABNORMAL, "reason": ""}
+            if self._readers is None:
+                self._readers = []
+            wait = Wait()
+            self._readers.append(wait)
+            try:
+                await wait
+            finally:
+                if wait in self._readers:
+                    self._readers.remove(wait)
+
+    async def send(self, message: Message) -> None:
+        """Takes the next message for the client. Returns at once while the client keeps up.
+
+        Raises ClientDisconnected when the connection is over, ApplicationError when the message is not one that
+        can come now.
+        """
+        socket = self.socket
+        kind = message["type"]
+        if socket is None:
+            await self._answer(kind, message)
+            return
+        if kind == "websocket.send":
+            socket.send(_data(message))
+            while socket.stream.buffered > HIGH_WATER and socket.disconnect is None:
+                await self._wait_to_send()
+        elif kind == "websocket.close":
+            code, reason = message.get("code", 1000), message.get("reason") or ""
+            if not isinstance(code, int) or not wire.may_be_sent(code):
+                raise ApplicationError(f"a WebSocket cannot be closed with the code {code!r}")
+            socket.close_by_application(code, reason)
+        else:
+            raise ApplicationError(f"ASGI message {kind!r} cannot be sent now: the WebSocket has been accepted")
+
+    async def _answer(self, kind: str, message: Message) -> None:
+        """Answers the handshake."""
+        if self.lost or (self.ended and self.stage is START):
+            raise ClientDisconnected("the client has disconnected")
+        if kind.startswith("websocket.http.response."):
+            await super().send({**message, "type": kind.removeprefix(DENIAL)})
+        elif self.stage is not START:
+            raise ApplicationError(f"ASGI message {kind!r} cannot be sent now: the WebSocket has been refused")
+        elif kind == "websocket.accept":
+            self._accept(message)
+        elif kind == "websocket.close":
+            self._connection.fail(403, "Forbidden")
+            self.stage = COMPLETE
+            self.message_came()
+        else:
+            raise ApplicationError(f"ASGI message {kind!r} cannot be sent now: the WebSocket has not been accepted")
+
+    def _accept(self, message: Message) -> None:
+        connection, handshake = self._connection, self._handshake
+        assert handshake is not None
+        worker = connection.worker
+        shared = worker.web_sockets
+        assert shared is not None
+        fields = handshake.chosen(message.get("subprotocol"))
+        fields += [(name, value) for name, value in message.get("headers") or () if name.lower() not in OWN]
+        lines = write_fields(fields)
+        deflate = negotiate(handshake.offers, shared.max_size) if shared.deflate else None
+        head = handshake.answer(fields, lines, worker.default_fields(), deflate.answer() if deflate else None)
+        self._handshake = None
+        frames = wire.Wire(shared.max_size, deflate, shared.unmask)
+        self.socket = WebSocketConnection(worker, shared, self, frames, connection.stream)
+        if worker.logs_access:
+            worker.log_access(connection, self.request, 101)
+        connection.closing = True
+        connection.exchange = None
+        worker.connection_replaced(connection, self.socket)
+        if worker.counts_requests:
+            worker.request_answered()
+        connection.stream.hand_over(self.socket)
+        self.socket.begin(head, connection.reader.take_rest())
+
+    # When the application has ended
+
+    def finished(self, value: object, error: BaseException | None) -> None:
+        socket = self.socket
+        if socket is None:
+            if error is not None or value is not None or self.stage is not START or self.lost or self.ended:
+                super().finished(value, error)
+                return
+            logger.error("ASGI callable returned without completing handshake.")
+            self.stage = COMPLETE
+            if self.task is not None:
+                self._connection.worker.exchange_over(self)
+            self._connection.fail(500, "Internal Server Error")
+            return
+        if self.task is not None:
+            socket.worker.exchange_over(self)
+        if error is None:
+            if value is not None:
+                logger.error("ASGI callable should return None, but returned '%s'.", value)
+            socket.application_over(1000)
+            return
+        gone = socket.disconnect is not None and isinstance(error, ClientDisconnected)
+        if not gone and not (self._cancelled and isinstance(error, Cancelled)):
+            log_failure(error)
+        socket.application_over(1011)
+
+    @property
+    def name(self) -> str:
+        return f"WebSocket {self.request.path.decode('ascii')}"
+
+
+def _data(message: Message) -> str | bytes:
+    data: Any = message.get("bytes")
+    if data is None:
+        data = message.get("text")
+        if not isinstance(data, str):
+            raise ApplicationError("a 'websocket.send' has either bytes, or text that is a string")
+    elif data.__class__ is not bytes:
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise ApplicationError(f"the bytes of a message are bytes, not {type(data).__name__}")
+        data = bytes(data)
+    return data  # type: ignore[no-any-return]

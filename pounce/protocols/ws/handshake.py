@@ -1,0 +1,117 @@
+"""The opening handshake (RFC 6455, section 4.2), as a server sees it: is this a request for a WebSocket, and what is
+the answer. HTTP itself has been read already."""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterable
+
+from pounce.fields import FIELD_NAME, Field
+from pounce.protocols.events import ApplicationError, Request
+
+VERSION = b"13"
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+OWN = frozenset((b"connection", b"upgrade", b"sec-websocket-accept", b"sec-websocket-extensions", b"content-length",
+                 b"transfer-encoding"))  # fmt: skip
+"""Fields of the answer that are not the application's."""
+
+type Offer = tuple[str, list[tuple[str, str | None]]]
+"""An extension that the client offers, and its parameters."""
+
+
+class HandshakeError(Exception):
+    """This is no handshake that can be accepted: the status, the reason, and fields of the response."""
+
+    def __init__(self, status: int, reason: str, *fields: Field) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.fields = fields
+
+
+class Handshake:
+    """What the client asks for. Raises HandshakeError."""
+
+    __slots__ = ("key", "offers", "subprotocols")
+
+    def __init__(self, request: Request) -> None:
+        if request.method != "GET":
+            raise HandshakeError(400, "a WebSocket handshake is a GET request")
+        if b"upgrade" not in _tokens(request, b"connection"):
+            raise HandshakeError(400, "the Connection field does not say Upgrade")
+        if _values(request, b"sec-websocket-version") != [VERSION]:
+            raise HandshakeError(426, "WebSocket is spoken here in version 13", (b"sec-websocket-version", VERSION))
+        keys = _values(request, b"sec-websocket-key")
+        if len(keys) != 1 or not _is_key(keys[0]):
+            raise HandshakeError(400, "the Sec-WebSocket-Key field is not one key of 16 bytes")
+        self.key = keys[0]
+        self.subprotocols: list[str] = []
+        for value in _values(request, b"sec-websocket-protocol"):
+            for name in filter(None, map(bytes.strip, value.split(b","))):
+                if not FIELD_NAME.fullmatch(name):
+                    raise HandshakeError(400, "the Sec-WebSocket-Protocol field is not a list of names")
+                self.subprotocols.append(name.decode("ascii"))
+        self.offers = list(_offers(b",".join(_values(request, b"sec-websocket-extensions")).decode("latin-1")))
+
+    def answer(self, fields: Iterable[Field], lines: bytes, defaults: bytes, extension: str | None) -> bytes:
+        """The head of a 101. `fields` are the application's, `lines` their lines, `defaults` the server's."""
+        names = {name.lower() for name, _ in fields}
+        kept = [line for line in defaults.splitlines(keepends=True) if line[: line.find(b":")] not in names]
+        parts = [
+            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: ",
+            base64.b64encode(hashlib.sha1(self.key + GUID, usedforsecurity=False).digest()),
+            b"\r\n",
+            b"sec-websocket-extensions: %b\r\n" % extension.encode() if extension else b"",
+            *kept,
+            lines,
+            b"\r\n",
+        ]
+        return b"".join(parts)
+
+    def chosen(self, subprotocol: object) -> list[Field]:
+        """The field for what the application has chosen from `subprotocols`. Raises ApplicationError."""
+        if subprotocol is None:
+            return []
+        if subprotocol not in self.subprotocols:
+            raise ApplicationError(f"the client has not offered the subprotocol {subprotocol!r}")
+        return [(b"sec-websocket-protocol", str(subprotocol).encode("ascii"))]
+
+
+def asks_for_websocket(request: Request) -> bool:
+    """Does the Upgrade field name WebSocket? In HTTP/1.0 it means nothing (RFC 9110, section 7.8)."""
+    return request.version == "1.1" and b"websocket" in _tokens(request, b"upgrade")
+
+
+def _values(request: Request, name: bytes) -> list[bytes]:
+    return [value for key, value in request.fields if key == name]
+
+
+def _tokens(request: Request, name: bytes) -> list[bytes]:
+    return [token.strip() for token in b",".join(_values(request, name)).lower().split(b",")]
+
+
+def _is_key(value: bytes) -> bool:
+    try:
+        return len(binascii.a2b_base64(value, strict_mode=True)) == 16
+    except binascii.Error:
+        return False
+
+
+def _offers(text: str) -> Iterable[Offer]:
+    """Section 9.1. A quoted value must be a token once it is unquoted, so no comma can be in one."""
+    for each in filter(None, (part.strip(" \t") for part in text.split(","))):
+        name, *parameters = [part.strip(" \t") for part in each.split(";")]
+        yield _token(name), [_parameter(parameter) for parameter in parameters]
+
+
+def _parameter(text: str) -> tuple[str, str | None]:
+    name, equals, value = (part.strip(" \t") for part in text.partition("="))
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        value = value[1:-1]
+    return _token(name), _token(value) if equals else None
+
+
+def _token(text: str) -> str:
+    if not FIELD_NAME.fullmatch(text.encode("latin-1")):
+        raise HandshakeError(400, "the Sec-WebSocket-Extensions field is not a list of extensions")
+    return text

@@ -1,0 +1,311 @@
+"""Frames and messages (RFC 6455, sections 5 to 7), without I/O.
+
+Strategy: two lanes, as for HTTP/1. wsproto is the reference for what is legal and says no. The fast lane reads the
+well-formed majority by itself: messages of one frame, pings and pongs. Every frame begins with a look at its head;
+what that does not recognise (fragments, Close, compressed frames that have not come whole, anything odd) is handed
+to wsproto, this frame and no more. `tests/test_ws_wire.py` drives both with the same bytes.
+
+Nothing is kept that need not be: a frame that comes in pieces is unmasked piece by piece, its text is checked as it
+comes, and a message that becomes too long is refused at the head of the frame that makes it so.
+
+Once `WireError` is raised the wire can only say Close.
+
+Owner: the worker's thread.
+"""
+
+import codecs
+import zlib
+from typing import Any
+
+from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
+
+from pounce.protocols.ws.deflate import Deflate, TooLarge
+from pounce.protocols.ws.masks import Unmask
+
+TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A  # with FIN
+COMPRESSED = 0x40  # RSV1, RFC 7692 section 6
+MASKED = 0x80
+PIECES = 256
+COMPRESS_FROM = 64
+"""Bytes; what is shorter gains nothing that anyone would notice. RFC 7692, section 6: it is up to the sender."""
+NO_STATUS, ABNORMAL = 1005, 1006  # section 7.4.1: these two and 1015 never stand in a frame
+INVALID, TOO_LARGE = 1007, 1009
+
+_decoder = codecs.getincrementaldecoder("utf-8")
+
+
+class WireError(Exception):
+    """The client has done what it must not: the code to close with, and the reason."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class Ping:
+    __slots__ = ("payload",)
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
+
+
+class Pong(Ping):
+    __slots__ = ()
+
+
+class Close:
+    """The client's Close. The code is 1005 when there was none in it."""
+
+    __slots__ = ("code", "reason")
+
+    def __init__(self, code: int, reason: str) -> None:
+        self.code = code
+        self.reason = reason
+
+
+type Event = str | bytes | Ping | Close
+"""A whole message, or a control frame."""
+
+
+_MORE = Pong(b"")
+"""Stands for an event that needs more bytes."""
+
+
+class Wire:
+    """One connection's frames. `feed` bytes as they come, take events with `next` until there is none."""
+
+    __slots__ = ("_at", "_buffer", "_compressed", "_decode", "_deflate", "_key", "_left", "_limit", "_merged", "_open",
+                 "_parts", "_proto", "_size", "_unmask")  # fmt: skip
+
+    def __init__(self, limit: int, deflate: Deflate | None, unmask: Unmask) -> None:
+        """`limit`: bytes of a message, inflated."""
+        self._limit = limit
+        self._deflate = deflate
+        self._unmask = unmask
+        self._buffer = b""
+        self._at = 0  # where in the buffer the next frame begins, or goes on
+        self._left = 0  # bytes that are still to come of a frame that goes on
+        self._key = b""  # the key of that frame, turned so that it fits the next byte; empty when wsproto reads it
+        self._decode: codecs.IncrementalDecoder | None = None  # of that frame, if it is text
+        self._open = False  # is a message that wsproto reads unfinished?
+        self._compressed = False  # is it compressed?
+        self._size = 0  # bytes of it, by the heads of its frames
+        self._parts: list[Any] | None = None  # what has come of a message: str or bytes
+        self._merged = 0
+        self._proto: FrameProtocol | None = None  # made when first needed: most connections need it for Close only
+
+    # What the client says
+
+    def feed(self, data: bytes) -> None:
+        if self._at < len(self._buffer):
+            data = self._buffer[self._at :] + data
+        self._buffer = data
+        self._at = 0
+
+    @property
+    def pending(self) -> int:
+        """Bytes that have been fed and not yet looked at."""
+        return len(self._buffer) - self._at
+
+    def next(self) -> Event | None:
+        """The next event, None when more bytes are needed for it. Raises WireError."""
+        while True:
+            if not self._left:
+                event = self._begin()
+                if event is _MORE:
+                    return None
+            elif self._at < len(self._buffer):
+                event = self._go_on()
+            else:
+                self._buffer = b""
+                self._at = 0
+                return None
+            if event is not None:
+                return event
+
+    def _begin(self) -> Event | None:
+        """Looks at the head of a frame (section 5.2) and chooses its lane. None when there is no event yet."""
+        buffer, at = self._buffer, self._at
+        size = len(buffer)
+        if size - at < 2:
+            if at == size:
+                self._buffer = b""
+                self._at = 0
+            return _MORE
+        first, second = buffer[at], buffer[at + 1]
+        length = second & 0x7F
+        start = at + 6
+        legal = second >= MASKED
+        if length == 126:
+            start += 2
+            length = int.from_bytes(buffer[at + 2 : at + 4])
+            legal = legal and length > 125
+        elif length == 127:
+            start += 8
+            length = int.from_bytes(buffer[at + 2 : at + 10])
+            legal = legal and 65535 < length < 1 << 63
+        if size < start - 4:
+            return _MORE
+        end = start + length
+        if legal and not self._open and TEXT <= first <= BINARY:
+            if length > self._limit:
+                raise _too_large()
+            if size < start:
+                return _MORE
+            key = buffer[start - 4 : start]
+            if end <= size:
+                self._at = end
+                payload = self._unmask(buffer[start:end], key)
+                return payload if first == BINARY else _text(payload)
+            self._at, self._left, self._key = start, length, key
+            self._decode = _decoder() if first == TEXT else None
+            return None
+        if legal and end <= size:
+            if PING <= first <= PONG and length < 126:
+                self._at = end
+                return (Ping if first == PING else Pong)(self._unmask(buffer[start:end], buffer[start - 4 : start]))
+            if self._deflate is not None and not self._open and first & ~COMPRESSED in (TEXT, BINARY):
+                self._at = end
+                payload = self._inflate(self._deflate, self._unmask(buffer[start:end], buffer[start - 4 : start]))
+                return payload if first == BINARY | COMPRESSED else _text(payload)
+        self._hand_over(first, length)
+        self._left = end - at  # a frame without a key is shorter, and illegal
+        return None
+
+    def _inflate(self, deflate: Deflate, payload: bytes) -> bytes:
+        try:
+            return deflate.inflate(payload)
+        except zlib.error as error:
+            raise WireError(INVALID, str(error)) from None
+        except TooLarge:
+            raise _too_large() from None
+
+    def _go_on(self) -> Event | None:
+        """Takes what has come of a frame that came in pieces."""
+        at = self._at
+        piece = self._buffer[at : at + self._left]
+        self._at = at + len(piece)
+        self._left -= len(piece)
+        if not self._key:
+            return self._ask_wsproto(piece)
+        part: str | bytes = self._unmask(piece, self._key)
+        turn = len(piece) & 3
+        self._key = self._key[turn:] + self._key[:turn]
+        if self._decode is None:
+            return self._keep(part, finished=not self._left)
+        try:
+            part = self._decode.decode(part, not self._left)  # type: ignore[arg-type]  # it is bytes here
+        except UnicodeDecodeError as error:
+            raise _not_text(error) from None
+        return self._keep(part, finished=not self._left)
+
+    def _keep(self, part: str | bytes, *, finished: bool) -> str | bytes | None:
+        """Keeps a part of a message; gives the whole when it is finished."""
+        parts = self._parts
+        if finished:
+            self._parts, self._merged = None, 0
+            if not parts:
+                return part
+            parts.append(part)
+            return part[:0].join(parts)
+        if parts is None:
+            parts = self._parts = []
+        if part:
+            parts.append(part)
+        if len(parts) - self._merged >= PIECES:  # an object for every byte would cost fifty times the bytes
+            parts[self._merged :] = [part[:0].join(parts[self._merged :])]
+            self._merged += 1
+        return None
+
+    # wsproto's lane
+
+    def _hand_over(self, first: int, length: int) -> None:
+        self._key = b""
+        opcode = first & 0x0F
+        if opcode >= Opcode.CLOSE:
+            return
+        if opcode != Opcode.CONTINUATION:
+            self._size = 0
+            self._compressed = self._deflate is not None and bool(first & COMPRESSED)
+        if not self._compressed:  # else it is counted where it is inflated
+            self._size += length
+            if self._size > self._limit:
+                raise _too_large()
+
+    def _ask_wsproto(self, piece: bytes) -> Event | None:
+        proto = self._proto
+        if proto is None:
+            proto = self._proto = FrameProtocol(False, [self._deflate] if self._deflate is not None else [])
+        event: Event | None = None
+        proto.receive_bytes(piece)
+        try:
+            for frame in proto.received_frames():  # one at most, as no more than one was given
+                payload: Any = frame.payload
+                if frame.opcode is Opcode.CLOSE:
+                    event = Close(int(payload[0]), payload[1])
+                elif frame.opcode is Opcode.PING:
+                    event = Ping(payload)
+                elif frame.opcode is Opcode.PONG:
+                    event = Pong(payload)
+                else:
+                    self._open = not frame.message_finished
+                    event = self._keep(payload, finished=frame.message_finished)
+        except ParseFailed as error:
+            raise _too_large() if error.code == TOO_LARGE else WireError(int(error.code), str(error)) from None
+        return event
+
+    # What the server says
+
+    def message(self, data: str | bytes) -> tuple[bytes, bytes]:
+        """The head and the payload of the frame for a whole message."""
+        if isinstance(data, str):
+            first, payload = TEXT, data.encode()
+        else:
+            first, payload = BINARY, data
+        if self._deflate is not None and len(payload) >= COMPRESS_FROM:
+            first |= COMPRESSED
+            payload = self._deflate.deflate(payload)
+        size = len(payload)
+        if size < 126:
+            return bytes((first, size)), payload
+        if size < 65536:
+            return bytes((first, 126, size >> 8, size & 0xFF)), payload
+        return bytes((first, 127)) + size.to_bytes(8), payload
+
+
+def ping(payload: bytes) -> bytes:
+    return bytes((PING, len(payload))) + payload
+
+
+def pong(payload: bytes) -> bytes:
+    return bytes((PONG, len(payload))) + payload
+
+
+def close(code: int, reason: str = "") -> bytes:
+    """A Close frame (section 5.5.1); an empty one for 1005. A reason that is too long is cut off."""
+    if code == NO_STATUS:
+        return bytes((CLOSE, 0))
+    # Cut between two characters: what is left of one is dropped.
+    text = reason.encode(errors="replace")[:123].decode(errors="ignore").encode()
+    return bytes((CLOSE, 2 + len(text))) + code.to_bytes(2) + text
+
+
+def may_be_sent(code: int) -> bool:
+    """Can an application close with this code (section 7.4)?"""
+    return code in (1000, 1001, 1002, 1003, NO_STATUS) or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
+
+def _text(payload: bytes) -> str:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError as error:
+        raise _not_text(error) from None
+
+
+def _not_text(error: UnicodeDecodeError) -> WireError:
+    return WireError(INVALID, f"the text is not UTF-8: {error.reason}")
+
+
+def _too_large() -> WireError:
+    return WireError(TOO_LARGE, "the message is too large")

@@ -1,0 +1,423 @@
+"""WebSocket without sockets: the handshake's words, masks, frames in both lanes, compression and its bound."""
+
+import itertools
+import tracemalloc
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from wsproto import ConnectionType, events
+from wsproto.connection import Connection, ConnectionState
+from wsproto.extensions import PerMessageDeflate
+from wsproto.frame_protocol import FrameProtocol
+
+from pounce.protocols.events import WebSocketRequest
+from pounce.protocols.ws import deflate, masks, wire
+from pounce.protocols.ws.handshake import Handshake, HandshakeError
+
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # the example of RFC 6455, section 1.3
+UNMASK = masks.Unmasker()
+
+
+def xor(data, key):
+    return bytes(byte ^ key[place % 4] for place, byte in enumerate(data))
+
+
+def frame(first, payload=b"", key=b"\x01\x80\xfe\x33", length=None):
+    """A masked frame; `length` is what its head says, in the shortest form."""
+    length = len(payload) if length is None else length
+    if length < 126:
+        head = bytes((first, 0x80 | length))
+    elif length < 65536:
+        head = bytes((first, 0xFE)) + length.to_bytes(2)
+    else:
+        head = bytes((first, 0xFF)) + length.to_bytes(8)
+    return head + key + xor(payload, key)
+
+
+def inflating(limit=1 << 24, **bits):
+    extension = deflate.Deflate(limit)
+    for name, value in bits.items():
+        setattr(extension, name, value)
+    return extension
+
+
+def read(data, cuts=(), limit=1 << 24, extension=None):
+    """Everything a wire makes of `data`, cut at these places; the last is the code of its error, if there is one."""
+    reader = wire.Wire(limit, extension, UNMASK)
+    seen = []
+    places = [0, *sorted(cuts), len(data)]
+    try:
+        for start, end in itertools.pairwise(places):
+            reader.feed(data[start:end])
+            while (event := reader.next()) is not None:
+                seen.append(event if isinstance(event, str | bytes) else described(event))
+                if isinstance(event, wire.Close):
+                    return seen
+    except wire.WireError as error:
+        seen.append(error.code)
+    return seen
+
+
+def described(event):
+    if isinstance(event, wire.Close):
+        return ("close", event.code, event.reason)
+    return ("pong" if isinstance(event, wire.Pong) else "ping", bytes(event.payload))
+
+
+def reference(data, extension=None):
+    """The same by wsproto alone."""
+    connection = Connection(ConnectionType.SERVER, [extension] if extension else [])
+    connection.receive_data(data)
+    seen, parts = [], []
+    for event in connection.events():
+        if isinstance(event, events.Message):
+            parts.append(event.data)
+            if event.message_finished:
+                seen.append(type(event.data)().join(parts))
+                parts = []
+        elif isinstance(event, events.Ping):
+            seen.append(("ping", bytes(event.payload)))
+        elif isinstance(event, events.Pong):
+            seen.append(("pong", bytes(event.payload)))
+        elif connection.state is ConnectionState.REMOTE_CLOSING:
+            seen.append(("close", int(event.code), event.reason))
+        else:
+            seen.append(int(event.code))
+    return seen
+
+
+# The handshake
+
+
+def request(*fields, method="GET"):
+    return WebSocketRequest(method, b"/", b"", "1.1", [(b"host", b"a"), *fields], True, 0, False)
+
+
+GOOD = (
+    (b"upgrade", b"websocket"),
+    (b"connection", b"keep-alive, Upgrade"),
+    (b"sec-websocket-version", b"13"),
+    (b"sec-websocket-key", KEY),
+)
+
+
+def changed(name, *values):
+    return [field for field in GOOD if field[0] != name] + [(name, value) for value in values]
+
+
+def test_the_example_of_the_rfc():
+    answer = Handshake(request(*GOOD)).answer([], b"", b"date: x\r\nserver: y\r\n", None)
+    assert answer == (
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
+        b"sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\ndate: x\r\nserver: y\r\n\r\n"
+    )
+
+
+def test_the_application_says_a_default_field_itself():
+    answer = Handshake(request(*GOOD)).answer([(b"Server", b"z")], b"Server: z\r\n", b"date: x\r\nserver: y\r\n", None)
+    assert b"server: y" not in answer
+    assert b"date: x\r\nServer: z\r\n" in answer
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        (changed(b"connection"), 400),
+        (changed(b"connection", b"keep-alive"), 400),
+        (changed(b"sec-websocket-version"), 426),
+        (changed(b"sec-websocket-version", b"8"), 426),
+        (changed(b"sec-websocket-version", b"13", b"13"), 426),
+        (changed(b"sec-websocket-key"), 400),
+        (changed(b"sec-websocket-key", KEY, KEY), 400),
+        (changed(b"sec-websocket-key", KEY[:-1]), 400),
+        (changed(b"sec-websocket-key", b"!" + KEY[1:]), 400),
+        (changed(b"sec-websocket-key", b"AAAA"), 400),
+        ([*GOOD, (b"sec-websocket-protocol", b"a b")], 400),
+        ([*GOOD, (b"sec-websocket-extensions", b"a;;b")], 400),
+        ([*GOOD, (b"sec-websocket-extensions", b'a; b="c d"')], 400),
+        ([*GOOD, (b"sec-websocket-extensions", b"a; b=")], 400),
+    ],
+)
+def test_what_is_no_handshake(fields, status):
+    with pytest.raises(HandshakeError) as caught:
+        Handshake(request(*fields))
+    assert caught.value.status == status
+    if status == 426:
+        assert caught.value.fields == ((b"sec-websocket-version", b"13"),)
+
+
+def test_a_handshake_is_a_get():
+    with pytest.raises(HandshakeError, match="GET"):
+        Handshake(request(*GOOD, method="POST"))
+
+
+def test_lists_may_stand_in_several_fields():
+    handshake = Handshake(
+        request(
+            *changed(b"connection", b"x", b"UPGRADE"),
+            (b"sec-websocket-protocol", b"a, b"),
+            (b"sec-websocket-protocol", b",c ,"),
+            (b"sec-websocket-extensions", b'x; y="1"; z, u'),
+            (b"sec-websocket-extensions", b"v;w=2"),
+        )
+    )
+    assert handshake.subprotocols == ["a", "b", "c"]
+    assert handshake.offers == [("x", [("y", "1"), ("z", None)]), ("u", []), ("v", [("w", "2")])]
+
+
+@pytest.mark.parametrize(
+    ("offer", "answer"),
+    [
+        ("", "permessage-deflate; server_max_window_bits=12"),
+        ("; client_max_window_bits", "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12"),
+        ("; client_max_window_bits=10", "permessage-deflate; server_max_window_bits=12; client_max_window_bits=10"),
+        ("; client_max_window_bits=8", "permessage-deflate; server_max_window_bits=12"),
+        ("; server_max_window_bits=9", "permessage-deflate; server_max_window_bits=9"),
+        ("; server_max_window_bits=15", "permessage-deflate; server_max_window_bits=12"),
+        (
+            "; server_no_context_takeover; client_no_context_takeover",
+            "permessage-deflate; server_max_window_bits=12; server_no_context_takeover; client_no_context_takeover",
+        ),
+        ("; server_max_window_bits=8", None),  # zlib cannot
+        ("; server_max_window_bits", None),
+        ("; server_max_window_bits=16", None),
+        ("; server_max_window_bits=09", None),
+        ("; client_max_window_bits=7", None),
+        ("; server_no_context_takeover=1", None),
+        ("; client_no_context_takeover; client_no_context_takeover", None),
+        ("; mystery", None),
+    ],
+)
+def test_what_is_taken_of_an_offer(offer, answer):
+    handshake = Handshake(request(*GOOD, (b"sec-websocket-extensions", f"x, permessage-deflate{offer}".encode())))
+    taken = deflate.negotiate(handshake.offers, 1 << 20)
+    assert (taken.answer() if taken else None) == answer
+
+
+def test_the_first_offer_that_can_be_taken_is():
+    offers = [("permessage-deflate", [("mystery", None)]), ("permessage-deflate", [("server_max_window_bits", "10")])]
+    assert deflate.negotiate(offers, 1).answer() == "permessage-deflate; server_max_window_bits=10"
+
+
+# Masks
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["as found", "tables"])
+@pytest.mark.parametrize("size", [0, 1, 3, 4, 5, 125, 511, 512, 513, 519, 4096, 65535, 65536, 65541, 200_003])
+def test_unmasking(native, size):
+    payload = bytes(place * 7 % 251 for place in range(size))
+    assert masks.Unmasker(native=native)(payload, b"\x00\xff\x12\x80") == xor(payload, b"\x00\xff\x12\x80")
+
+
+# Frames: what the client says
+
+DATA = st.one_of(
+    st.tuples(st.sampled_from([0x81, 0x82, 0x01, 0x02, 0x00, 0x80]), st.text(max_size=70).map(str.encode)),
+    st.tuples(st.sampled_from([0x81, 0x82, 0x01, 0x80]), st.binary(max_size=300)),
+    st.tuples(st.sampled_from([0x81, 0x82, 0x01, 0x80]), st.sampled_from([b"x" * 65535, "ä".encode() * 40000])),
+    st.tuples(st.sampled_from([0x89, 0x8A, 0x09]), st.binary(max_size=130)),
+    st.tuples(st.just(0x88), st.sampled_from([b"", b"\x03", b"\x03\xe8bye", b"\x03\xe8\xff", b"\x0b\xb8"])),
+    st.tuples(st.sampled_from([0xC1, 0xA1, 0x91, 0x83, 0x8B]), st.binary(max_size=20)),
+)
+FRAMES = st.lists(st.tuples(DATA, st.binary(min_size=4, max_size=4)), max_size=8).map(
+    lambda frames: b"".join(frame(first, payload, key) for (first, payload), key in frames)
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(FRAMES, st.data())
+def test_both_lanes_agree_however_the_bytes_are_cut(data, draw):
+    cuts = draw.draw(st.lists(st.integers(0, len(data)), max_size=12))
+    expected = reference(data)
+    assert read(data) == expected
+    assert read(data, cuts) == expected
+    if len(data) < 2000:
+        assert read(data, range(1, len(data))) == expected
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=5))
+def test_both_lanes_agree_on_rubbish(data, cuts):
+    data += bytes(14)  # wsproto sees some faults in half a head already, the fast lane when it is whole
+    assert read(data, [cut for cut in cuts if cut <= len(data)]) == reference(data)
+
+
+MESSAGES = st.lists(
+    st.tuples(
+        st.one_of(st.text(max_size=60), st.binary(max_size=300), st.just("again " * 200)),
+        st.integers(1, 4),  # fragments
+        st.booleans(),  # compressed?
+        st.booleans(),  # a ping between the fragments?
+    ),
+    max_size=6,
+)
+
+
+def fragments(message, count, compressor, ping):
+    payload = message.encode() if isinstance(message, str) else message
+    first = 1 if isinstance(message, str) else 2
+    if compressor:
+        payload = (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+        first |= 0x40
+    step = len(payload) // count + 1
+    data = b""
+    for number in range(count):
+        last = 0x80 if number == count - 1 else 0
+        data += frame((0 if number else first) | last, payload[number * step : (number + 1) * step])
+        if ping and not last:
+            data += frame(0x89, b"between")
+    return data
+
+
+@settings(max_examples=150, deadline=None)
+@given(MESSAGES, st.booleans(), st.data())
+def test_messages_arrive_whole_whatever_they_are_made_of(messages, takeover, draw):
+    compressor = zlib.compressobj(wbits=-15)
+    data, expected = b"", []
+    for message, count, compressed, ping in messages:
+        if not takeover:
+            compressor = zlib.compressobj(wbits=-15)
+        data += fragments(message, count, compressor if compressed else None, ping)
+        expected += [("ping", b"between")] * (count - 1 if ping else 0) + [message]
+    cuts = draw.draw(st.lists(st.integers(0, len(data)), max_size=12))
+    assert read(data, cuts, extension=inflating(client_no_context_takeover=not takeover)) == expected
+
+
+def test_wsproto_by_itself_loses_its_place_when_a_ping_comes_between_compressed_fragments():
+    """Why `Deflate` has its own way. When this fails, wsproto has been repaired."""
+    data = fragments("again " * 20, 2, zlib.compressobj(wbits=-15), ping=True)
+    extension = PerMessageDeflate()
+    extension.accept("permessage-deflate")
+    assert "again " * 20 not in reference(data, extension)
+    assert read(data, extension=inflating())[-1] == "again " * 20
+
+
+def test_text_is_checked_as_it_comes():
+    good, bad = "κόσμε".encode(), b"\xf4\x90\x80\x80"
+    whole = frame(0x81, good + bad + b"more that never comes")
+    reader = wire.Wire(1 << 20, None, UNMASK)
+    reader.feed(whole[: 6 + len(good) + 1])
+    assert reader.next() is None  # the first byte of it could still become something
+    reader.feed(whole[6 + len(good) + 1 : 6 + len(good) + 2])
+    with pytest.raises(wire.WireError) as caught:
+        reader.next()
+    assert caught.value.code == 1007
+    assert read(frame(0x01, good + bad[:1]) + frame(0x00, bad[1:2])) == [1007]
+
+
+def test_a_character_may_be_cut_by_a_frame():
+    data = "ä€😀".encode()
+    assert read(b"".join(frame(0x01 if place == 0 else 0x00, data[place : place + 1]) for place in range(9))
+                + frame(0x80)) == ["ä€😀"]  # fmt: skip
+    assert read(frame(0x81, data[:-1])) == [1007]
+
+
+# Bounds
+
+
+def test_a_message_that_is_too_large_is_refused_at_its_head():
+    assert read(frame(0x82, length=101)[:6], limit=100) == [1009]
+    assert read(frame(0x81, b"x" * 100), limit=100) == ["x" * 100]
+    assert read(frame(0x01, b"x" * 60) + frame(0x80, length=41)[:6], limit=100) == [1009]
+    assert read(frame(0x01, b"x" * 60) + frame(0x80, b"x" * 40), limit=100) == ["x" * 100]
+    assert read(frame(0x81, b"x" * 60) * 2, limit=100) == ["x" * 60] * 2
+
+
+def bomb(size, first=0xC2):
+    compressor = zlib.compressobj(9, wbits=-15)
+    return frame(first, (compressor.compress(bytes(size)) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4])
+
+
+@pytest.mark.parametrize("cuts", [(), (1000, 9000)], ids=["in one read", "in three"])
+def test_a_compression_bomb_is_refused_before_it_is_in_memory(cuts):
+    data = bomb(300 << 20)
+    tracemalloc.start()
+    try:
+        assert read(data, cuts, limit=1 << 20, extension=inflating(1 << 20)) == [1009]
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_bound_is_on_the_whole_message():
+    compressor = zlib.compressobj(wbits=-15)
+    data = fragments(bytes(1001), 3, compressor, ping=False)
+    assert read(data, limit=1000, extension=inflating(1000)) == [1009]
+    compressor = zlib.compressobj(wbits=-15)
+    data = fragments(bytes(1000), 3, compressor, ping=False)
+    assert read(data, limit=1000, extension=inflating(1000)) == [bytes(1000)]
+    assert read(bomb(1000) + frame(0x82, b"y" * 1000), limit=1000, extension=inflating(1000)) == [
+        bytes(1000),
+        b"y" * 1000,
+    ]
+
+
+def test_a_final_block_ends_a_context_and_what_follows_it_is_dropped():
+    """RFC 7692, section 7.2.3.5."""
+    final = zlib.compressobj(wbits=-15)
+    payload = final.compress(b"Hello") + final.flush() + b"\x00"
+    assert read(frame(0xC1, payload) * 2, extension=inflating()) == ["Hello"] * 2
+    data = frame(0x41, payload) + frame(0x00, b"junk" * 1000) * 1000 + frame(0x80)
+    tracemalloc.start()
+    try:
+        assert read(data, range(0, len(data), 4096), extension=inflating()) == ["Hello"]
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_not_deflated():
+    assert read(frame(0xC1, b"\xff\xff\xff"), extension=inflating()) == [1007]
+    assert read(frame(0x41, b"\xff\xff\xff") + frame(0x80), extension=inflating()) == [1007]
+    assert read(frame(0xC1, b"")) == [1002]
+
+
+def test_a_byte_at_a_time_costs_little_memory():
+    data = frame(0x82, bytes(200_000))
+    tracemalloc.start()
+    try:
+        reader = wire.Wire(1 << 20, None, UNMASK)
+        for place in range(len(data) - 1):
+            reader.feed(data[place : place + 1])
+            assert reader.next() is None
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+# Frames: what the server says
+
+
+@given(st.one_of(st.text(max_size=300), st.binary(max_size=300), st.sampled_from(["x" * 70000, b"y" * 65535])))
+def test_messages_are_framed_as_wsproto_frames_them(message):
+    assert b"".join(wire.Wire(1, None, UNMASK).message(message)) == FrameProtocol(False, []).send_data(message)
+
+
+def test_compressed_messages_are_what_a_client_understands():
+    client = Connection(ConnectionType.CLIENT, [extension := PerMessageDeflate()])
+    extension.accept("permessage-deflate; server_max_window_bits=12")
+    client._proto.extensions = client._proto._frame_decoder.extensions = [extension]
+    server = wire.Wire(1, inflating(server_max_window_bits=12), UNMASK)
+    messages = ["short", "again and " * 30, b"\x00" * 1000, "again and " * 30]
+    frames = [b"".join(server.message(message)) for message in messages]
+    assert [frame[0] & 0x40 for frame in frames] == [0, 0x40, 0x40, 0x40]
+    assert len(frames[3]) < len(frames[1])  # the context is taken over
+    client.receive_data(b"".join(frames))
+    assert [event.data for event in client.events()] == messages
+
+
+def test_close_and_its_reason():
+    protocol = FrameProtocol(False, [])
+    assert wire.close(1000) == protocol.close(1000)
+    assert wire.close(1001, "bye") == protocol.close(1001, "bye")
+    assert wire.close(1005) == protocol.close()
+    assert wire.close(1000, "ä" * 100) == protocol.close(1000, "ä" * 100)
+    assert wire.ping(b"a") == protocol.ping(b"a")
+    assert wire.pong(b"a") == protocol.pong(b"a")
+
+
+def test_codes_that_an_application_may_close_with():
+    allowed = {code for code in range(6000) if wire.may_be_sent(code)}
+    assert allowed == {1000, 1001, 1002, 1003, 1005, *range(1007, 1015), *range(3000, 5000)}
