@@ -126,9 +126,10 @@ class Reception:
             self._connect(*parcel)
             return
         sock, client, server = parcel
-        self._lobby[sock] = (self._loop, client, server)
         self._silent.arm(sock)
         self._loop.watch(sock, READ, partial(self._spoken, sock))
+        # Last: from here on a sibling may take it and end the watch, were this thread stopped between two steps.
+        self._lobby[sock] = (self._loop, client, server)
         self.weigh()
 
     def _spoken(self, sock: socket.socket, _events: int = READ) -> None:

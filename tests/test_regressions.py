@@ -1,10 +1,14 @@
 """What `python -m stress` has found, each made small."""
 
+import math
 import socket
 import time
 
 import pytest
+from harness import skipping_loop
 
+from pounce.board import Board
+from pounce.reception import Reception
 from pounce.testing import TestServer
 
 
@@ -29,3 +33,28 @@ def test_the_kernel_does_not_hold_megabytes_for_a_client_that_takes_nothing():
             before = given[0]
             time.sleep(0.3)
         assert given[0] < 1_000_000
+
+
+def test_what_a_sibling_rescues_is_watched_by_nobody_else():
+    # Found by `races`: a worker that was stopped by the machine between "it is in my lobby" and "I watch it" watched
+    # a socket that was a sibling's by then, and failed later when that number was given to another connection.
+    loop, selector = skipping_loop()
+    board = Board(2, processes=False)
+    reception = Reception(loop, 0, [], board, (), lambda _since: 0, math.inf, lambda *_: None)
+    reception.open()
+    ours, theirs = socket.socketpair()
+    taken = []
+
+    def watch(*arguments):
+        taken.extend(board.rescue(0))  # the other thread is as quick as it can be
+        type(loop).watch(loop, *arguments)
+        taken.extend(board.rescue(0))
+
+    loop.watch = watch
+    with ours, theirs:
+        reception._admit((ours, None, ("", None)))
+        watched = ours.fileno() in selector.get_map()
+        assert watched != bool(taken)
+        taken.extend(board.rescue(0))
+        assert [parcel[0] for parcel in taken] == [ours]
+        assert ours.fileno() not in selector.get_map()
