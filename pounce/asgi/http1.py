@@ -54,7 +54,7 @@ class HTTP1Connection:
         """The exchange whose response is not yet complete."""
         self.closing = False
         """No further request will be served."""
-        self._advancing = False  # `advance` is on the stack
+        self._advancing = False  # `received` is on the stack
         self._ended = False  # the client has closed its side
         self._discarded = 0  # bytes of unread content thrown away for this request
         self._window = 0  # bytes of content that came since the body deadline was armed
@@ -65,10 +65,42 @@ class HTTP1Connection:
     # What the stream tells
 
     def received(self, data: bytes) -> None:
-        exchange = self.exchange
-        if exchange is None:
-            self.advance(data)
+        """Serves the requests that have arrived, the last of them in `data`, until one has to wait or the bytes run
+        out."""
+        if self.exchange is not None:
+            self._receive_more(self.exchange, data)
             return
+        reader = self.reader
+        left = PIPELINED_PER_TURN
+        self._advancing = True
+        try:
+            while self.exchange is None and not self.closing:
+                if self.stream.buffered > HIGH_WATER:  # `drained` goes on
+                    reader.feed(data)
+                    self.stream.pause_reading()
+                    return
+                if not reader.body_complete:
+                    reader.feed(data)
+                    data = b""
+                    if not self._discard():
+                        return
+                request = reader.next_request(data) if data or reader.buffer else None
+                data = b""
+                if request is None:
+                    self._await_head(served=left < PIPELINED_PER_TURN)
+                    return
+                self._serve(request)
+                left -= 1
+                if not left:
+                    self._set_deadline(None)
+                    self.worker.loop.call_soon(self.advance)
+                    return
+        except ProtocolError as error:
+            self._refuse(error)
+        finally:
+            self._advancing = False
+
+    def _receive_more(self, exchange: Exchange, data: bytes) -> None:
         self.reader.feed(data)
         if not exchange.body_complete:
             self._window += len(data)
@@ -103,38 +135,10 @@ class HTTP1Connection:
 
     # Requests
 
-    def advance(self, data: bytes = b"") -> None:
-        """Serves the requests that have arrived, the last of them in `data`, until one has to wait or the bytes run
-        out."""
-        reader = self.reader
-        left = PIPELINED_PER_TURN
-        self._advancing = True
-        try:
-            while self.exchange is None and not self.closing:
-                if self.stream.buffered > HIGH_WATER:  # `drained` goes on
-                    reader.feed(data)
-                    self.stream.pause_reading()
-                    return
-                if not reader.body_complete:
-                    reader.feed(data)
-                    data = b""
-                    if not self._discard():
-                        return
-                request = reader.next_request(data) if data or reader.buffer else None
-                data = b""
-                if request is None:
-                    self._await_head(served=left < PIPELINED_PER_TURN)
-                    return
-                self._serve(request)
-                left -= 1
-                if not left:
-                    self._set_deadline(None)
-                    self.worker.loop.call_soon(self.advance)
-                    return
-        except ProtocolError as error:
-            self._refuse(error)
-        finally:
-            self._advancing = False
+    def advance(self) -> None:
+        """Goes on with the requests that have arrived already."""
+        if self.exchange is None:
+            self.received(b"")
 
     def _await_head(self, served: bool) -> None:
         worker = self.worker
@@ -163,9 +167,7 @@ class HTTP1Connection:
         worker = self.worker
         reader = self.reader
         exchange = self.exchange = Exchange(self, request)
-        if reader.body_complete:
-            exchange.body_complete = True
-        else:
+        if not reader.body_complete:
             self._window = 0
             exchange.expects_continue = request.expects_continue
             exchange.feed(reader.read_body(), reader.body_complete)
@@ -174,16 +176,16 @@ class HTTP1Connection:
                 return
         if self._ended:
             exchange.ended = True
-        if worker.limited and worker.overloaded():
-            logger.warning("Exceeded concurrency limit.")
-            self.fail(503, "Service Unavailable", close=True)
-            return
-        worker.run_exchange(exchange, self._scope(request))
+        if not worker.limited or worker.admission.admit(exchange):
+            worker.run_exchange(exchange, self._scope(request))
         # An application that never waits is over now, and nothing has to be changed for it.
         if self.exchange is exchange:
             self._set_deadline(None if exchange.body_complete else worker.body_deadline)
             if reader.pending <= HIGH_WATER:
                 self.stream.resume_reading()
+
+    def admitted(self, exchange: Exchange) -> None:
+        self.worker.run_exchange(exchange, self._scope(exchange.request))
 
     def _serve_websocket(self, request: Request) -> None:
         from pounce.asgi.websocket import serve  # most workers never need it

@@ -189,10 +189,11 @@ class Loop:
         foreign: list[Ready] = []
         for event in events:
             key, mask = event
-            if key.data.__class__ is tuple:
+            callback = key.data
+            if callback.__class__ is tuple:
                 foreign.append(event)
             else:
-                key.data(mask)
+                callback(mask)
         if now >= self.horizon:
             self._run_due()
         for _ in range(len(ready)):
