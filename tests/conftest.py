@@ -13,6 +13,8 @@ PACKAGES = {
     "curl": "curl",
     "nc": "netcat-openbsd",
     "openssl": "openssl",
+    "chromium": "chromium",
+    "chromedriver": "chromium-driver",
     "redis-server": "redis-server",
     "postgres": "postgresql",
     "libpq": "libpq5",
