@@ -62,25 +62,25 @@ def make(python: Interpreter, place: Path, wanted: str) -> None:
 def install(uv: Path, fresh: Path) -> None:
     """The group `dev` is needed. What the other groups name is installed as far as it can be had: a package without
     a wheel for this interpreter, or out of reach, is named here, and the tests that use it are skipped."""
-    pip: list[str | Path] = [uv, "pip", "install", "--python", fresh / "bin" / "python"]
+    pip: list[str | Path] = [uv, "pip", "install", "--python", fresh / "bin" / "python", "--group", "dev"]
     # Wheels only, but for this project: where a package has none for this interpreter, building it would need
     # more than a C compiler.
-    wheels: list[str | Path] = [*pip, "--only-binary", ":all:", "--no-binary", "pounce"]
+    wheels = ["--only-binary", ":all:", "--no-binary", "pounce"]
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    lacking: list[str] = []
-    if not works([*wheels, "--editable", ".", "--group", "dev", "--group", "apps"]):
-        say("that did not work as a whole, see above: trying without the libraries of the tests' applications first")
-        if not works([*wheels, "--editable", ".", "--group", "dev"]):
-            say("trying with what the cache has")
-            pip.append("--offline")
-            wheels.append("--offline")
-            if not works([*wheels, "--editable", ".", "--group", "dev"]):
-                fail("uv pip failed, see above: mend the network, or name a mirror of PyPI in UV_DEFAULT_INDEX")
-        lacking = [name for name in groups["apps"] if not had([*wheels, "--group", "dev", name])]
+    for apps, network in ((True, True), (True, False), (False, True), (False, False)):
+        command = [*pip, *wheels, "--editable", ".", *(["--group", "apps"] if apps else [])]
+        if works(command if network else [*command, "--offline"]):
+            break
+        say("that did not work, see above: trying with what the cache has, then with less")
+    else:
+        fail("uv pip failed, see above: mend the network, or name a mirror of PyPI in UV_DEFAULT_INDEX")
+    if not network:
+        pip.append("--offline")
+    lacking = [] if apps else [name for name in groups["apps"] if not had([*pip, *wheels, name])]
     for name in groups["built"]:
-        if not had([*wheels, "--group", "dev", name]):
+        if not had([*pip, *wheels, name]):
             say(f"building {name} from source, as it has no wheel here (about a minute, once)")
-            if not had([*pip, "--group", "dev", name]):
+            if not had([*pip, name]):
                 lacking.append(name)
     if lacking:
         say(f"not to be had here: {', '.join(lacking)}; their tests are skipped (rm -r {VENVS} to try again)")
