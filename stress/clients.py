@@ -236,7 +236,9 @@ class Client:
         tally.kinds[kind] += left
         sent = time.monotonic()
         # What is sent and what comes back may both be larger than the kernel's buffers.
-        sending = asyncio.ensure_future(self._send(connection, b"".join(data for data, _ in questions), half_close))
+        sending = asyncio.create_task(  # noqa: RUF006  held until the end
+            self._send(connection, b"".join(data for data, _ in questions), half_close)
+        )
         closes = False
         try:
             async with asyncio.timeout(ANSWER):
@@ -249,8 +251,8 @@ class Client:
                     elif answer.status == 200 and answer.content == expected:
                         tally.answered += 1
                     else:
-                        tally.wrong.append(f"{kind}: {answer.status}, {len(answer.content)} bytes {answer.content[:40]!r}, "
-                                           f"not {len(expected)}")  # fmt: skip
+                        got = f"{answer.status}, {len(answer.content)} bytes {answer.content[:40]!r}"
+                        tally.wrong.append(f"{kind}: {got}, not {len(expected)}")
                     if closes:
                         tally.again += left
                         left = 0

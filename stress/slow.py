@@ -1,13 +1,14 @@
 """Slow attacks: a thousand clients that hold on to the server, and one normal client that must not notice.
 
-By clients of our own, each kind for itself: connections on which nothing comes, heads and contents that trickle, answers
-that are not taken, connections that ask once and stay. Each attacker is ended at its deadline, and comes again at once.
-Then the same by slowhttptest.
+By clients of our own, each kind for itself: connections on which nothing comes, heads and contents that trickle,
+answers that are not taken, connections that ask once and stay. Each attacker is ended at its deadline, and comes again
+at once. Then the same by slowhttptest.
 
 The normal client asks every few milliseconds, by turns on a kept and on a new connection, before, under, and after each
-attack; the 95th percentile of its times under the attack is at most twice that without. Timings are compared within
-one minute, in one run. Where they differ by more the attack is tried again: what a neighbour on the machine did does
-not happen twice in the same moment, what the attack did does.
+attack; the 95th percentile of its times under the attack is at most twice that without. Both are of one run, a few
+seconds apart, and the server and its client run before everything else on the machine, where that is allowed. Where the
+attack looks worse it is tried again, at most three times: what a neighbour did does not happen in every try, what
+the attack did does.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stress.clients import Connection, request
-from stress.scene import MIB, Address, Apart, Pounce, Report, Setting, Vitals, get, percentile
+from stress.scene import FIRST, MIB, Address, Apart, Pounce, Report, Setting, Vitals, get, percentile
 
 ABOUT = "1,000 slow clients held: a normal client's p95 at most doubles, each attacker ends at its deadline"
 TOOLS = ("slowhttptest",)
@@ -31,6 +32,8 @@ PROBE_EVERY = 0.008  # seconds
 RATIO = 2.0
 EACH = 160 * 1024  # bytes of the server's memory that an attacker may hold: two full buffers and change
 SHORT = 3.0  # seconds: every deadline, where there is no time for the defaults
+TRIES = 4
+NICE = 10  # attackers have machines of their own
 TICK = 1.0  # seconds between two small deeds of an attacker
 LATE = 5.0  # seconds an end may come too late, on a machine with other things to do
 
@@ -191,9 +194,10 @@ class Slow:
     deadlines: Deadlines
     beside: float  # seconds of the normal client's life before and after each attack
     least: float  # seconds of an attack
+    left: int = 0  # descriptors at the end of the last attack, before the attackers went
 
     def _times(self, seconds: float) -> list[float]:
-        with Apart(probe, self.server.address, seconds) as client:
+        with Apart(probe, self.server.address, seconds, nice=FIRST) as client:
             return client.result(seconds + 60)
 
     def under(self, name: str, attackers: Apart, seconds: float) -> tuple[Any, list[float], Vitals]:
@@ -201,13 +205,14 @@ class Slow:
         with attackers:
             time.sleep(1.5)  # until they are there
             times: list[float] = []
-            with Apart(probe, self.server.address, seconds - 2.5) as client:
+            with Apart(probe, self.server.address, seconds - 2.5, nice=FIRST) as client:
                 time.sleep(max(0.5, (seconds - 2.5) / 2))
                 held = self.server.vitals()
                 times = client.result(seconds + 60)
+            self.left = self.server.vitals().fds
             return attackers.result(seconds + 60), times, held
 
-    def attack(self, name: str, start: Callable[[float], Apart], deadline: float, tries: int = 2) -> Any:
+    def attack(self, name: str, start: Callable[[float], Apart], deadline: float, tries: int = TRIES) -> Any:
         """Gives what the attackers have seen. Judges the normal client and the memory."""
         seconds = max(self.least, deadline + 4)
         empty = self.server.vitals()
@@ -230,7 +235,7 @@ class Slow:
         deadline = getattr(self.deadlines, attack.deadline)
 
         def start(seconds: float) -> Apart:
-            return Apart(hold, self.server.address, attack, ATTACKERS, seconds, deadline, nice=5)
+            return Apart(hold, self.server.address, attack, ATTACKERS, seconds, deadline, nice=NICE)
 
         seen = self.attack(attack.name, start, deadline)
         ended = seen["ended"]
@@ -246,11 +251,14 @@ class Slow:
 
         def start(seconds: float) -> Apart:
             url = f"http://127.0.0.1:{self.server.port}"
-            return Apart(slowhttptest, arguments, url, seconds + 3, nice=5)
+            return Apart(slowhttptest, arguments, url, seconds + 3, nice=NICE)
 
+        fds = self.server.vitals().fds
         seen = self.attack(name, start, deadline)
         self.report.check(seen["available"] == ["YES"], f"{name}: the service was available: {seen}")
-        self.report.check(not seen["connected"], f"{name}: connections not ended: {seen['connected']}")
+        # It opens each connection once, so that none may be left before it ends; it does not notice every end itself.
+        left = self.left - fds
+        self.report.check(left <= 2, f"{name}: connections not ended at the deadline: {left}")
 
 
 def seen_text(seen: dict[str, Any]) -> str:
@@ -264,6 +272,7 @@ def run(setting: Setting, report: Report) -> None:
     deadlines = Deadlines(10, 10, 30, 5) if setting.minutes >= 8 else Deadlines(SHORT, SHORT, SHORT, SHORT)
     with Pounce(setting, "busy:app", *deadlines.options, workers=setting.workers or 1) as server:
         slow = Slow(report, server, deadlines, beside=max(1.0, each * 0.15), least=each * 0.5)
+        server.go_first()
         slow._times(1.0)  # what is loaded when it is first needed is loaded
         before = server.quiet(), server.vitals()
         attacks = ATTACKS if setting.minutes >= 1 else ATTACKS[1:4]

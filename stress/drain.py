@@ -1,0 +1,110 @@
+"""Restarts under load behind HAProxy: two servers, of which one is always stopped and started again. Whoever asks the
+proxy must never notice.
+
+What the proxy is told is what its manual recommends: a health check, redispatch, and to try again where no connection
+could be made (the default of retry-on) or the server closed one that was idle. It never sends a request a second time
+that a server may have begun to serve; POST and streams are among the requests.
+"""
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+
+from stress import Unmeasured
+from stress.clients import HARMLESS, Tally, Traffic, fresh, ticking
+from stress.load import tool
+from stress.scene import Pounce, Report, Setting, get
+
+ABOUT = "restarts under load behind HAProxy with two servers: zero failed requests"
+TOOLS = ("haproxy",)
+
+CLIENTS = 24
+CONFIG = """
+global
+    maxconn 4000
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+    option redispatch
+    retries 3
+    option httpchk GET /
+    default-server check inter 100ms fall 1 rise 1
+frontend all
+    bind 127.0.0.1:{port}
+    default_backend pounce
+backend pounce
+    balance roundrobin
+    server a 127.0.0.1:{a}
+    server b 127.0.0.1:{b}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+@contextlib.contextmanager
+def haproxy(setting: Setting, a: int, b: int) -> Iterator[int]:
+    """The port at which it can be reached, with both servers up."""
+    port, config, log = free_port(), setting.folder / "haproxy.cfg", setting.folder / "haproxy.log"
+    config.write_text(CONFIG.format(port=port, a=a, b=b))
+    with open(log, "wb") as output:
+        process = subprocess.Popen([tool("haproxy") or "haproxy", "-f", str(config), "-db"], stdin=subprocess.DEVNULL,
+                                   stdout=output, stderr=subprocess.STDOUT)  # fmt: skip
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(OSError, Unmeasured):
+                get(("127.0.0.1", port), "/")
+                break
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise Unmeasured(f"haproxy does not start: {log.read_text(errors='replace')[-500:]}")
+            time.sleep(0.05)
+        time.sleep(0.5)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+async def _restarts(traffic: Traffic, servers: list[Pounce], seconds: float) -> list[int]:
+    traffic.start()
+    codes: list[int] = []
+    end = time.monotonic() + seconds
+    try:
+        await asyncio.sleep(1)
+        while time.monotonic() < end or len(codes) < len(servers):
+            server = servers[len(codes) % len(servers)]
+            codes.append(await asyncio.to_thread(server.stop))
+            await asyncio.to_thread(server.start)
+            await asyncio.sleep(1)  # until the proxy has seen it
+    finally:
+        await traffic.stop()
+    return codes
+
+
+def run(setting: Setting, report: Report) -> None:
+    workers = setting.workers or 2
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(Pounce(setting, workers=workers)) for _ in range(2)]
+        port = stack.enter_context(haproxy(setting, *(server.port for server in servers)))
+        deeds = HARMLESS | {ticking: 10, fresh: 20}
+        traffic = Traffic(("127.0.0.1", port), deeds, CLIENTS, Tally())
+        codes = asyncio.run(_restarts(traffic, servers, setting.seconds))
+        tally = traffic.tally
+        report.say(f"{len(codes)} restarts; {tally}")
+        report.say(", ".join(f"{name} {count}" for name, count in tally.kinds.most_common()))
+        report.check(tally.balances, "every request is accounted for")
+        failed = len(tally.cuts) + len(tally.wrong) + tally.refused + tally.not_connected
+        what = [str(cut) for cut in tally.cuts[:3]] + tally.wrong[:3]
+        report.check(not failed, f"failed requests: {failed} of {tally.sent} {what or ''}")
+        report.check(len(codes) >= 2, f"{len(codes)} servers ended, with {sorted(set(codes))}")
+        log = "".join(server.log for server in servers)
+        report.check("Traceback" not in log, f"tracebacks in the logs: {log.count('Traceback')}")
