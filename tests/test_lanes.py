@@ -12,6 +12,8 @@ from lanes import CONNECTIONS, LIMITS, check, pieces, read, without_status
 
 from pounce.protocols.h1.reader import Limits, RequestReader
 
+CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
 # What was once read in two ways: bytes, and where they were cut.
 CORPUS = [
     (b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", [1]),  # an empty line cut in two was taken for TLS
@@ -19,7 +21,10 @@ CORPUS = [
     (b"X" * 300 + b" / HTTP/1.1\r\nHost: a\r\n\r\n", [280]),  # a long method was 414 in pieces, 200 in one
     (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 1967 + b"\r\n\r\n", [2000]),  # the bound of the head, to the byte
     (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 1968 + b"\r\n\r\n", [2002]),
-    (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", [67, 70]),
+    (CHUNKED + b"5\r\nhello\r\n0\r\n\r\n", [67, 70]),
+    (b"GET /" + b"a" * 199 + b" HTTP/1.1\r\nHost: a\r\n\r\n", [214]),  # 414 when CR and LF came apart
+    (CHUNKED + b"5\r\nhello\r\n0\r\nContent-Length: \xff\r\n\r\n", []),  # h11 reads trailers as if in the head
+    (CHUNKED + b"5\r\nhello\r\n0\r\nTransfer-Encoding: chu\r\n\r\n", []),
     (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999999999999999\r\n\r\n", []),
     (b"POST / HTTP/1.1\r\nHost: a\r\nExpect: x, 100-continue\r\nContent-Length: 5\r\n\r\nhello", []),
 ]

@@ -4,7 +4,7 @@ Strategy: as strict as the grammar. What one server on the way takes for the end
 its extension is how a second request is smuggled past the first of them, so every line ends with CR LF and nothing
 else, a size is hexadecimal digits and nothing else, and extensions are names and values. h11 lets much of that
 through and is not asked here. Extensions and trailer fields are checked and thrown away: ASGI has no place for
-them, and a trailer must never be taken for a field of the head (RFC 9110, section 6.5.1).
+them.
 """
 
 import re
@@ -21,6 +21,9 @@ CHUNK_LINE = re.compile(
     re.VERBOSE,
 )
 TRAILER_LINE = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]++:[\t -~\x80-\xff]*+")
+
+NEVER_A_TRAILER = frozenset((b"content-length", b"host", b"transfer-encoding"))
+"""Somebody's reading of the message depends on them (RFC 9110, section 6.5.1)."""
 
 LARGEST = 2**63
 """Sizes from here on overflow somebody's integer."""
@@ -122,8 +125,8 @@ class ChunkedContent:
         self._fields -= 1
         self._head -= len(line) + 2
         self._check_trailers(0)
-        if TRAILER_LINE.fullmatch(line) is None:
-            raise ProtocolError(400, "a malformed trailer field")
+        if TRAILER_LINE.fullmatch(line) is None or line[: line.index(b":")].lower() in NEVER_A_TRAILER:
+            raise ProtocolError(400, "a malformed trailer field, or one that belongs into the head")
 
     def _check_trailers(self, more: int) -> None:
         if self._fields < 0 or self._head < more:

@@ -71,7 +71,7 @@ def check_line(head: bytes, limits: Limits) -> None:
     if not FIELD_NAME.match(head[:1]):  # a TLS handshake begins with 0x16
         raise ProtocolError(400, "this is not HTTP; a TLS client on a cleartext port?")
     end = head.find(b"\r\n")
-    line = head[:end] if end >= 0 else head[: limits.target + LONGEST_METHOD + VERSION + 2]
+    line = head[:end] if end >= 0 else head[: limits.target + LONGEST_METHOD + VERSION + 3].removesuffix(b"\r")
     method = line.find(b" ")
     if method > LONGEST_METHOD or (method < 0 and len(line) > LONGEST_METHOD):
         raise ProtocolError(501, "no method is so long")
