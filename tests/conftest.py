@@ -3,7 +3,12 @@ import os
 import shutil
 from typing import NoReturn
 
+import hypothesis
 import pytest
+
+# A machine that is busy with something else must not fail a property.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 # The packages, on Debian, of the programs that tests use.
 PACKAGES = {

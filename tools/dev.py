@@ -113,6 +113,8 @@ def main() -> None:
         fail(f"cannot set up: {error} (POUNCE_CACHE can put the cache elsewhere)")
     os.environ["VIRTUAL_ENV"] = str(place)
     os.environ["PATH"] = f"{place / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+    # The suite starts hundreds of servers: compiling Django and its like again in each costs more than the tests.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     program = shutil.which(arguments[0])
     if program is None:
         fail(f"{arguments[0]}: no such command; if it belongs in {place.relative_to(ROOT)}, remove that and try again")
