@@ -10,7 +10,6 @@ logging's methods) gets ordinary records. Both look the same.
 """
 
 import http
-import json
 import logging
 import logging.config
 import os
@@ -149,6 +148,8 @@ def _apply(given: Any) -> None:
 
 def _reader(name: str) -> Callable[[Any], Any]:
     if name.endswith(".json"):
+        import json
+
         return json.load
     if name.endswith(".toml"):
         import tomllib

@@ -13,8 +13,8 @@ still does not end is given up, or killed if it is a process. The second signal 
 import contextlib
 import logging
 import os
-import platform
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
@@ -145,7 +145,8 @@ class Server:
     def _serve(self) -> None:
         assert self._plan is not None
         assert self._crew is not None
-        python = f"{platform.python_implementation()} {platform.python_version()}"
+        version = sys.version.split()[0]
+        python = f"{sys.implementation.name.replace('cpython', 'CPython')} {version}"
         free = "" if has_gil() else " free-threaded"
         logger.info("Pounce %s on %s%s, %s", __version__, python, free, self._plan.describe())
         logger.info("Started server process [%d]", os.getpid())

@@ -16,7 +16,6 @@ Owner: the thread that calls `run`. From other threads: only `loop.post` of the 
 
 import enum
 import logging
-import random
 import socket
 from collections.abc import Callable
 from contextvars import Context
@@ -24,6 +23,7 @@ from math import inf
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from pounce.asgi.admission import Admission
 from pounce.asgi.application import Loaded, awaited, call, failed
 from pounce.asgi.connection_worker import Connection
 from pounce.asgi.defaults import DefaultFields
@@ -44,6 +44,7 @@ from pounce.protocols.h1.reader import Limits
 from pounce.protocols.h1.reader import Memory as RequestMemory
 from pounce.protocols.h1.writer import Memory as ResponseMemory
 from pounce.reception import Reception
+from pounce.report import Report
 from pounce.scheduler import Scheduler
 
 if TYPE_CHECKING:
@@ -74,20 +75,6 @@ class Phase(enum.Enum):
     DRAINING = "draining"
     STOPPING = "stopping"
     ENDED = "ended"
-
-
-class Report(enum.Enum):
-    """What a worker tells its supervisor."""
-
-    READY = "ready"
-    FAILED = "failed"
-    """Its application did not start. The worker ends."""
-    RETIRING = "retiring"
-    """It has reached its request limit, drains, and needs a successor."""
-    CRASHED = "crashed"
-    """Its loop has failed; it drains, and needs a successor."""
-    ENDED = "ended"
-    """The last report."""
 
 
 class Worker:
@@ -123,7 +110,9 @@ class Worker:
         self._empty_context = config.reset_contextvars
         self._request_limit = inf
         if config.limit_max_requests is not None:
-            self._request_limit = config.limit_max_requests + random.randint(0, config.limit_max_requests_jitter)
+            from random import randint  # half a MiB, for the few who want it
+
+            self._request_limit = config.limit_max_requests + randint(0, config.limit_max_requests_jitter)
         self._errors = 0
         self._closing_accept = False
         self._access_log = AccessLog()
@@ -160,7 +149,8 @@ class Worker:
         self.cancel_on_disconnect = config.cancel_on_disconnect
         self.body_window = config.limit_request_body_rate * (config.timeout_request_body or 0)
         self.limited = config.limit_concurrency is not None
-        self._limit_concurrency = inf if config.limit_concurrency is None else config.limit_concurrency
+        self.admission = Admission(loop, config, self.connections, self.exchanges)
+        self._watches_exchanges = self.admission.watches
         self.default_fields = DefaultFields(config, loop).lines
         self.speaks_websocket = config.ws != "none"
         self.web_sockets: WebSockets | None = None
@@ -301,6 +291,7 @@ class Worker:
             return
         if self._closing_accept:
             self._stop_accepting()
+        self.admission.close()
         running = list(self.exchanges)
         if running:
             logger.error("Cancel %s running task(s), timeout graceful shutdown exceeded", len(running))
@@ -356,9 +347,13 @@ class Worker:
         if task is not None:
             exchange.task = task
             self.exchanges.add(exchange)
+            if self._watches_exchanges:
+                self.admission.begun(exchange)
 
     def exchange_over(self, exchange: Exchange) -> None:
         self.exchanges.discard(exchange)
+        if self._watches_exchanges:
+            self.admission.over(exchange)
         if self.phase is Phase.DRAINING:
             self._look_for_the_end()
 
@@ -379,7 +374,7 @@ class Worker:
             self.loop.call_soon(self.retire)
 
     def overloaded(self) -> bool:
-        return len(self.connections) > self._limit_concurrency or len(self.exchanges) >= self._limit_concurrency
+        return self.admission.overloaded()
 
     def log_access(self, connection: HTTP1Connection, request: Request, status: int) -> None:
         client = f"{connection.client[0]}:{connection.client[1]}" if connection.client is not None else ""

@@ -4,7 +4,6 @@ Owner: the worker's thread; each worker has its own, so that no two touch the sa
 """
 
 import time
-from email.utils import formatdate
 from math import inf
 
 from pounce.config import Config
@@ -29,5 +28,17 @@ class DefaultFields:
             self._until = self._loop.now + 1 - now % 1
             self._lines = self._fixed
             if self._with_date:
-                self._lines += f"date: {formatdate(int(now), usegmt=True)}\r\n".encode("ascii")
+                self._lines += b"date: %b\r\n" % imf_fixdate(now)
         return self._lines
+
+
+DAYS = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
+MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
+
+
+def imf_fixdate(seconds: float) -> bytes:
+    """A time, in seconds since the epoch, as RFC 9110 section 5.6.7 wants it. Neither of the standard library's ways
+    will do: `strftime` speaks the language of the locale, and `email.utils` brings a tenth of a worker's memory."""
+    year, month, day, hour, minute, second, weekday, *_ = time.gmtime(seconds)
+    date = b"%b, %02d %b %d" % (DAYS[weekday], day, MONTHS[month - 1], year)
+    return date + b" %02d:%02d:%02d GMT" % (hour, minute, second)

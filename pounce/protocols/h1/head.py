@@ -11,8 +11,6 @@ Nothing that the client has sent stands in the reasons: they go back to the clie
 
 import re
 
-import h11
-
 from pounce.fields import FIELD_NAME, Field
 from pounce.protocols.events import ProtocolError, Request, WebSocketRequest
 
@@ -113,6 +111,8 @@ def read_head(head: bytes, limits: Limits) -> Request:
 
 
 def _ask_h11(head: bytes) -> None:
+    import h11  # 0.8 MiB that a worker behind a proxy may never need
+
     conn = h11.Connection(h11.SERVER, max_incomplete_event_size=len(head))
     conn.receive_data(head)
     try:
