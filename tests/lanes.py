@@ -42,10 +42,12 @@ def read(segments: Iterable[bytes], *, fast: bool, memory: Memory | None = None,
     content = b""
     try:
         for segment in segments:
-            reader.feed(segment)
+            if request is not None:
+                reader.feed(segment)
+                segment = b""
             while True:
-                if request is None:
-                    request, content = reader.next_request(), b""
+                if request is None:  # bytes are handed over as a connection does it: some are known as a whole
+                    request, content, segment = reader.next_request(segment), b"", b""
                 if request is None:
                     break
                 content += reader.read_body()

@@ -162,6 +162,29 @@ def test_the_table_is_large_enough():
     assert GET in [case.data for case in CASES]
 
 
+def test_what_an_application_does_to_its_scope_stays_there():
+    """Heads are remembered; whoever asks the same again must not get what another request was made into."""
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append((scope["path"], list(scope["headers"]), dict(scope["state"]), list(scope["extensions"])))
+        scope["headers"].append((b"x-admin", b"yes"))
+        scope["headers"].reverse()
+        scope["state"]["admin"] = True
+        scope["extensions"].clear()
+        scope["path"] = "/other"
+        await answer(send, b"")
+
+    with TestServer(app, lifespan="off") as running:
+        for data in (GET, GET + GET, post(b"Content-Length: 0") * 2, post(b"Content-Length: 1", content=b"x") * 2):
+            for _ in range(3):
+                exchange((running.host, running.port), data, ends=True)
+    assert len(seen) == 21
+    assert {path for path, *_ in seen} == {"/"}
+    assert all((b"x-admin", b"yes") not in headers and headers[0] == (b"host", b"a") for _, headers, *_ in seen)
+    assert all(not state and extensions for *_, state, extensions in seen)
+
+
 # Ends that lose no answer
 
 

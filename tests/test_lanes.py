@@ -4,6 +4,9 @@
 """
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from cases import CASES
@@ -55,6 +58,14 @@ def test_the_table_cut_at_every_interesting_place(case):
             assert without_status(cut) == without_status(whole), (place, fast)
     bytewise = read([data[i : i + 1] for i in range(len(data))], fast=True, limits=limits)
     assert without_status(bytewise) == without_status(whole)
+
+
+def test_the_fuzzer_runs():
+    root = Path(__file__).parent.parent
+    command = [sys.executable, "-m", "stress.fuzz", "--examples", "500"]
+    ran = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "verdict: fuzz green" in ran.stdout
 
 
 def test_the_fast_lane_is_taken():
