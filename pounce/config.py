@@ -126,6 +126,10 @@ class Config:
     limit_concurrency: int | None = option(
         None, whole(1, off=True), REQUESTS, "Connections or running requests of a worker; more are answered 503."
     )
+    limit_queue: int = option(
+        0, whole(0), REQUESTS, "Beyond --limit-concurrency, so many requests wait for their turn before any gets 503."
+    )
+    queue_timeout: float = option(10.0, seconds(off=False), REQUESTS, "A request waits for its turn no longer.")
     limit_request_head: int = option(
         65536,
         whole(256),
@@ -143,6 +147,9 @@ class Config:
         10.0, seconds(), REQUESTS, "After this time, content must come at the least rate."
     )
     limit_request_body_rate: int = option(240, whole(0), REQUESTS, "That least rate, in bytes per second.")
+    timeout_request: float | None = option(
+        None, seconds(), REQUESTS, "A request must be answered within this time: else 504. Default: off."
+    )
     timeout_write: float | None = option(
         30.0, seconds(), REQUESTS, "A client that takes nothing for so long is cut off."
     )
@@ -196,6 +203,8 @@ class Config:
                 object.__setattr__(self, name, spec.kind.check(value))
             except Invalid as error:
                 raise ConfigError(f"{name}={value!r} is {error}") from None
+        if self.limit_queue and self.limit_concurrency is None:
+            raise ConfigError("limit_queue needs limit_concurrency: who waits in the queue waits for a place there")
 
     def binds(self) -> list[Bind]:
         """Where to listen: one of the three ways to say it, in uvicorn's order of precedence."""

@@ -13,8 +13,9 @@ from typing import Protocol
 
 from pounce.board import Board
 from pounce.kernel.loop import Loop, Timer
+from pounce.report import Report
 from pounce.watch import Watch
-from pounce.worker import CANCEL_GRACE, Report
+from pounce.worker import CANCEL_GRACE
 
 QUICK = 10.0
 """Seconds; a worker that dies sooner is replaced after a delay, which grows."""

@@ -28,8 +28,9 @@ from pounce.board import Board
 from pounce.config import Config
 from pounce.kernel.loop import READ, Loop
 from pounce.net.listeners import Listener
+from pounce.report import Report
 from pounce.watch import current_request
-from pounce.worker import CANCEL_GRACE, Report, Worker
+from pounce.worker import CANCEL_GRACE, Worker
 
 type Told = Callable[[Report], object]
 

@@ -16,8 +16,9 @@ from pounce.board import Board
 from pounce.config import Config
 from pounce.kernel.loop import Loop
 from pounce.net.listeners import Listener
+from pounce.report import Report
 from pounce.watch import current_request
-from pounce.worker import Report, Worker
+from pounce.worker import Worker
 
 type Told = Callable[[Report], object]
 

@@ -29,6 +29,7 @@ FLOORS = {
     "cpus": 6,
     "worker": 5,
     "reception": 5,
+    "report": 5,
     "board": 5,
     "scheduler": 5,
     "asgi": 4,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pounce.asgi.admission import Admission
 from pounce.asgi.exchange import Exchange, Scope
 from pounce.config import Config
 from pounce.kernel.deadlines import DeadlineQueue
@@ -45,7 +46,8 @@ class ConnectionWorker(Protocol):
     counts_requests: bool
     """Does `request_answered` have to know?"""
     limited: bool
-    """May it be `overloaded` at all?"""
+    """Does a request have to ask for admission?"""
+    admission: Admission
     draining: bool
     speaks_websocket: bool
     web_sockets: "WebSockets | None"

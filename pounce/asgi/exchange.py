@@ -280,7 +280,7 @@ class Exchange:
     def describe(self) -> str:
         """The exchange for the log: the request, and the innermost line of the application that waits."""
         places = self.task.stack() if self.task is not None else []
-        own = [place for place in places if not place[0].startswith(_PACKAGE)]
+        own = [place for place in places if not place[0].startswith(_NOT_THEIRS)]
         where = " in {2} ({0}:{1})".format(*(own or places)[-1]) if places else ""
         return f"{self.name}{where}"
 
@@ -309,7 +309,8 @@ def _bytes(body: object) -> bytes:
     return bytes(body)
 
 
-_PACKAGE = os.path.dirname(os.path.dirname(__file__))
+_NOT_THEIRS = (os.path.dirname(os.path.dirname(__file__)), os.path.join(os.path.dirname(os.__file__), "asyncio"))
+"""Where the application's own code is not."""
 
 _OTHER_LOOP = ("bound to a different event loop", "attached to a different loop")
 _hinted = threading.Event()  # once per process: set by the first worker that has seen it

@@ -40,6 +40,8 @@ async def app(scope, receive, send):
         content = b""
         while True:
             message = await receive()
+            if message["type"] == "http.disconnect":
+                return
             content += message["body"]
             if not message["more_body"]:
                 break
