@@ -16,12 +16,14 @@ Between threads a connection crosses as an entry of a deque, between processes a
 
 import contextlib
 import mmap
+import os
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from pounce.kernel.loop import READ, Loop
+from pounce.kernel.loop import READ, Loop, Timer
+from pounce.net.acceptor import RETRY
 from pounce.net.listeners import Address
 
 type Parcel = tuple[socket.socket, Address | None, Address]
@@ -84,14 +86,26 @@ class ProcessInbox:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._loop: Loop | None = None
+        self._arrived: Callable[[], object] | None = None
+        self._retry: Timer | None = None
 
     def open(self, loop: Loop, arrived: Callable[[], object]) -> None:
-        loop.watch(self._reader, READ, lambda _events: arrived())
         self._loop = loop
+        self._arrived = arrived
+        self._watch()
+
+    def _watch(self) -> None:
+        self._retry = None
+        if self._loop is not None:
+            self._loop.watch(self._reader, READ, lambda _events: self._arrived and self._arrived())
 
     def shut(self) -> None:
         if self._loop is not None:
-            self._loop.unwatch(self._reader)
+            if self._retry is not None:
+                self._retry.cancel()
+                self._retry = None
+            else:
+                self._loop.unwatch(self._reader)
             self._loop = None
 
     def put(self, parcel: Parcel) -> bool:
@@ -102,13 +116,25 @@ class ProcessInbox:
         parcel[0].close()
         return True
 
+    def _room(self) -> bool:
+        """Is a descriptor free? Where none is, one that comes in a message is lost for good (unix(7), SCM_RIGHTS), so
+        the message has to wait, as clients do whom nobody can accept."""
+        try:
+            os.close(os.dup(self._reader.fileno()))
+        except OSError:
+            if self._loop is not None and self._retry is None:
+                self._loop.unwatch(self._reader)
+                self._retry = self._loop.call_later(RETRY, self._watch)
+            return False
+        return True
+
     def take(self) -> Parcel | None:
-        while True:
+        while self._room():
             try:
                 word, fds, _, _ = socket.recv_fds(self._reader, 1, 1)
             except OSError:
                 return None
-            if not fds:  # no descriptor was free here: that connection is gone
+            if not fds:  # the last descriptor went to another thread meanwhile
                 if not word:
                     return None
                 continue
@@ -118,6 +144,7 @@ class ProcessInbox:
                 return sock, _address(sock.getpeername()), _address(sock.getsockname()) or ("", None)
             except OSError:  # the client has left
                 sock.close()
+        return None
 
 
 def _address(name: object) -> Address | None:

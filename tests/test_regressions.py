@@ -1,13 +1,15 @@
 """What `python -m stress` has found, each made small."""
 
 import math
+import os
+import resource
 import socket
 import time
 
 import pytest
 from harness import skipping_loop
 
-from pounce.board import Board
+from pounce.board import Board, ProcessInbox
 from pounce.reception import Reception
 from pounce.testing import TestServer
 
@@ -58,3 +60,32 @@ def test_what_a_sibling_rescues_is_watched_by_nobody_else():
         taken.extend(board.rescue(0))
         assert [parcel[0] for parcel in taken] == [ours]
         assert ours.fileno() not in selector.get_map()
+
+
+def test_a_connection_from_another_process_waits_while_no_descriptor_is_free():
+    # Found by `chaos`: with process workers, a connection that was handed to a sibling without a free descriptor was
+    # lost, though the client had been accepted.
+    loop, _ = skipping_loop()
+    inbox, arrived, spent = ProcessInbox(), [], []
+    inbox.open(loop, lambda: arrived.append(inbox.take()))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    ours, theirs = socket.socketpair()
+    assert inbox.put((ours, None, ("", None)))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            while True:
+                spent.append(os.open("/dev/null", os.O_RDONLY))
+        for _ in range(5):
+            loop.turn(0)
+        assert arrived == [None]  # and does not try again and again
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for fd in spent:
+            os.close(fd)
+    parcel = inbox.take()
+    assert parcel is not None
+    with parcel[0] as sock, theirs:
+        sock.sendall(b"still there")
+        assert theirs.recv(100) == b"still there"
+    inbox.shut()
