@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     for name, spec in OPTIONS.items():
         if spec.group not in groups:
             groups[spec.group] = result.add_argument_group(spec.group)
-        add = partial(groups[spec.group].add_argument, *spec.flags, dest=name, help=_help(name))
+        add = partial(groups[spec.group].add_argument, *spec.flags, dest=name, help=describe(name).replace("%", "%%"))
         if spec.kind.metavar is None:
             add(action=_Switch, nargs=0)
         else:
@@ -64,8 +64,9 @@ class _Switch(argparse.Action):
         setattr(namespace, self.dest, not (option_string or "").startswith("--no-"))
 
 
-def _help(name: str) -> str:
-    text, default = OPTIONS[name].help.replace("%", "%%"), DEFAULTS[name]
+def describe(name: str) -> str:
+    """What an option is for, and its default."""
+    text, default = OPTIONS[name].help, DEFAULTS[name]
     if isinstance(default, bool) or default in (None, (), "", "default"):
         return text
     return f"{text} Default: {default:g}." if isinstance(default, float) else f"{text} Default: {default}."

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType, ModuleType
 from typing import Any
 
+from pounce import imports
 from pounce.asgi.exchange import Application, Receive, Scope, Send
 from pounce.config import Config
 from pounce.errors import StartupError
@@ -71,10 +72,17 @@ def _own(error: BaseException) -> BaseException:
         if not name.startswith(("<frozen importlib", _HERE)) and "importlib" not in name:
             break
         frames = frames.tb_next
+    place = frames
+    while place is not None and place.tb_next is not None:
+        if place.tb_next.tb_frame.f_code.co_filename == _WATCH:  # stands between any two modules, when it is looking
+            place.tb_next = place.tb_next.tb_next
+        else:
+            place = place.tb_next
     return error.with_traceback(frames)
 
 
 _HERE = __file__
+_WATCH = imports.__file__
 
 
 def _import(text: str, import_module: Callable[[str], ModuleType]) -> Any:
