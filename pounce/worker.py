@@ -373,9 +373,6 @@ class Worker:
             logger.info("Maximum request limit of %d exceeded.", self._request_limit)
             self.loop.call_soon(self.retire)
 
-    def overloaded(self) -> bool:
-        return self.admission.overloaded()
-
     def log_access(self, connection: HTTP1Connection, request: Request, status: int) -> None:
         client = f"{connection.client[0]}:{connection.client[1]}" if connection.client is not None else ""
         path = self.root_path + request.path.decode("ascii")

@@ -490,7 +490,8 @@ def test_messages_arrive_however_the_bytes_are_cut(messages, cuts):
     rig = Rig(app)
     connection = rig.connect()
     connection.send(handshake())
-    for start, end in itertools.pairwise([0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]):
+    places = {0, *(cut for cut in cuts if cut < len(data)), *range(0, len(data), 50000), len(data)}
+    for start, end in itertools.pairwise(sorted(places)):
         connection.send(data[start:end])
     connection.read()
     assert texts(app) == messages
@@ -1055,3 +1056,15 @@ def test_wsproto_is_loaded_at_the_first_handshake():
         "Rig(hello).connect().ask(GET); assert not [m for m in sys.modules if 'wsproto' in m or 'websocket' in m]"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_handshake_waits_for_its_turn_in_the_queue():
+    rig = Rig(echo, limit_concurrency=1, limit_queue=1, queue_timeout=5)
+    first, second = Socket(rig), rig.connect()
+    second.send(handshake() + frame(0x81, b"patient"))
+    assert second.read() == b""
+    third = Socket(rig)
+    assert (first.status, third.status) == (101, 503)
+    assert third.field(b"retry-after")
+    first.answer_close()
+    assert second.read().endswith(b"\r\n\r\n\x81\x07patient")

@@ -241,7 +241,7 @@ def test_both_lanes_agree_however_the_bytes_are_cut(data, draw):
 @given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=5))
 def test_both_lanes_agree_on_rubbish(data, cuts):
     data += bytes(14)  # wsproto sees some faults in half a head already, the fast lane when it is whole
-    assert read(data, [cut for cut in cuts if cut <= len(data)]) == reference(data)
+    assert read(data, [cut for cut in cuts if cut <= len(data)], limit=1 << 63) == reference(data)
 
 
 MESSAGES = st.lists(

@@ -72,13 +72,10 @@ def serve(connection: "HTTP1Connection", request: Request, scope: Scope, *, ende
         return
     if worker.web_sockets is None:
         worker.web_sockets = WebSockets(worker)
-    exchange = connection.exchange = WebSocketExchange(connection, request, handshake)
+    exchange = connection.exchange = WebSocketExchange(connection, request, handshake, scope)
     exchange.ended = ended
-    if worker.limited and worker.overloaded():
-        logger.warning("Exceeded concurrency limit.")
-        connection.fail(503, "Service Unavailable", close=True)
-        return
-    worker.run_exchange(exchange, exchange.scope(scope))
+    if not worker.limited or worker.admission.admit(exchange):
+        exchange.admit()
 
 
 class WebSocketExchange(Exchange):
@@ -89,20 +86,25 @@ class WebSocketExchange(Exchange):
     answering = False
     """Has the application taken a message, and not come for the next one yet?"""
 
-    def __init__(self, connection: "HTTP1Connection", request: Request, handshake: Handshake) -> None:
+    def __init__(self, connection: "HTTP1Connection", request: Request, handshake: Handshake, scope: Scope) -> None:
         super().__init__(connection, request)
         self._handshake: Handshake | None = handshake
+        self._scope: Scope | None = scope  # of the request, until the application runs
 
-    def scope(self, scope: Scope) -> Scope:
-        """The scope of a request, made that of a WebSocket."""
-        assert self._handshake is not None
+    def admit(self) -> None:
+        """Runs the application, with the scope of a WebSocket."""
+        handshake, scope = self._handshake, self._scope
+        assert handshake is not None
+        assert scope is not None
+        self._scope = None
         del scope["method"]
-        return scope | {
+        scope |= {
             "type": "websocket",
             "scheme": "wss" if scope["scheme"] == "https" else "ws",
-            "subprotocols": self._handshake.subprotocols,
+            "subprotocols": handshake.subprotocols,
             "extensions": {"websocket.http.response": {}},
         }
+        self._connection.worker.run_exchange(self, scope)
 
     # What the connection tells
 

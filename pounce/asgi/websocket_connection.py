@@ -116,33 +116,28 @@ class WebSocketConnection:
 
     def _advance(self) -> None:
         """Decodes what has come, until the application has enough to do or the bytes run out."""
-        next_event = self._wire.next
-        left = FRAMES_PER_TURN
+        queue, exchange, most = self._queue, self.exchange, self._shared.max_queue
         try:
-            while self._state is OPEN or self._state is CLOSING:
-                full = self._queued >= QUEUED or len(self._queue) >= self._shared.max_queue
-                if full and self._state is OPEN:
-                    self._held = True  # `take` goes on
-                    self.stream.pause_reading()
+            for _ in range(FRAMES_PER_TURN):
+                if self._state is OPEN:
+                    if len(queue) >= most or self._queued >= QUEUED:
+                        self._held = True  # `take` goes on
+                        self.stream.pause_reading()
+                        return
+                elif self._state is not CLOSING:
                     return
-                event = next_event()
+                event = self._wire.next()
                 if event is None:
                     self.stream.resume_reading()
                     return
-                kind = event.__class__
-                if kind is str or kind is bytes:
-                    if self._state is OPEN:
-                        self._queue.append(event)  # type: ignore[arg-type]  # the check above is one for mypy too
-                        self._queued += len(event)  # type: ignore[arg-type]
-                        if self.exchange is not None:
-                            self.exchange.message_came()
-                else:
-                    self._control(event)  # type: ignore[arg-type]
-                left -= 1
-                if not left:
-                    self.stream.pause_reading()
-                    self.worker.loop.call_soon(self._advance)
-                    return
+                if not isinstance(event, str | bytes):
+                    self._control(event)
+                elif self._state is OPEN and exchange is not None:
+                    queue.append(event)
+                    self._queued += len(event)
+                    exchange.message_came()
+            self.stream.pause_reading()
+            self.worker.loop.call_soon(self._advance)
         except wire.WireError as error:
             if self._state is OPEN:
                 self._end_after_answers((error.code, error.reason, True))
@@ -183,7 +178,8 @@ class WebSocketConnection:
 
     def send(self, data: str | bytes) -> None:
         """Sends a message. Raises ClientDisconnected, ApplicationError."""
-        self._check_open("websocket.send")
+        if self.disconnect is not None:
+            self._check_open("websocket.send")
         head, payload = self._wire.message(data)
         if len(payload) <= JOIN_BELOW:
             self._write(head + payload)

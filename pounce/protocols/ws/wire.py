@@ -98,10 +98,10 @@ class Wire:
     # What the client says
 
     def feed(self, data: bytes) -> None:
-        if self._at < len(self._buffer):
+        if self._buffer:
             data = self._buffer[self._at :] + data
+            self._at = 0
         self._buffer = data
-        self._at = 0
 
     @property
     def pending(self) -> int:
@@ -110,28 +110,22 @@ class Wire:
 
     def next(self) -> Event | None:
         """The next event, None when more bytes are needed for it. Raises WireError."""
-        while True:
-            if not self._left:
-                event = self._begin()
-                if event is _MORE:
-                    return None
-            elif self._at < len(self._buffer):
-                event = self._go_on()
-            else:
+        while self._buffer:
+            event = self._go_on() if self._left else self._begin()
+            if event is _MORE:
+                return None
+            if self._at == len(self._buffer):
                 self._buffer = b""
                 self._at = 0
-                return None
             if event is not None:
                 return event
+        return None
 
     def _begin(self) -> Event | None:
         """Looks at the head of a frame (section 5.2) and chooses its lane. None when there is no event yet."""
         buffer, at = self._buffer, self._at
         size = len(buffer)
         if size - at < 2:
-            if at == size:
-                self._buffer = b""
-                self._at = 0
             return _MORE
         first, second = buffer[at], buffer[at + 1]
         length = second & 0x7F
@@ -184,11 +178,11 @@ class Wire:
     def _go_on(self) -> Event | None:
         """Takes what has come of a frame that came in pieces."""
         at = self._at
-        piece = self._buffer[at : at + self._left]
+        piece = memoryview(self._buffer)[at : at + self._left]
         self._at = at + len(piece)
         self._left -= len(piece)
         if not self._key:
-            return self._ask_wsproto(piece)
+            return self._ask_wsproto(bytes(piece))
         part: str | bytes = self._unmask(piece, self._key)
         turn = len(piece) & 3
         self._key = self._key[turn:] + self._key[:turn]
