@@ -28,6 +28,7 @@ import asyncio
 import contextvars
 import logging
 import selectors
+import sys
 import types
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from functools import partial
@@ -319,4 +320,17 @@ def _report(done: Done, task: "asyncio.Task[Any]") -> None:
         done(task.result(), None)
 
 
+def _untold(record: logging.LogRecord) -> bool:
+    """asyncio logs the exception of a task that nobody has asked for it. A SystemExit in a task's first step goes to
+    whoever made the task, which then never was: `Face.spawn` tells its caller, and once is enough."""
+    if record.exc_info and isinstance(record.exc_info[1], SystemExit | KeyboardInterrupt):
+        frame: types.FrameType | None = sys._getframe()
+        while frame is not None:
+            if frame.f_code is Face.spawn.__code__:
+                return False
+            frame = frame.f_back
+    return True
+
+
+logging.getLogger("asyncio").addFilter(_untold)
 kernel_task.bridge = _bridge
