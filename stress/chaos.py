@@ -185,7 +185,7 @@ class Chaos:
             while not ended or time.monotonic() < end:
                 ended.append(await asyncio.to_thread(self.server.stop))
                 await asyncio.to_thread(self.server.start)
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(min(1.0, self.seconds / 4))
 
         # One process raises the signal again when it has ended in order.
         await self.under_load("term", HARMLESS | {ticking: 30}, term)
@@ -225,7 +225,7 @@ class Chaos:
             nonlocal used, seconds
             self.server.limit_descriptors(ROOM)
             try:
-                answers.extend(asyncio.create_task(self._status("/sleep?4")) for _ in range(FLOOD))
+                answers.extend(asyncio.create_task(self._status("/sleep?2")) for _ in range(FLOOD))
                 await self.until("no room is noticed", lambda: "Cannot accept connections" in self.server.log)
                 await asyncio.sleep(min(2.0, self.seconds / 4))
             finally:
@@ -235,11 +235,11 @@ class Chaos:
             nonlocal used, seconds
             self.server.limit_descriptors(ROOM)
             try:
-                waiting = [asyncio.create_task(self._status("/sleep?3")) for _ in range(FLOOD)]
+                waiting = [asyncio.create_task(self._status("/sleep?2")) for _ in range(FLOOD)]
                 answers.extend(waiting)
                 await asyncio.sleep(0.5)
                 used, seconds = cpu_seconds(self.server.pid), time.monotonic()
-                await asyncio.sleep(2)
+                await asyncio.sleep(1)
                 used, seconds = cpu_seconds(self.server.pid) - used, time.monotonic() - seconds
             finally:
                 self.server.limit_descriptors(None)

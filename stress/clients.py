@@ -351,7 +351,7 @@ async def aborter(client: Client) -> None:
         tally.kinds["aborter"] += 1
     try:
         with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(0.5):
                 await connection.send(data)
                 if len(data) == len(whole) and dice.random() < 0.5:
                     for _ in range(dice.randint(1, 3)):

@@ -239,6 +239,7 @@ class Apart:
 
     def __init__(self, function: Callable[..., Any], *arguments: Any, nice: int = 0) -> None:
         context = multiprocessing.get_context("spawn")
+        self._what = function.__name__
         self._ours, theirs = context.Pipe()
         self._process = context.Process(target=_apart, args=(theirs, function, arguments, nice), daemon=True)
         self._process.start()
@@ -248,33 +249,25 @@ class Apart:
         """What it returns. Raises Unmeasured with what it raises, or when it takes longer than `patience` seconds."""
         try:
             if not self._ours.poll(patience):
-                raise Unmeasured(f"{self._process.name} has not ended within {patience:.0f} s")
+                raise Unmeasured(f"{self._what} has not ended within {patience:.0f} s")
             worked, value = self._ours.recv()
         except EOFError:
-            raise Unmeasured(f"{self._process.name} died") from None
+            raise Unmeasured(f"{self._what} died") from None
         finally:
             self.end()
         if not worked:
             raise Unmeasured(value)
         return value
 
-    def tell(self, word: str) -> None:
-        self._ours.send(word)
-
-    def heard(self, patience: float) -> Any:
-        """The next thing it says before its result. Raises Unmeasured."""
-        if not self._ours.poll(patience):
-            raise Unmeasured(f"{self._process.name} says nothing for {patience:.0f} s")
-        worked, value = self._ours.recv()
-        if not worked:
-            raise Unmeasured(value)
-        return value
-
     def end(self) -> None:
+        if self._ours.closed:
+            return
         self._process.join(0.5)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+        self._ours.close()
+        self._process.close()
 
     def __enter__(self) -> Self:
         return self
@@ -292,7 +285,7 @@ def _apart(pipe: Any, function: Callable[..., Any], arguments: tuple[Any, ...], 
         set_session_priority(os.getpid(), nice)
     all_descriptors()
     try:
-        pipe.send((True, function(*arguments, **({"pipe": pipe} if getattr(function, "talks", False) else {}))))
+        pipe.send((True, function(*arguments)))
     except BaseException as error:
         pipe.send((False, f"{function.__name__}: {type(error).__name__}: {error}"))
 
