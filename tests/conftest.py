@@ -16,6 +16,8 @@ PACKAGES = {
     "ab": "apache2-utils",
     "h2load": "nghttp2-client",
     "curl": "curl",
+    "haproxy": "haproxy",
+    "slowhttptest": "slowhttptest",
     "nc": "netcat-openbsd",
     "openssl": "openssl",
     "chromium": "chromium",
