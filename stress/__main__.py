@@ -23,10 +23,11 @@ from stress.scene import Report, Setting, all_descriptors, interpreter
 OURS = ("soak", "chaos", "slow", "races", "scale", "drain", "counts")
 COMMANDS = {  # with a command line of their own; present or not
     "fuzz": "hypothesis and mutated requests against both lanes and the whole server",
+    "ws": "WebSockets beside the peers' (python -m stress.ws --help)",
     "autobahn": "WebSocket conformance: Autobahn's cases",
     "bench": "what a request costs, beside the peers (python -m stress.bench --help)",
 }
-APART = ("bench", "autobahn")  # not a part of `all`: they need other programs, and an hour
+APART = ("bench", "ws", "autobahn")  # not a part of `all`: they measure others too, or need what takes long to make
 PACKAGES |= {"ab": "apache2-utils", "curl": "curl", "haproxy": "haproxy", "slowhttptest": "slowhttptest"}
 BOUND = 4, 300  # a run is ended after so many times what was asked for, and so many seconds
 
