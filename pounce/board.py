@@ -15,9 +15,12 @@ Between threads a connection crosses as an entry of a deque, between processes a
 """
 
 import contextlib
+import fcntl
 import mmap
 import os
 import socket
+import sys
+import termios
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -48,6 +51,9 @@ class Inbox(Protocol):
     def take(self) -> Parcel | None:
         """By any worker. None when there is nothing."""
 
+    def count(self) -> int:
+        """How many there are to take."""
+
 
 class ThreadInbox:
     def __init__(self) -> None:
@@ -76,6 +82,9 @@ class ThreadInbox:
             return self._parcels.popleft()
         except IndexError:
             return None
+
+    def count(self) -> int:
+        return len(self._parcels)
 
 
 class ProcessInbox:
@@ -116,6 +125,9 @@ class ProcessInbox:
         parcel[0].close()
         return True
 
+    def count(self) -> int:
+        return _waiting(self._reader)  # each is one byte
+
     def _room(self) -> bool:
         """Is a descriptor free? Where none is, one that comes in a message is lost for good (unix(7), SCM_RIGHTS), so
         the message has to wait, as clients do whom nobody can accept."""
@@ -147,6 +159,11 @@ class ProcessInbox:
         return None
 
 
+def _waiting(sock: socket.socket) -> int:
+    """Bytes that have come, which on a socket of messages Linux tells of all messages together."""
+    return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 def _address(name: object) -> Address | None:
     if isinstance(name, tuple):
         return name[0], name[1]
@@ -164,19 +181,17 @@ class Board:
         for number in range(count):
             self.loads[number] = SHUT
 
-    def choose(self, number: int, given: dict[int, int]) -> int:
-        """Who should have the connection that the worker at `number` has just accepted: the least loaded, if that
-        makes a difference. `given` counts what that worker has given to others and what their loads cannot show
-        yet."""
-        own = self.loads[number]
-        best, least = number, own
-        for other, load in enumerate(self.loads):
-            if load == SHUT or self.blocked[other] or other == number:
-                continue
-            load += given.get(other, 0)
-            if load < least:
-                best, least = other, load
-        return best if own - least > 1 or least == 0 else number
+    def choose(self, number: int) -> int:
+        """Who should have the connection that the worker at `number` has just accepted: itself, unless somebody has
+        less to do."""
+        best, least = number, self.loads[number]
+        if least > 0:
+            for other, load in enumerate(self.loads):
+                if SHUT < load < least and not self.blocked[other]:
+                    load += self.inboxes[other].count()  # it does not know of those yet
+                    if load < least:
+                        best, least = other, load
+        return best
 
     def give(self, number: int, parcel: Parcel) -> Iterator[Parcel]:
         """Hands a connection to the worker at `number`. What comes back has to be served by the giver after all."""

@@ -27,7 +27,7 @@ from pounce.cpus import usable_cpus
 from pounce.crew import Told, WorkerHandle
 from pounce.errors import StartupError
 from pounce.kernel.loop import Loop
-from pounce.net.listeners import Listener
+from pounce.net.listeners import BALANCES, Listener
 from pounce.processes import ProcessWorker
 from pounce.threads import ThreadWorker
 
@@ -88,7 +88,7 @@ class Plan:
         """
         if not self.processes:
             self._load(replace)
-        if self.count > 1:
+        if self.count > 1 and (BALANCES or not self.processes):
             self.board = Board(self.count, processes=self.processes)
         stacks.prepare()
 

@@ -10,7 +10,6 @@ Owner: the worker's thread.
 import socket
 from collections.abc import Callable, Sized
 from functools import partial
-from math import inf
 
 from pounce.board import SHUT, Board, Lobby, Parcel
 from pounce.kernel.loop import READ, Loop
@@ -49,8 +48,6 @@ class Reception:
         self._acceptors: dict[int, list[Acceptor]] = {}  # by place
         self._lobby: Lobby | None = None
         self._silent = loop.deadlines(silence, self._too_silent)
-        self._given: dict[int, int] = {}  # to whom, in this turn
-        self._given_at = -inf
         self._open = False
 
     def open(self) -> None:
@@ -85,14 +82,10 @@ class Reception:
         if self._board is None or not self._open:
             self._connect(sock, client, server)
             return
-        if self._given_at != self._loop.now:
-            self._given_at = self._loop.now
-            self._given.clear()
-        place = self._board.choose(self._number, self._given)
+        place = self._board.choose(self._number)
         if place == self._number:
             self._admit((sock, client, server))
             return
-        self._given[place] = self._given.get(place, 0) + 1
         for parcel in self._board.give(place, (sock, client, server)):
             self._admit(parcel)
 

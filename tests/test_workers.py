@@ -2,11 +2,13 @@
 server is tested on both kinds of workers; what needs time has a clock of its own."""
 
 import contextlib
+import json
 import signal
 import socket
 import sys
 import threading
 import time
+from collections import Counter
 
 import pytest
 from harness import Rig, skipping_loop
@@ -361,24 +363,29 @@ def pair():
 
 
 @pytest.mark.parametrize(
-    ("loads", "blocked", "given", "chosen"),
+    ("loads", "blocked", "waiting", "chosen"),
     [
-        ([0, 0, 0], [], {}, 0),
-        ([1, 0, 0], [], {}, 1),  # somebody has nothing to do
-        ([2, 1, 1], [], {}, 0),  # one more or less is not worth the way
-        ([3, 1, 2], [], {}, 1),
-        ([3, 1, 1], [], {1: 1}, 2),  # the first is on its way to 1 already
-        ([3, 1, 2], [1], {}, 0),
-        ([9, SHUT, SHUT], [], {}, 0),
-        ([SHUT, 0, 0], [], {}, 0),
+        ([0, 0, 0], [], 0, 0),
+        ([1, 0, 0], [], 0, 1),
+        ([1, 1, 1], [], 0, 0),
+        ([3, 1, 2], [], 0, 1),
+        ([3, 1, 1], [], 1, 2),  # somebody has given one to the first already
+        ([3, 1, 2], [1], 0, 2),
+        ([3, 1, 3], [1], 0, 0),
+        ([9, SHUT, SHUT], [], 0, 0),
+        ([SHUT, 0, 0], [], 0, 0),
     ],
 )
-def test_who_should_have_the_next_connection(loads, blocked, given, chosen):
-    board = Board(3, processes=False)
+@pytest.mark.parametrize("processes", [False, True])
+def test_who_should_have_the_next_connection(loads, blocked, waiting, chosen, processes):
+    board = Board(3, processes=processes)
+    board.inboxes[1].open(skipping_loop()[0], int)
+    pairs = [pair() for _ in range(waiting)]
+    assert all(board.inboxes[1].put(parcel) for _, parcel in pairs)
     for number, load in enumerate(loads):
         board.loads[number] = load
         board.blocked[number] = number in blocked
-    assert board.choose(0, given) == chosen
+    assert board.choose(0) == chosen
 
 
 @pytest.mark.parametrize("processes", [False, True])
@@ -633,3 +640,17 @@ def test_a_worker_that_has_retired_serves_the_queue_when_the_server_ends():
         siblings.rigs[0].wait(0.3)
         assert late.recv(1000).endswith(b"hello")
         slow.close()
+
+
+def test_eight_busy_connections_leave_none_of_four_workers_idle():
+    with Running("plain:app", "--port", "0", "--workers", "4", "--no-access-log") as server:
+        clients = []
+        for _ in range(8):
+            clients.append(socket.create_connection(server.address, timeout=30))
+            clients[-1].sendall(GET.replace(b"/ ", b"/who ", 1))
+        answers = [json.loads(client.recv(1000).partition(b"\r\n\r\n")[2]) for client in clients]
+        shares = Counter((answer["pid"], answer["thread"]) for answer in answers)
+        assert len(shares) == 4 or max(shares.values()) < 3
+        assert max(shares.values()) < 4
+        for client in clients:
+            client.close()
