@@ -5,11 +5,15 @@ import errno
 import os
 import socket
 import stat
+import struct
 import sys
+import tempfile
 import threading
 
 import pytest
 from harness import skipping_loop
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pounce.errors import StartupError
 from pounce.net.acceptor import BATCH, Acceptor
@@ -436,13 +440,88 @@ def test_parts_leave_together_and_large_ones_are_kept_in_order(pair):
     assert read_all(pair, 600_010) == b"".join(parts)
 
 
+def test_what_is_written_soon_leaves_at_the_end_of_the_turn_in_one_piece(pair):
+    pair.client.setblocking(False)
+    pair.stream.write_soon([b"a", b"b"])
+    pair.stream.write_soon([b"c"])
+    with pytest.raises(BlockingIOError):
+        pair.client.recv(10)
+    pair.turn(1)
+    assert pair.client.recv(10) == b"abc"
+    assert pair.stream.buffered == 0
+    assert len(pair.deadlines.write) == 0
+    assert pair.owner.events == []
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        lambda stream: stream.write(b"z"),
+        lambda stream: stream.write_parts([b"y", b"z"]),
+        lambda stream: stream.write_file(b"head", os.open(__file__, os.O_RDONLY), 0, 5),
+        lambda stream: stream.close(),
+        lambda stream: stream.close(linger=True),
+        lambda stream: stream.write_soon([b"x" * HIGH_WATER]),
+    ],
+)
+def test_what_was_to_be_written_soon_is_written_before_what_does_not_wait(pair, then):
+    pair.stream.write_soon([b"a"])
+    then(pair.stream)
+    assert pair.client.recv(1) == b"a"
+    pair.turn()
+    assert pair.owner.events in ([], [("lost", None)])
+
+
+def test_what_was_to_be_written_soon_to_a_client_that_has_gone(pair):
+    pair.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    pair.client.close()
+    pair.stream.write_soon([b"a"])
+    pair.turn()
+    assert pair.stream.state is CLOSED
+    pair.stream.write_soon([b"b"])
+    pair.turn()
+    assert [event[0] for event in pair.owner.events] == ["lost"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(("write", "parts", "soon", "file", "turn")), st.integers(0, 90_000)), max_size=9)
+)
+def test_however_it_is_written_it_arrives_in_order(steps):
+    pair = Pair()
+    said = bytearray()
+    with tempfile.TemporaryFile() as file:
+        file.write(os.urandom(90_000))
+        file.flush()
+        for place, (step, size) in enumerate(steps):
+            data = bytes([place]) * size
+            if step == "write":
+                pair.stream.write(data)
+            elif step == "parts":
+                pair.stream.write_parts([data[:7], data[7:]])
+            elif step == "soon":
+                pair.stream.write_soon([data[:9], data[9:]])
+            elif step == "file":
+                pair.stream.write_file(b"head", os.dup(file.fileno()), 0, size)
+                data = b"head" + os.pread(file.fileno(), size, 0)
+            else:
+                pair.turn(1)
+                continue
+            said += data
+    assert read_all(pair, len(said)) == said
+    pair.turn(1)
+    assert pair.stream.buffered == 0
+    assert len(pair.deadlines.write) == 0
+    pair.close()
+
+
 def test_a_file_is_sent_between_what_was_written_before_and_after(pair, tmp_path):
     path = tmp_path / "file"
     content = os.urandom(500_000)
     path.write_bytes(content)
     pair.stream.write(b"head")
     fd = os.open(path, os.O_RDONLY)
-    pair.stream.write_file(fd, 100, 400_000)
+    pair.stream.write_file(b"", fd, 100, 400_000)
     pair.stream.write(b"tail")
     assert read_all(pair, 400_008) == b"head" + content[100:400_100] + b"tail"
     with pytest.raises(OSError, match="Bad file"):
@@ -452,7 +531,7 @@ def test_a_file_is_sent_between_what_was_written_before_and_after(pair, tmp_path
 def test_a_file_that_shrinks_while_it_is_sent_cuts_the_connection(pair, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"x" * 1000)
-    pair.stream.write_file(os.open(path, os.O_RDONLY), 0, 2000)
+    pair.stream.write_file(b"", os.open(path, os.O_RDONLY), 0, 2000)
     pair.turn()
     assert pair.stream.state is CLOSED
     assert len(read_all(pair, 2000)) == 1000
@@ -548,8 +627,8 @@ def test_files_that_were_never_sent_are_closed(pair, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"x" * 10_000_000)
     first, second = os.open(path, os.O_RDONLY), os.open(path, os.O_RDONLY)
-    pair.stream.write_file(first, 0, 10_000_000)
-    pair.stream.write_file(second, 0, 10_000_000)
+    pair.stream.write_file(b"", first, 0, 10_000_000)
+    pair.stream.write_file(b"", second, 0, 10_000_000)
     pair.stream.abort()
     for fd in (first, second):
         with pytest.raises(OSError, match="Bad file"):

@@ -288,7 +288,9 @@ class HTTP1Connection:
         parts = writer.body(data, more)
         if held is not None and worker.logs_access:
             worker.log_access(self, exchange.request, held.status)
-        if len(parts) == 1:
+        if more:
+            self.stream.write_soon(parts)
+        elif len(parts) == 1:
             self.stream.write(parts[0])
         elif parts:
             self.stream.write_parts(parts)
@@ -301,8 +303,7 @@ class HTTP1Connection:
         head = self.writer.file_head(size)
         if self.worker.logs_access:
             self.worker.log_access(self, exchange.request, held.status)
-        self.stream.write(head)
-        self.stream.write_file(fd, 0, 0 if self.writer.bodiless else size)
+        self.stream.write_file(head, fd, 0, 0 if self.writer.bodiless else size)
 
     def send_trailers(self, fields: Iterable[Field], *, more: bool) -> None:
         self.stream.write_parts(self.writer.trailers(fields, more=more))

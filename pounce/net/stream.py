@@ -34,6 +34,8 @@ BURST = 1 << 20
 """Bytes handed to the kernel at once from the buffer: one client with a fast line must not hold up the turn."""
 MAX_BUFFERS = 64  # per system call; the kernel's own bound is IOV_MAX, 1024
 
+MSG_MORE = getattr(socket, "MSG_MORE", 0)  # Linux: what follows belongs into the same packet
+
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, zero seconds
 
 
@@ -87,7 +89,18 @@ class StreamDeadlines:
 
 
 class Stream:
-    __slots__ = ("_buffer", "_deadlines", "_interest", "_loop", "_owner", "_sock", "buffered", "reading", "state")
+    __slots__ = (
+        "_buffer",
+        "_corked",
+        "_deadlines",
+        "_interest",
+        "_loop",
+        "_owner",
+        "_sock",
+        "buffered",
+        "reading",
+        "state",
+    )
 
     def __init__(self, loop: Loop, sock: socket.socket, owner: StreamOwner, deadlines: StreamDeadlines) -> None:
         self._loop = loop
@@ -95,6 +108,7 @@ class Stream:
         self._owner = owner
         self._deadlines = deadlines
         self._buffer: deque[memoryview | FilePart] | None = None  # made when first needed: most never are
+        self._corked = False  # is it kept back only for what follows in this turn?
         self.buffered = 0
         """Bytes that wait to be written; above HIGH_WATER, whoever writes should wait for `drained`."""
         self.reading = True
@@ -156,7 +170,7 @@ class Stream:
         if self.state is CLOSED:
             return
         reading = self.reading if self.state is OPEN else self.state is LINGERING
-        interest = (READ if reading else 0) | (WRITE if self.buffered else 0)
+        interest = (READ if reading else 0) | (WRITE if self.buffered and not self._corked else 0)
         if interest == self._interest:
             return
         if not interest:
@@ -174,6 +188,8 @@ class Stream:
         if self.buffered:
             if self.state is OPEN and data:
                 self._keep(memoryview(data))
+                if self._corked:
+                    self._uncork()
         elif self.state is OPEN:
             try:
                 sent = self._sock.send(data)
@@ -204,15 +220,46 @@ class Stream:
                 self._keep(memoryview(part)[sent:])
             sent = max(0, sent - len(part))
 
-    def write_file(self, fd: int, offset: int, count: int) -> None:
-        """Sends `count` bytes of the file open at `fd`, by the kernel's own hands. The stream closes `fd`."""
+    def write_soon(self, parts: Sequence[bytes]) -> None:
+        """Keeps what there is more to come after: what is written piece by piece in one turn leaves in one system
+        call, at its end at the latest. For 16 parts of 4 KiB that halves the CPU time."""
+        size = sum(map(len, parts))
+        if self.state is not OPEN or not size:
+            return
+        if self._buffer is None:
+            self._buffer = deque()
+        if not self.buffered:
+            self._corked = True
+            self._loop.call_soon(self._uncork)
+        if size <= JOIN_BELOW:
+            parts = (b"".join(parts),)
+        self._buffer.extend(map(memoryview, parts))
+        self.buffered += size
+        if self.buffered > HIGH_WATER and self._corked:
+            self._uncork()
+
+    def _uncork(self) -> None:
+        if self._corked:
+            self._deadlines.write.arm(self)
+            self._flush()
+            self._corked = False
+            self._watch()
+
+    def write_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
+        """Sends `head`, and `count` bytes of the file open at `fd` by the kernel's own hands. The stream closes
+        `fd`."""
         if self.state is not OPEN or not count:
             os.close(fd)
+            self.write(head)
             return
-        first = not self.buffered
+        if not self.buffered:
+            with contextlib.suppress(OSError):  # whatever it is, the next call says it again
+                head = head[self._sock.send(head, MSG_MORE) :]
+            self._corked = True  # mostly the kernel takes it all, and the selector need not know
+        if head:
+            self._keep(memoryview(head))
         self._keep(FilePart(fd, offset, count))
-        if first:
-            self._flush()
+        self._uncork()
 
     def _keep(self, part: memoryview | FilePart) -> None:
         if self._buffer is None:
@@ -227,7 +274,7 @@ class Stream:
         buffer = self._buffer
         if not buffer:
             return
-        was_full = self.buffered > LOW_WATER
+        was_full = self.buffered > LOW_WATER and not self._corked
         try:
             if isinstance(buffer[0], FilePart):
                 self._send_file(buffer[0])
@@ -285,6 +332,8 @@ class Stream:
 
     def close(self, *, linger: bool = False) -> None:
         """Writes what is left, then closes. With `linger`, for a client that may still be sending."""
+        if self._corked:
+            self._uncork()
         if self.state is OPEN:
             self.state = LINGERING if linger else CLOSING
             self.reading = False
@@ -319,6 +368,7 @@ class Stream:
         self._deadlines.write.disarm(self)
         self._deadlines.linger.disarm(self)
         self.buffered = 0
+        self._corked = False
         for part in self._buffer or ():
             if isinstance(part, FilePart):
                 part.close()
