@@ -30,6 +30,7 @@ defaults
     timeout connect 5s
     timeout client 60s
     timeout server 60s
+    timeout check 10s
     option redispatch
     retries 3
     option httpchk GET /
@@ -37,6 +38,10 @@ defaults
 frontend all
     bind 127.0.0.1:{port}
     default_backend pounce
+frontend about
+    bind 127.0.0.1:{about}
+    stats enable
+    stats uri /stats
 backend pounce
     balance roundrobin
     server a 127.0.0.1:{a}
@@ -50,11 +55,18 @@ def free_port() -> int:
         return sock.getsockname()[1]
 
 
+def both_up(about: int) -> bool:
+    """Does the proxy see both servers?"""
+    rows = [line.split(",") for line in get(("127.0.0.1", about), "/stats;csv").decode().splitlines()]
+    return sum(row[0] == "pounce" and row[1] in ("a", "b") and row[17] == "UP" for row in rows if len(row) > 17) == 2
+
+
 @contextlib.contextmanager
-def haproxy(setting: Setting, a: int, b: int) -> Iterator[int]:
-    """The port at which it can be reached, with both servers up."""
-    port, config, log = free_port(), setting.folder / "haproxy.cfg", setting.folder / "haproxy.log"
-    config.write_text(CONFIG.format(port=port, a=a, b=b))
+def haproxy(setting: Setting, a: int, b: int) -> Iterator[tuple[int, int]]:
+    """The ports at which it and its statistics can be reached, with both servers up."""
+    port, about = free_port(), free_port()
+    config, log = setting.folder / "haproxy.cfg", setting.folder / "haproxy.log"
+    config.write_text(CONFIG.format(port=port, about=about, a=a, b=b))
     with open(log, "wb") as output:
         process = subprocess.Popen([tool("haproxy") or "haproxy", "-f", str(config), "-db"], stdin=subprocess.DEVNULL,
                                    stdout=output, stderr=subprocess.STDOUT)  # fmt: skip
@@ -62,19 +74,18 @@ def haproxy(setting: Setting, a: int, b: int) -> Iterator[int]:
         deadline = time.monotonic() + 30
         while True:
             with contextlib.suppress(OSError, Unmeasured):
-                get(("127.0.0.1", port), "/")
-                break
+                if both_up(about):
+                    break
             if process.poll() is not None or time.monotonic() > deadline:
                 raise Unmeasured(f"haproxy does not start: {log.read_text(errors='replace')[-500:]}")
             time.sleep(0.05)
-        time.sleep(0.5)
-        yield port
+        yield port, about
     finally:
         process.terminate()
         process.wait(30)
 
 
-async def _restarts(traffic: Traffic, servers: list[Pounce], seconds: float) -> list[int]:
+async def _restarts(traffic: Traffic, servers: list[Pounce], seconds: float, about: int) -> list[int]:
     traffic.start()
     codes: list[int] = []
     end = time.monotonic() + seconds
@@ -84,7 +95,10 @@ async def _restarts(traffic: Traffic, servers: list[Pounce], seconds: float) -> 
             server = servers[len(codes) % len(servers)]
             codes.append(await asyncio.to_thread(server.stop))
             await asyncio.to_thread(server.start)
-            await asyncio.sleep(1)  # until the proxy has seen it
+            await asyncio.sleep(0.3)  # for the proxy to see that it was away
+            while not await asyncio.to_thread(both_up, about):
+                await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)
     finally:
         await traffic.stop()
     return codes
@@ -94,10 +108,10 @@ def run(setting: Setting, report: Report) -> None:
     workers = setting.workers or 2
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(Pounce(setting, workers=workers)) for _ in range(2)]
-        port = stack.enter_context(haproxy(setting, *(server.port for server in servers)))
+        port, about = stack.enter_context(haproxy(setting, *(server.port for server in servers)))
         deeds = HARMLESS | {ticking: 10, fresh: 20}
         traffic = Traffic(("127.0.0.1", port), deeds, CLIENTS, Tally())
-        codes = asyncio.run(_restarts(traffic, servers, setting.seconds))
+        codes = asyncio.run(_restarts(traffic, servers, setting.seconds, about))
         tally = traffic.tally
         report.say(f"{len(codes)} restarts; {tally}")
         report.say(", ".join(f"{name} {count}" for name, count in tally.kinds.most_common()))

@@ -34,7 +34,8 @@ EACH = 160 * 1024  # bytes of the server's memory that an attacker may hold: two
 SHORT = 3.0  # seconds: every deadline, where there is no time for the defaults
 TRIES = 4
 NICE = 10  # attackers have machines of their own
-TICK = 1.0  # seconds between two small deeds of an attacker
+LOOK = 0.5  # seconds between two looks whether an attacker has been ended
+PATIENCE = 20.0  # seconds in which a program of 1,000 connections comes to its end by itself
 BRIEF = 1.5
 LATE = 5.0  # seconds an end may come too late, on a machine with other things to do
 
@@ -57,8 +58,8 @@ class Attack:
     name: str
     deadline: str  # a field of Deadlines
     first: bytes  # sent at once
-    then: bytes = b""  # sent once a second
-    reads: int = 0  # bytes read once a second
+    then: bytes = b""  # sent twice in a deadline: it need not show more life than that
+    reads: int = 0  # bytes read as often
     window: int | None = None
 
 
@@ -117,10 +118,12 @@ async def _hold(address: Address, attack: Attack, count: int, seconds: float, de
                 continue
             held += 1
             most = max(most, held)
-            over = not await _started(connection, attack)
+            over, acts = not await _started(connection, attack), began + deadline / 2
             while not over and time.monotonic() < end:
-                await asyncio.sleep(TICK)
-                over = not _go_on(connection, attack)
+                await asyncio.sleep(LOOK)
+                over = _over(connection)
+                if not over and time.monotonic() >= acts:
+                    over, acts = not _go_on(connection, attack), acts + deadline / 2
             lasted = time.monotonic() - began
             if over:
                 ended.append(lasted)
@@ -141,12 +144,15 @@ async def _started(connection: Connection, attack: Attack) -> bool:
     return True
 
 
-def _go_on(connection: Connection, attack: Attack) -> bool:
-    """Does a little. False when the server has ended it, however that shows."""
+def _over(connection: Connection) -> bool:
+    """Has the server ended it, however that shows?"""
     poll = select.poll()
     poll.register(connection.sock, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
-    if poll.poll(0):
-        return False
+    return bool(poll.poll(0))
+
+
+def _go_on(connection: Connection, attack: Attack) -> bool:
+    """Does a little. False when the server has ended it."""
     try:
         if attack.then:
             connection.sock.send(attack.then)
@@ -210,7 +216,7 @@ class Slow:
                 time.sleep(max(0.5, (seconds - 2.5) / 2))
                 held = self.server.vitals()
                 times = client.result(seconds + 60)
-            until = time.monotonic() + LATE
+            until = time.monotonic() + PATIENCE
             while (left := self.server.vitals().fds - empty.fds) > 2 and once and time.monotonic() < until:
                 time.sleep(0.2)
             self.left = left
@@ -259,7 +265,7 @@ class Slow:
 
         def start(seconds: float) -> Apart:
             url = f"http://127.0.0.1:{self.server.port}"
-            return Apart(slowhttptest, arguments, url, seconds + LATE + 3, nice=NICE)
+            return Apart(slowhttptest, arguments, url, seconds + PATIENCE)
 
         seen = self.attack(name, start, deadline, once=True)
         self.report.check(seen["available"] == ["YES"], f"{name}: the service was available: {seen}")
