@@ -1,6 +1,8 @@
 import importlib.util
+import logging
 import os
 import shutil
+from collections.abc import Iterator
 from typing import NoReturn
 
 import hypothesis
@@ -60,3 +62,14 @@ def _no_foreign_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name in ("WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS") or (name.startswith("POUNCE_") and name not in ours):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_found() -> Iterator[None]:
+    """A server started within a test sets up logging for good; the next test is to find it as a new process does,
+    and `caplog` able to see it."""
+    yield
+    for name in ("pounce", "pounce.error", "pounce.access"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.filters, logger.propagate, logger.disabled = [], [], True, False
+        logger.setLevel(logging.NOTSET)
