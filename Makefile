@@ -10,7 +10,7 @@ test:  ## Lint, types, and the test suite
 	$(DEV) ruff check --quiet .
 	$(DEV) ruff format --check --quiet .
 	$(DEV) mypy
-	$(DEV) pytest -q
+	$(DEV) pytest -q -rs
 
 format:
 	$(DEV) ruff check --fix .
