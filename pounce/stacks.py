@@ -16,8 +16,8 @@ from collections.abc import Callable
 
 SIGNAL = getattr(signal, "SIGRTMAX", signal.SIGUSR2)
 """The last real-time signal: nobody else's, as a rule."""
-FIRST, NEXT = 0.1, 0.02
-"""Seconds to wait for the first line, and for one more."""
+FIRST, NEXT = 0.5, 0.02
+"""Seconds to wait for the first line, on a machine that has much to do, and for one more."""
 
 _PACKAGE = f'File "{os.path.dirname(__file__)}'
 _FOREIGN = ("threading.py", "asyncio/base_events.py", "asyncio/runners.py", "asyncio/events.py", "<frozen ")

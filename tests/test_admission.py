@@ -2,6 +2,7 @@
 machine has no room, or its clients no manners. Time is the test's own, where time matters."""
 
 import contextlib
+import errno
 import os
 import resource
 import socket
@@ -10,12 +11,13 @@ import threading
 import time
 
 import pytest
-from harness import Rig
+from harness import Rig, skipping_loop
 from server import Running, get
 
 import pounce
 from pounce.config import DEFAULTS, OPTIONS, Config
 from pounce.kernel.task import Cancelled, Wait
+from pounce.net.acceptor import Acceptor
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -454,6 +456,42 @@ def test_every_deadline_and_bound_is_a_field_and_a_flag(name, default):
 
 
 # No room
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_whatever_room_is_missing_accepting_pauses_and_resumes(error, caplog):
+    class Full:
+        accepts = 0
+
+        def __init__(self, sock):
+            self.sock = sock
+
+        def fileno(self):
+            return self.sock.fileno()
+
+        def accept(self):
+            self.accepts += 1
+            if self.accepts < 4:
+                raise OSError(error, os.strerror(error))
+            return self.sock.accept()
+
+    loop, selector = skipping_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        full, accepted = Full(listening), []
+        acceptor = Acceptor(loop, full, lambda sock, _peer: accepted.append(sock))
+        acceptor.start()
+        with socket.create_connection(listening.getsockname()):
+            for second in range(1, 4):
+                for _ in range(10):
+                    loop.turn(0)
+                assert full.accepts == second
+                selector.skip = 1.01
+            loop.turn(0)
+            loop.turn(0)
+            assert len(accepted) == 1
+            assert caplog.text.count("Cannot accept connections") == 1
+            accepted[0].close()
 
 
 def test_without_descriptors_a_server_waits_says_so_once_and_goes_on():
