@@ -1,6 +1,7 @@
 """Where the other servers come from: environments of their own below .venv/, made by uv from PyPI.
 
     .venv/peers-3.14    pounce (this checkout, editable), its peers, Starlette and FastAPI
+    .venv/sockets-3.14  pounce, and uvicorn with what speaks WebSocket
     .venv/bengal-3.14   bengal-pounce, whose module is called `pounce` too, and the same frameworks
 
 One of each for the interpreter this runs on. Wheels only: a package that has none for this interpreter is left out,
@@ -27,6 +28,7 @@ GIL = not sysconfig.get_config_var("Py_GIL_DISABLED")
 TAG = f"{sys.version_info[0]}.{sys.version_info[1]}{'' if GIL else 't'}"
 
 PEERS = ("uvicorn", "httptools", "uvloop", "granian", "hypercorn", "starlette", "fastapi")
+SOCKETS = ("uvicorn", "websockets", "wsproto", "httptools", "uvloop")
 BENGAL = ("bengal-pounce", "starlette", "fastapi")
 
 VERSIONS = """
@@ -45,8 +47,16 @@ class Environment:
 
 
 def peers(renew: bool = False) -> Environment:
+    return _environment(f"peers-{TAG}", PEERS, _checkout(), renew, checkout=True)
+
+
+def sockets(renew: bool = False) -> Environment:
+    return _environment(f"sockets-{TAG}", SOCKETS, _checkout(), renew, checkout=True)
+
+
+def _checkout() -> list[str]:
     requirements = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    return _environment(f"peers-{TAG}", PEERS, [*requirements, "pounce from this checkout"], renew, checkout=True)
+    return [*requirements, "pounce from this checkout"]
 
 
 def bengal(renew: bool = False) -> Environment:
