@@ -25,9 +25,11 @@ COMMANDS = {  # with a command line of their own; present or not
     "fuzz": "hypothesis and mutated requests against both lanes and the whole server",
     "ws": "WebSockets beside the peers' (python -m stress.ws --help)",
     "autobahn": "WebSocket conformance: Autobahn's cases",
+    "database": "FastAPI over PostgreSQL, beside uvicorn (python -m stress.database --help)",
+    "profile": "what a request costs, stage by stage",
     "bench": "what a request costs, beside the peers (python -m stress.bench --help)",
 }
-APART = ("bench", "ws", "autobahn")  # not a part of `all`: they measure others too, or need what takes long to make
+APART = ("bench", "ws", "autobahn", "database", "profile")  # not a part of `all`: they measure others too, or need what takes long to make
 PACKAGES |= {"ab": "apache2-utils", "curl": "curl", "haproxy": "haproxy", "slowhttptest": "slowhttptest"}
 BOUND = 4, 300  # a run is ended after so many times what was asked for, and so many seconds
 
