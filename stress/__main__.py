@@ -29,7 +29,8 @@ COMMANDS = {  # with a command line of their own; present or not
     "profile": "what a request costs, stage by stage",
     "bench": "what a request costs, beside the peers (python -m stress.bench --help)",
 }
-APART = ("bench", "ws", "autobahn", "database", "profile")  # not a part of `all`: they measure others too, or need what takes long to make
+# Not a part of `all`: they measure others too, or need what takes long to make.
+APART = ("bench", "ws", "autobahn", "database", "profile")
 PACKAGES |= {"ab": "apache2-utils", "curl": "curl", "haproxy": "haproxy", "slowhttptest": "slowhttptest"}
 BOUND = 4, 300  # a run is ended after so many times what was asked for, and so many seconds
 
