@@ -85,7 +85,7 @@ def test_nobody_waits_for_a_blocked_worker_but_its_own_clients():
         assert blocker.recv(1000).endswith(b"blocked")
         server.wait_for("turns again, after ")
         assert '/plain.py", line' in server.log
-        assert server.log.count("has been blocked for") == 1
+        assert server.log.count("by GET /block; worker ") == 1
         assert {get(server.address)[0] for _ in range(20)} == {200}
         blocker.close()
         server.stop()
