@@ -16,6 +16,7 @@ from typing import Any
 from pounce.asgi.application import load
 from pounce.asgi.defaults import DefaultFields
 from pounce.asgi.exchange import Exchange
+from pounce.asgi.scope import http_scope
 from pounce.config import Config
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import spawn
@@ -120,7 +121,7 @@ def main() -> None:
         ("parse: wrk's fields, another target", unknown(WRK)),
         ("parse: a browser's head, seen before", lambda: known.next_request(BROWSER)),
         ("parse: a browser's fields, another target", unknown(BROWSER)),
-        ("scope", lambda: connection._scope(request)),  # type: ignore[union-attr]
+        ("scope", lambda: http_scope(connection, request)),  # type: ignore[union-attr]
         ("exchange: made, and thrown away", exchange),
         ("application alone, driven", lambda: spawn(worker.loop, hello({}, None, nowhere), lambda *_: None)),
         ("serialise", respond),
