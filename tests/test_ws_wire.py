@@ -249,7 +249,7 @@ MESSAGES = st.lists(
         st.one_of(st.text(max_size=60), st.binary(max_size=300), st.just("again " * 200)),
         st.integers(1, 4),  # fragments
         st.booleans(),  # compressed?
-        st.booleans(),  # a ping between the fragments?
+        st.booleans(),  # a ping before it and between the fragments?
     ),
     max_size=6,
 )
@@ -262,7 +262,7 @@ def fragments(message, count, compressor, ping):
         payload = (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
         first |= 0x40
     step = len(payload) // count + 1
-    data = b""
+    data = frame(0x89, b"between") if ping else b""
     for number in range(count):
         last = 0x80 if number == count - 1 else 0
         data += frame((0 if number else first) | last, payload[number * step : (number + 1) * step])
@@ -280,7 +280,7 @@ def test_messages_arrive_whole_whatever_they_are_made_of(messages, takeover, dra
         if not takeover:
             compressor = zlib.compressobj(wbits=-15)
         data += fragments(message, count, compressor if compressed else None, ping)
-        expected += [("ping", b"between")] * (count - 1 if ping else 0) + [message]
+        expected += [("ping", b"between")] * (count if ping else 0) + [message]
     cuts = draw.draw(st.lists(st.integers(0, len(data)), max_size=12))
     assert read(data, cuts, extension=inflating(client_no_context_takeover=not takeover)) == expected
 
@@ -292,6 +292,13 @@ def test_wsproto_by_itself_loses_its_place_when_a_ping_comes_between_compressed_
     extension.accept("permessage-deflate")
     assert "again " * 20 not in reference(data, extension)
     assert read(data, extension=inflating())[-1] == "again " * 20
+
+
+def test_a_ping_that_came_in_pieces_does_not_touch_the_compressed_message_behind_it():
+    ping = frame(0x89, b"p")
+    data = ping + fragments("again " * 20, 1, zlib.compressobj(wbits=-15), ping=False)
+    assert read(data, [3, len(ping) + 8], extension=inflating()) == [("ping", b"p"), "again " * 20]
+    assert read(frame(0xC9, b"p"), [3], extension=inflating()) == [1002]
 
 
 def test_text_is_checked_as_it_comes():

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable
 
 from wsproto.extensions import PerMessageDeflate
-from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol
+from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
 WINDOW = 12  # bits; for our own messages, and for the client's where it lets us choose
 LEAST_WINDOW = 9  # zlib cannot do 8 without a header
@@ -72,6 +72,14 @@ class Deflate(PerMessageDeflate):
             self._decompressor = None
         self._inflated = 0
         return result
+
+    def frame_inbound_header(
+        self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
+    ) -> CloseReason | RsvBits:
+        if opcode.iscontrol():  # nothing of the message around it
+            self._inbound_is_compressible = False
+            return CloseReason.PROTOCOL_ERROR if rsv.rsv1 else RsvBits(True, False, False)
+        return super().frame_inbound_header(proto, opcode, rsv, payload_length)
 
     def frame_inbound_payload_data(self, proto: FrameDecoder | FrameProtocol, data: bytes) -> bytes | CloseReason:
         if not self._inbound_compressed or not self._inbound_is_compressible:
