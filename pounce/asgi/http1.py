@@ -21,7 +21,8 @@ import socket
 from collections.abc import Iterable
 
 from pounce.asgi.connection_worker import ConnectionWorker
-from pounce.asgi.exchange import Exchange, Scope
+from pounce.asgi.exchange import Exchange
+from pounce.asgi.scope import http_scope
 from pounce.fields import Field
 from pounce.kernel.deadlines import DeadlineQueue
 from pounce.net.listeners import Address
@@ -177,7 +178,7 @@ class HTTP1Connection:
         if self._ended:
             exchange.ended = True
         if not worker.limited or worker.admission.admit(exchange):
-            worker.run_exchange(exchange, self._scope(request))
+            worker.run_exchange(exchange, http_scope(self, request))
         # An application that never waits is over now, and nothing has to be changed for it.
         if self.exchange is exchange:
             self._set_deadline(None if exchange.body_complete else worker.body_deadline)
@@ -185,34 +186,15 @@ class HTTP1Connection:
                 self.stream.resume_reading()
 
     def admitted(self, exchange: Exchange) -> None:
-        self.worker.run_exchange(exchange, self._scope(exchange.request))
+        self.worker.run_exchange(exchange, http_scope(self, exchange.request))
 
     def _serve_websocket(self, request: Request) -> None:
         from pounce.asgi.websocket import serve  # most workers never need it
 
         self._set_deadline(None)
-        serve(self, request, self._scope(request), ended=self._ended)
+        serve(self, request, http_scope(self, request), ended=self._ended)
         if self.exchange is not None and self.reader.pending <= HIGH_WATER:
             self.stream.resume_reading()
-
-    def _scope(self, request: Request) -> Scope:
-        worker = self.worker
-        return {
-            "type": "http",
-            "asgi": {"version": worker.asgi_version, "spec_version": "2.5"},
-            "http_version": request.version,
-            "server": self.server,
-            "client": self.client,
-            "scheme": "http",
-            "method": request.method,
-            "root_path": worker.root_path,
-            "path": worker.root_path + request.text,
-            "raw_path": worker.raw_root_path + request.path,
-            "query_string": request.query,
-            "headers": request.fields.copy(),
-            "state": worker.state.copy(),
-            "extensions": (worker.extensions if request.version == "1.1" else worker.old_extensions).copy(),
-        }
 
     # Content
 
