@@ -143,9 +143,9 @@ class Worker:
         self.stream_deadlines = StreamDeadlines(loop, _length(config.timeout_write), LINGER)
         connection = HTTP1Connection
         self.head_deadline = loop.deadlines(_length(config.timeout_request_head), connection.head_deadline_expired)
-        self.keep_alive_deadline = loop.deadlines(_length(config.timeout_keep_alive), connection.close)
+        self.keep_alive_deadline = loop.deadlines(_length(config.timeout_keep_alive), _idle_too_long)
         self.body_deadline = loop.deadlines(_length(config.timeout_request_body), connection.body_deadline_expired)
-        self.last_call = loop.deadlines(LAST_CALL, connection.close)
+        self.last_call = loop.deadlines(LAST_CALL, _idle_too_long)
         self.cancel_on_disconnect = config.cancel_on_disconnect
         self.body_window = config.limit_request_body_rate * (config.timeout_request_body or 0)
         self.limited = config.limit_concurrency is not None
@@ -390,3 +390,9 @@ class Worker:
 
 def _length(timeout: float | None) -> float:
     return inf if timeout is None else float(timeout)
+
+
+def _idle_too_long(connection: HTTP1Connection) -> None:
+    """What came while the loop was busy elsewhere is not late: the next turn reads it, where closing would reset it."""
+    if not connection.stream.unread:
+        connection.close()

@@ -7,7 +7,7 @@ import socket
 import time
 
 import pytest
-from harness import skipping_loop
+from harness import Rig, skipping_loop
 
 from pounce.board import Board, ProcessInbox
 from pounce.reception import Reception
@@ -89,3 +89,41 @@ def test_a_connection_from_another_process_waits_while_no_descriptor_is_free():
         sock.sendall(b"still there")
         assert theirs.recv(100) == b"still there"
     inbox.shut()
+
+
+async def hello(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+@pytest.mark.parametrize("draining", [False, True])
+def test_a_request_that_came_while_the_loop_was_busy_is_not_late(draining):
+    # Found by `races`: a request that arrived between the loop's look at the sockets and its look at the deadlines
+    # was answered with a reset, because its connection had been idle for long enough. Under load that is a long time.
+    rig = Rig(hello)
+    client = rig.connect()
+    request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    assert client.ask(request).endswith(b"hello")
+    if draining:
+        rig.worker.stop()
+    select = rig.selector.select
+
+    def busy(timeout=None):
+        ready = select(timeout)
+        if rig.clock.now > began + 0.1:
+            client.sock.send(request)  # now that nothing was readable
+            rig.selector.select = select
+        return ready
+
+    began = rig.clock.now
+    rig.selector.select = busy
+    rig.skip(6.0)
+    assert client.read().endswith(b"hello")
+
+
+def test_an_idle_connection_still_ends_at_its_deadline():
+    rig = Rig(hello)
+    client = rig.connect()
+    assert client.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").endswith(b"hello")
+    rig.wait(5.1)
+    assert client.closed

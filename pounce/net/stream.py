@@ -155,6 +155,14 @@ class Stream:
         if self.state is OPEN and self.reading:
             self._ready(READ)
 
+    @property
+    def unread(self) -> bool:
+        """Does something lie in the kernel's buffer? Costs a system call."""
+        try:
+            return bool(self.sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
     def pause_reading(self) -> None:
         if self.reading:
             self.reading = False
