@@ -102,7 +102,7 @@ class Connection:
 
     @classmethod
     async def open(cls, address: Address, *, source: str | None = None, window: int | None = None) -> "Connection":
-        sock = socket.socket()
+        sock, began = socket.socket(), time.monotonic()
         try:
             sock.setblocking(False)
             if window is not None:
@@ -115,7 +115,9 @@ class Connection:
         except BaseException:
             sock.close()
             raise
-        return cls(sock)
+        connection = cls(sock)
+        connection.opened = began  # a server may have accepted it before we hear that it is open
+        return connection
 
     @property
     def ended(self) -> bool:
