@@ -91,6 +91,22 @@ def test_deadlines_expire_in_the_order_in_which_they_were_set():
     assert len(queue) == 0
 
 
+def test_time_that_somebody_blocked_the_loop_is_given_back_to_whoever_has_a_deadline_since_then():
+    loop, clock, _ = sleeping_loop()
+    start, seen = clock.now, []
+    queue = loop.deadlines(5.0, lambda owner: seen.append((owner, clock.now - start)))
+    queue.arm("before")
+
+    def block():
+        queue.arm("a")
+        queue.arm("b")
+        clock.now += 30
+
+    loop.call_later(1, block)
+    run_until_idle(loop)
+    assert seen == [("before", 31), ("a", 36), ("b", 36)]
+
+
 def test_a_deadline_may_be_armed_again_from_its_own_expiry():
     loop, clock, _ = sleeping_loop()
     seen = []
