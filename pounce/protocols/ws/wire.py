@@ -163,7 +163,9 @@ class Wire:
                 self._at = end
                 payload = self._inflate(self._deflate, self._unmask(buffer[start:end], buffer[start - 4 : start]))
                 return payload if first == BINARY | COMPRESSED else _text(payload)
-        self._hand_over(first, length)
+        self._key = b""
+        if legal:
+            self._count(first, length)
         self._left = end - at  # a frame without a key is shorter, and illegal
         return None
 
@@ -214,14 +216,16 @@ class Wire:
 
     # wsproto's lane
 
-    def _hand_over(self, first: int, length: int) -> None:
-        self._key = b""
+    def _count(self, first: int, length: int) -> None:
+        """Looks at the size of a message before it comes. What has no place here is refused when it is asked about."""
         opcode = first & 0x0F
         if opcode >= Opcode.CLOSE:
             return
         if opcode != Opcode.CONTINUATION:
             self._size = 0
             self._compressed = self._deflate is not None and bool(first & COMPRESSED)
+        elif not self._open:
+            return
         if not self._compressed:  # else it is counted where it is inflated
             self._size += length
             if self._size > self._limit:
