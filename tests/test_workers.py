@@ -642,15 +642,15 @@ def test_a_worker_that_has_retired_serves_the_queue_when_the_server_ends():
         slow.close()
 
 
-def test_eight_busy_connections_leave_none_of_four_workers_idle():
-    with Running("plain:app", "--port", "0", "--workers", "4", "--no-access-log") as server:
-        clients = []
+def test_eight_busy_connections_are_two_for_each_of_four_workers():
+    """Each stays busy: a connection that rests no longer counts."""
+    options = ("--workers", "4", "--no-access-log", "--cancel-on-disconnect")
+    with Running("plain:app", "--port", "0", *options) as server, contextlib.ExitStack() as clients:
+        shares = Counter()
         for _ in range(8):
-            clients.append(socket.create_connection(server.address, timeout=30))
-            clients[-1].sendall(GET.replace(b"/ ", b"/who ", 1))
-        answers = [json.loads(client.recv(1000).partition(b"\r\n\r\n")[2]) for client in clients]
-        shares = Counter((answer["pid"], answer["thread"]) for answer in answers)
-        assert len(shares) == 4 or max(shares.values()) < 3
-        assert max(shares.values()) < 4
-        for client in clients:
-            client.close()
+            client = clients.enter_context(socket.create_connection(server.address, timeout=30))
+            client.sendall(GET.replace(b"/ ", b"/who ", 1))
+            answer = json.loads(client.recv(1000).partition(b"\r\n\r\n")[2])
+            shares[answer["pid"], answer["thread"]] += 1
+            client.sendall(GET.replace(b"/ ", b"/sleep?60 ", 1))
+        assert list(shares.values()) == [2] * 4
