@@ -1,11 +1,11 @@
 """`pounce APP [options]`: the command line, made from the options of `Config`."""
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn
 
 from pounce.config import DEFAULTS, OPTIONS, Config, load
@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         add_help=False,
         argument_default=argparse.SUPPRESS,
+        formatter_class=_formatter,
     )
     result.add_argument("app", nargs="?", metavar="APP", help="The application, as module:attribute.")
     groups: dict[str, Any] = {}
@@ -48,9 +49,22 @@ def parser() -> argparse.ArgumentParser:
             action = "append" if spec.multiple else "store"
             add(action=action, type=spec.kind.parse, metavar=spec.kind.metavar)
     about = result.add_argument_group("about")
-    about.add_argument("--version", action="version", version=version_text(), help="Show the version and exit.")
+    about.add_argument("--version", action=_Version, nargs=0, help="Show the version and exit.")
     about.add_argument("-h", "--help", action="help", help="Show this and exit.")
     return result
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """Knows its width: one that does not, and there is one for each option, imports every compression there is."""
+    columns = os.environ.get("COLUMNS", "")
+    with contextlib.suppress(OSError):  # not a terminal
+        columns = columns or str(os.get_terminal_size().columns)
+    return argparse.HelpFormatter(prog, width=max(40, (int(columns) if columns.isdecimal() else 80) - 2))
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        parser.exit(message=version_text() + "\n")
 
 
 class _Switch(argparse.Action):
@@ -97,6 +111,11 @@ def _refuse(result: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the server. Raises SystemExit with uvicorn's codes: 0, 1 (the application cannot be imported), 2
     (usage), 3 (start-up)."""
+    sys.exit(serve(*configuration(arguments)))
+
+
+def configuration(arguments: Sequence[str] | None) -> tuple[Config, list[str]]:
+    """What the command line, the environment and the file say, and notes for the log. Raises SystemExit."""
     result = parser()
     given, unknown = result.parse_known_args(arguments)
     # Accepted, because it is how things are.
@@ -104,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown:
         _refuse(result, unknown)
     try:
-        options, notes = load(vars(given), os.environ, Path.cwd())
+        options, notes = load(vars(given), os.environ, os.getcwd())
         if "app" not in options:
             result.error("which application? Give it as module:attribute, for example main:app")
         config = Config(**options)
@@ -117,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         notes.append(f"--ws {config.ws}: WebSocket is spoken through wsproto here.")
     if os.environ.get("FORWARDED_ALLOW_IPS"):
         notes.append("FORWARDED_ALLOW_IPS is set, but trust in proxies is not in this version; ignored.")
-    sys.exit(serve(config, notes))
+    return config, notes
 
 
 def serve(config: Config, notes: Sequence[str] = ()) -> int:

@@ -11,7 +11,6 @@ A value that cannot be is refused with the name of the source it came from.
 import os
 from collections.abc import Mapping
 from dataclasses import MISSING, InitVar, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from pounce.errors import ConfigError
@@ -234,7 +233,9 @@ delattr(Config, "threads")  # the default of an argument, not an attribute
 FOREIGN_VARIABLES = frozenset(("POUNCE_PYTHON", "POUNCE_CACHE", "POUNCE_NO_SKIP", "POUNCE_GIL_IS_BACK"))
 
 
-def load(flags: Mapping[str, Any], environ: Mapping[str, str], folder: Path) -> tuple[dict[str, Any], list[str]]:
+def load(
+    flags: Mapping[str, Any], environ: Mapping[str, str], folder: str | os.PathLike[str]
+) -> tuple[dict[str, Any], list[str]]:
     """Options from the file, the environment and the command line, checked, and notes for the log.
 
     `flags` has what was given on the command line, parsed. Raises ConfigError.
@@ -264,15 +265,19 @@ def _parsed(name: str, text: str, source: str) -> Any:
     return _checked(name, [*map(spec.kind.parse, text.split())] if spec.multiple else spec.kind.parse(text), source)
 
 
-def _from_file(folder: Path) -> tuple[str, dict[str, Any]]:
+def _from_file(folder: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
     for name, tables in (("pounce.toml", ()), ("pyproject.toml", ("tool", "pounce"))):
-        path = folder / name
-        if not path.is_file():
+        path = os.path.join(folder, name)
+        if not os.path.isfile(path):
             continue
-        import tomllib
-
         try:
-            found = tomllib.loads(path.read_text(encoding="utf-8"))
+            with open(path, encoding="utf-8") as file:
+                written = file.read()
+            if tables and "pounce" not in written:
+                continue
+            import tomllib
+
+            found = tomllib.loads(written)
         except (OSError, ValueError) as error:
             if tables:
                 continue  # somebody else's file: not ours to complain about

@@ -11,11 +11,10 @@ logging's methods) gets ordinary records. Both look the same.
 
 import http
 import logging
-import logging.config
 import os
 import sys
 from collections.abc import Callable
-from copy import copy
+from copy import copy, deepcopy
 from typing import Any
 
 from pounce.config import Config
@@ -103,13 +102,17 @@ LOGGING_CONFIG: dict[str, Any] = {
 }
 """The default, as a dictionary for logging.config: copy it, change it, give it as `log_config`."""
 
+_AS_IT_WAS = deepcopy(LOGGING_CONFIG)  # people change the one above in place
+
 
 def configure(config: Config) -> None:
     """Configures logging as the options say. Raises ConfigError for a file that cannot be used."""
     logging.addLevelName(TRACE, "TRACE")
     given = config.log_config
     if given == "default":
-        given = LOGGING_CONFIG
+        given = LOGGING_CONFIG if LOGGING_CONFIG != _AS_IT_WAS else None
+        if given is None:
+            _configure_default(config.use_colors)
     if isinstance(given, dict) and config.use_colors is not None:
         given = {**given, "formatters": {k: {**v, "use_colors": config.use_colors} if "()" in v else v
                                          for k, v in given.get("formatters", {}).items()}}  # fmt: skip
@@ -133,7 +136,28 @@ def configure(config: Config) -> None:
         access_logger.propagate = False
 
 
+def _configure_default(use_colors: bool | None) -> None:
+    """What LOGGING_CONFIG says, without logging.config: that costs 0.8 MiB, pickle and sockets among them."""
+    formats = LOGGING_CONFIG["formatters"]
+    for name, stream, formatter in (
+        ("default", sys.stderr, DefaultFormatter(formats["default"]["fmt"], use_colors=use_colors)),
+        ("access", sys.stdout, AccessFormatter(formats["access"]["fmt"], use_colors=use_colors)),
+    ):
+        handler = logging.StreamHandler(stream)
+        handler.name = name
+        handler.setFormatter(formatter)
+        logger = logging.getLogger("pounce" if name == "default" else "pounce.access")
+        logger.handlers = [handler]
+        logger.propagate = False
+    logging.getLogger("pounce.error").handlers = []
+    for name in LOGGING_CONFIG["loggers"]:
+        logging.getLogger(name).setLevel(logging.INFO)
+        logging.getLogger(name).disabled = False
+
+
 def _apply(given: Any) -> None:
+    import logging.config
+
     if isinstance(given, dict):
         logging.config.dictConfig(given)
         return

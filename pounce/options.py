@@ -5,9 +5,7 @@ Nothing here knows an option by name; those are in `config`.
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pounce.fields import field_problem
 
@@ -18,8 +16,7 @@ class Invalid(ValueError):
     """A value that cannot be; the text completes the sentence "VALUE is ..."."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bind:
+class Bind(NamedTuple):
     """One place to listen at, and the words in which the person asked for it."""
 
     source: str
@@ -47,8 +44,7 @@ def parse_bind(text: str) -> Bind:
     return Bind(source, host=host.removeprefix("[").removesuffix("]"), port=int(port))
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """What values an option takes."""
 
     metavar: str | None
@@ -58,8 +54,7 @@ class Kind:
     """Gives the value back, perhaps in a better form; raises Invalid."""
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     help: str
     kind: Kind
     group: str
@@ -135,8 +130,7 @@ def text(metavar: str, *, optional: bool = True) -> Kind:
 def existing(metavar: str, *, directory: bool = False) -> Kind:
     def check(value: object) -> object:
         if isinstance(value, str | os.PathLike) and value != "":
-            path = Path(value)
-            if not (path.is_dir() if directory else path.is_file()):
+            if not (os.path.isdir(value) if directory else os.path.isfile(value)):
                 raise Invalid(f"not an existing {'folder' if directory else 'file'}")
             return os.fspath(value)
         return value

@@ -17,9 +17,9 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pounce import copies, loop_bound, stacks
+from pounce import loop_bound, stacks
 from pounce.asgi.application import Loaded, load
 from pounce.board import Board
 from pounce.config import Config
@@ -30,6 +30,9 @@ from pounce.kernel.loop import Loop
 from pounce.net.listeners import BALANCES, Listener
 from pounce.processes import ProcessWorker
 from pounce.threads import ThreadWorker
+
+if TYPE_CHECKING:
+    from pounce.copies import ModuleCopy  # most servers never need it, and it costs half a MiB
 
 GIL_IS_BACK = "POUNCE_GIL_IS_BACK"
 """Set in the environment of a server that takes the place of one whose application has turned the GIL back on."""
@@ -142,7 +145,9 @@ class Plan:
         settings = getattr(sys.modules.get("django.conf"), "settings", None)
         if getattr(settings, "configured", False):
             return "Django keeps its models in one registry"
-        if copies.root_of(app.partition(":")[0]) is None:
+        from pounce.copies import root_of
+
+        if root_of(app.partition(":")[0]) is None:
             return "it is not made of Python files of its own"
         return None
 
@@ -168,16 +173,20 @@ class Plan:
         assert loaded is not None
         if not self._copied or number == 0:
             return lambda: loaded
+        from pounce.copies import ModuleCopy, root_of
+
         module = self._config.app.partition(":")[0]
-        root = copies.root_of(module)
+        root = root_of(module)
         assert root is not None
-        copy = copies.ModuleCopy(number + 1, root)
+        copy = ModuleCopy(number + 1, root)
         return partial(self._load_copy, copy)
 
-    def _load_copy(self, copy: copies.ModuleCopy) -> Loaded:
+    def _load_copy(self, copy: "ModuleCopy") -> Loaded:
         """On the worker's thread."""
+        from pounce.copies import one_at_a_time
+
         copy.enter()
-        with copies.one_at_a_time:
+        with one_at_a_time:
             return load(self._config, copy.load)
 
 

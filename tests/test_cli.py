@@ -168,6 +168,18 @@ def test_a_factory_is_recognised_with_a_hint():
         assert "ASGI app factory detected. Using it, but please consider setting the --factory flag" in server.log
 
 
+# What a server imports stays with it, in each of its processes. These are what some innocent call would bring in.
+DEAR = ("asyncio", "h11", "wsproto", "urllib.parse", "logging.config", "shutil", "platform", "tomllib", "pathlib",
+        "unicodedata", "importlib.metadata", "pounce.copies", "pounce.asgi.websocket")  # fmt: skip
+
+
+def test_a_server_at_rest_has_imported_only_what_it_needs():
+    with Running("plain:imported", "--port", "0") as server:
+        imported = get(server.address)[1].decode().split()
+        assert "pounce.worker" in imported
+        assert not set(DEAR).intersection(imported)
+
+
 def test_the_applications_folder(tmp_path):
     with Running("plain:app", "--port", "0", "--app-dir", str(APPS), cwd=tmp_path) as server:
         assert get(server.address) == (200, b"hello")
@@ -201,6 +213,13 @@ def test_options_for_uvicorns_sake_are_accepted_with_a_note():
         assert "--loop uvloop: there is one event loop here" in server.log
         assert "--http httptools: there is one HTTP parser here" in server.log
         assert "FORWARDED_ALLOW_IPS is set, but trust in proxies is not in this version" in server.log
+
+
+@pytest.mark.parametrize("host", ["a" * 64, "ä" * 64, "ä..b"])
+def test_a_host_that_cannot_be(host):
+    code, said = run("plain:app", "--host", host)
+    assert code == 3
+    assert re.fullmatch(rf"ERROR:    cannot bind \(--host {host} --port 8000\): {host}: [\w ]+\n", said), said
 
 
 def test_environment_and_file_reach_the_server(tmp_path):

@@ -1,11 +1,13 @@
 """HTTP/1 without sockets: the reader of requests and the writer of responses."""
 
+from urllib.parse import unquote
+
 import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pounce.protocols.events import ApplicationError, ProtocolError, Request
+from pounce.protocols.events import ApplicationError, ProtocolError, Request, percent_decoded
 from pounce.protocols.h1.reader import Limits, Memory, RequestReader
 from pounce.protocols.h1.writer import Memory as ResponseMemory
 from pounce.protocols.h1.writer import ResponseWriter
@@ -33,6 +35,11 @@ def test_a_plain_request():
     assert request.fields == [(b"host", b"Example.org:80"), (b"x-y", b"z")]
     assert (request.keep_alive, request.content_length, request.expects_continue) == (True, 0, False)
     assert body == b""
+
+
+@given(st.text(st.sampled_from("%%%0123456789aAbBcCdDeEfFgz/+?\x7f \x00")))
+def test_a_path_is_decoded_as_urllib_does(path):
+    assert percent_decoded(path.encode()) == unquote(path)
 
 
 @pytest.mark.parametrize(

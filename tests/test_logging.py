@@ -72,6 +72,31 @@ def test_the_default_writes_errors_to_stderr_and_accesses_to_stdout(output):
     assert output[0].getvalue() == 'INFO:     1.2.3.4:5 - "GET /a HTTP/1.1" 404 Not Found\n'
 
 
+def test_the_default_is_what_the_dictionary_says(output):
+    output.begin()
+
+    def found():
+        for name in NAMES:
+            logger = logging.getLogger(name)
+            yield name, logger.level, logger.propagate, logger.disabled
+            for handler in logger.handlers:
+                yield type(handler), handler.name, handler.stream, handler.level
+                yield type(handler.formatter), handler.formatter._fmt, handler.formatter.use_colors
+
+    configure(Config("a:b"))
+    default = list(found())
+    configure(Config("a:b", log_config=LOGGING_CONFIG))
+    assert default == list(found())
+
+
+def test_the_dictionary_may_be_changed_in_place(output, monkeypatch):
+    output.begin()
+    monkeypatch.setitem(LOGGING_CONFIG["formatters"]["default"], "fmt", "mine: %(message)s")
+    configure(Config("a:b"))
+    logging.getLogger("pounce.error").info("hello")
+    assert output[1].getvalue() == "mine: hello\n"
+
+
 @pytest.mark.parametrize("colours", [False, True])
 def test_the_short_cut_and_the_long_way_write_the_same(output, colours):
     output.begin()

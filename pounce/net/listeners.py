@@ -152,10 +152,14 @@ def _open_path(path: str) -> Listener:
 
 
 def _open_tcp(host: str, port: int, workers: int, *, dual: bool) -> list[Listener]:
+    # As bytes where that is the same: for a string, Python loads all of Unicode, which is half a MiB.
+    asked = host.encode() if host.isascii() else host
     try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(asked or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
         raise OSError(error.errno, f"{host}: {error.strerror}") from None
+    except UnicodeError:
+        raise OSError(errno.EINVAL, f"{host}: not a host name") from None
     # One name may stand for several addresses (localhost), and all of them get the same port.
     addresses = list(dict.fromkeys((family, name) for family, _, _, _, name in found))
     # `::` alone serves IPv4 as well, unless IPv4 has been asked for at the same port.

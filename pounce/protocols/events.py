@@ -1,6 +1,6 @@
 """What every protocol tells, in the words of RFC 9110."""
 
-from urllib.parse import unquote
+import re
 
 from pounce.fields import Field
 
@@ -18,6 +18,15 @@ class ProtocolError(Exception):
 class ApplicationError(RuntimeError):
     """The application has sent something that HTTP or ASGI does not allow. Raised from `send`, where the
     application's own traceback shows the place."""
+
+
+_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+
+
+def percent_decoded(path: bytes) -> str:
+    """Text of a path (RFC 3986, section 2.1); what is not UTF-8 becomes U+FFFD, what is no escape stays. As
+    urllib.parse.unquote, which would bring `ipaddress` with it."""
+    return _ESCAPE.sub(lambda escape: bytes((int(escape[1], 16),)), path).decode(errors="replace")
 
 
 class Request:
@@ -41,8 +50,7 @@ class Request:
         self.method = method
         self.path = path
         """The path of the target, still percent-encoded."""
-        text = path.decode("ascii")
-        self.text = unquote(text) if "%" in text else text
+        self.text = percent_decoded(path) if b"%" in path else path.decode("ascii")
         """The path as text, percent-decoded as UTF-8."""
         self.query = query
         """What follows the first `?` of the target, without it."""

@@ -81,3 +81,9 @@ class Attributes:
 
 
 not_callable = 42
+
+
+async def imported(scope, receive, send):
+    """What the server has imported."""
+    if scope["type"] == "http":
+        await answer(send, "\n".join(sys.modules).encode())
