@@ -37,7 +37,7 @@ from pounce.kernel.loop import Loop
 from pounce.kernel.task import Driver
 from pounce.logging import AccessLog
 from pounce.net.listeners import Address, Listener
-from pounce.net.stream import StreamDeadlines
+from pounce.net.stream import StreamBounds
 from pounce.per_worker import enter_worker, leave_worker
 from pounce.protocols.events import Request
 from pounce.protocols.h1.reader import Limits
@@ -140,7 +140,7 @@ class Worker:
         self.extensions = self.old_extensions | {"http.response.trailers": {}, "http.response.early_hint": {}}
         self.asgi_version = "3.0"
         self.state = self._lifespan.state
-        self.stream_deadlines = StreamDeadlines(loop, _length(config.timeout_write), LINGER)
+        self.stream_bounds = StreamBounds(loop, _length(config.timeout_write), LINGER)
         connection = HTTP1Connection
         self.head_deadline = loop.deadlines(_length(config.timeout_request_head), connection.head_deadline_expired)
         self.keep_alive_deadline = loop.deadlines(_length(config.timeout_keep_alive), _idle_too_long)

@@ -18,7 +18,18 @@ from hypothesis import strategies as st
 from pounce.errors import StartupError
 from pounce.net.acceptor import BATCH, Acceptor
 from pounce.net.listeners import open_listeners, refuse_new_connections
-from pounce.net.stream import CLOSED, CLOSING, HIGH_WATER, LINGERING, LOW_WATER, OPEN, Stream, StreamDeadlines
+from pounce.net.stream import (
+    CLOSED,
+    CLOSING,
+    HIGH_WATER,
+    LENT_UNSENT,
+    LINGERING,
+    LOW_WATER,
+    OPEN,
+    TCP_NOTSENT_LOWAT,
+    Stream,
+    StreamBounds,
+)
 from pounce.options import Bind, parse_bind
 
 # Addresses
@@ -355,7 +366,7 @@ class Pair:
             ours, _ = listening.accept()
         ours.setblocking(False)
         self.client.settimeout(10)
-        self.deadlines = StreamDeadlines(self.loop, write=30.0, linger=5.0)
+        self.deadlines = StreamBounds(self.loop, write=30.0, linger=5.0)
         self.stream = Stream(self.loop, ours, self.owner, self.deadlines)
 
     def turn(self, times=3, timeout=0.05):
@@ -391,6 +402,30 @@ def read_all(pair, count):
     while thread.is_alive():
         pair.turn(1, 0.01)
     return bytes(got)
+
+
+@pytest.mark.skipif(not TCP_NOTSENT_LOWAT, reason="this system has no bound to lend from")
+def test_the_kernel_may_hold_more_for_a_few_who_are_sent_much():
+    pairs = [Pair() for _ in range(3)]
+    bounds = pairs[0].stream._bounds
+    bounds.loans = 2
+    for pair in pairs:
+        pair.stream._bounds = bounds
+        pair.stream.write(b"little")
+    assert bounds.loans == 2
+
+    def unsent():
+        return [pair.stream.sock.getsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT) for pair in pairs]
+
+    before = unsent()
+    for pair in pairs:
+        for _ in range(3):
+            pair.stream.write(bytes(1 << 20))  # more than any buffer takes
+    assert bounds.loans == 0
+    assert unsent() == [LENT_UNSENT, LENT_UNSENT, before[2]]
+    for pair in pairs:
+        pair.close()
+    assert bounds.loans == 2
 
 
 def test_what_arrives_is_handed_on_and_so_is_the_end(pair):

@@ -8,7 +8,7 @@ from pounce.asgi.exchange import Exchange, Scope
 from pounce.config import Config
 from pounce.kernel.deadlines import DeadlineQueue
 from pounce.kernel.loop import Loop
-from pounce.net.stream import StreamDeadlines
+from pounce.net.stream import StreamBounds
 from pounce.protocols.events import Request
 from pounce.protocols.h1.reader import Limits
 from pounce.protocols.h1.reader import Memory as RequestMemory
@@ -27,7 +27,7 @@ class ConnectionWorker(Protocol):
     limits: Limits
     request_memory: RequestMemory
     response_memory: ResponseMemory
-    stream_deadlines: StreamDeadlines
+    stream_bounds: StreamBounds
     head_deadline: DeadlineQueue["HTTP1Connection"]
     keep_alive_deadline: DeadlineQueue["HTTP1Connection"]
     body_deadline: DeadlineQueue["HTTP1Connection"]

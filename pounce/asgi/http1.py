@@ -59,7 +59,7 @@ class HTTP1Connection:
         self._ended = False  # the client has closed its side
         self._discarded = 0  # bytes of unread content thrown away for this request
         self._window = 0  # bytes of content that came since the body deadline was armed
-        self.stream = Stream(worker.loop, sock, self, worker.stream_deadlines)
+        self.stream = Stream(worker.loop, sock, self, worker.stream_bounds)
         self._deadline: DeadlineQueue[HTTP1Connection] | None = worker.head_deadline
         worker.head_deadline.arm(self)
 

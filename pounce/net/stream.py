@@ -24,17 +24,24 @@ from typing import Final, Literal, Protocol
 
 from pounce.kernel.deadlines import DeadlineQueue
 from pounce.kernel.loop import READ, WRITE, Loop
+from pounce.net.file_part import BURST, FilePart
 
 READ_SIZE = 65536
 HIGH_WATER = 65536
 LOW_WATER = 16384
 JOIN_BELOW = 8192
 """Copying this much into one string costs less than a system call with two buffers."""
-BURST = 1 << 20
-"""Bytes handed to the kernel at once from the buffer: one client with a fast line must not hold up the turn."""
 MAX_BUFFERS = 64  # per system call; the kernel's own bound is IOV_MAX, 1024
 
+LENT_UNSENT = 1 << 20
+"""Bytes that the kernel may hold unsent for a client of a large response, instead of what listeners allow each: with
+less, 1 MiB leaves in several pieces, at twice the CPU time."""
+LOANS = 64
+"""Connections of a worker that have that at a time: what the kernel holds for slow readers stays bounded."""
+
 MSG_MORE = getattr(socket, "MSG_MORE", 0)  # Linux: what follows belongs into the same packet
+
+TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 0)
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, zero seconds
 
@@ -63,52 +70,27 @@ class StreamOwner(Protocol):
         and the last call."""
 
 
-class FilePart:
-    """A part of an open file that waits to be sent. Closes the file when it is done with."""
-
-    __slots__ = ("fd", "offset", "remaining")
-
-    def __init__(self, fd: int, offset: int, remaining: int) -> None:
-        self.fd = fd
-        self.offset = offset
-        self.remaining = remaining
-
-    def __len__(self) -> int:
-        return self.remaining
-
-    def close(self) -> None:
-        os.close(self.fd)
-
-
-class StreamDeadlines:
-    """The deadlines that all streams of one worker share."""
+class StreamBounds:
+    """The deadlines and the loans that all streams of one worker share."""
 
     def __init__(self, loop: Loop, write: float, linger: float) -> None:
         self.write: DeadlineQueue[Stream] = loop.deadlines(write, Stream.abort)
         self.linger: DeadlineQueue[Stream] = loop.deadlines(linger, Stream.abort)
+        self.loans = LOANS if TCP_NOTSENT_LOWAT else 0
 
 
 class Stream:
-    __slots__ = (
-        "_buffer",
-        "_corked",
-        "_deadlines",
-        "_interest",
-        "_loop",
-        "_owner",
-        "_sock",
-        "buffered",
-        "reading",
-        "state",
-    )
+    __slots__ = ("_bounds", "_buffer", "_corked", "_interest", "_lent", "_loop", "_owner", "_sock", "buffered",
+                 "reading", "state")  # fmt: skip
 
-    def __init__(self, loop: Loop, sock: socket.socket, owner: StreamOwner, deadlines: StreamDeadlines) -> None:
+    def __init__(self, loop: Loop, sock: socket.socket, owner: StreamOwner, bounds: StreamBounds) -> None:
         self._loop = loop
         self._sock = sock
         self._owner = owner
-        self._deadlines = deadlines
+        self._bounds = bounds
         self._buffer: deque[memoryview | FilePart] | None = None  # made when first needed: most never are
         self._corked = False  # is it kept back only for what follows in this turn?
+        self._lent = False
         self.buffered = 0
         """Bytes that wait to be written; above HIGH_WATER, whoever writes should wait for `drained`."""
         self.reading = True
@@ -208,6 +190,7 @@ class Stream:
                 return
             if sent < len(data):
                 self._keep(memoryview(data)[sent:])
+                self._borrow()
 
     def write_parts(self, parts: Sequence[bytes]) -> None:
         """Sends several byte strings in one system call, without joining the large ones."""
@@ -227,6 +210,7 @@ class Stream:
             if sent < len(part):
                 self._keep(memoryview(part)[sent:])
             sent = max(0, sent - len(part))
+        self._borrow()
 
     def write_soon(self, parts: Sequence[bytes]) -> None:
         """Keeps what there is more to come after: what is written piece by piece in one turn leaves in one system
@@ -248,7 +232,7 @@ class Stream:
 
     def _uncork(self) -> None:
         if self._corked:
-            self._deadlines.write.arm(self)
+            self._bounds.write.arm(self)
             self._flush()
             self._corked = False
             self._watch()
@@ -260,21 +244,27 @@ class Stream:
             os.close(fd)
             self.write(head)
             return
+        part = FilePart(fd, offset, count)
         if not self.buffered:
             with contextlib.suppress(OSError):  # whatever it is, the next call says it again
                 head = head[self._sock.send(head, MSG_MORE) :]
-            self._corked = True  # mostly the kernel takes it all, and the selector need not know
+                if not head:
+                    part.send(self._sock)
+            if not part.remaining:
+                part.close()
+                return
         if head:
             self._keep(memoryview(head))
-        self._keep(FilePart(fd, offset, count))
+        self._keep(part)
         self._uncork()
+        self._borrow()
 
     def _keep(self, part: memoryview | FilePart) -> None:
         if self._buffer is None:
             self._buffer = deque()
         self._buffer.append(part)
         if not self.buffered:
-            self._deadlines.write.arm(self)
+            self._bounds.write.arm(self)
         self.buffered += len(part)
         self._watch()
 
@@ -284,8 +274,12 @@ class Stream:
             return
         was_full = self.buffered > LOW_WATER and not self._corked
         try:
-            if isinstance(buffer[0], FilePart):
-                self._send_file(buffer[0])
+            first = buffer[0]
+            if isinstance(first, FilePart):
+                self.buffered -= first.send(self._sock)
+                if not first.remaining:
+                    buffer.popleft()
+                    first.close()
             else:
                 self._send_bytes()
         except (BlockingIOError, InterruptedError):
@@ -294,9 +288,10 @@ class Stream:
             self._lose(error)
             return
         if self.buffered:
-            self._deadlines.write.arm(self)
+            self._bounds.write.arm(self)
+            self._borrow()
         else:
-            self._deadlines.write.disarm(self)
+            self._bounds.write.disarm(self)
             self._watch()
             if self.state is CLOSING:
                 self._lose(None)
@@ -305,17 +300,14 @@ class Stream:
         if was_full and self.buffered <= LOW_WATER and self.state is OPEN:
             self._owner.drained()
 
-    def _send_file(self, part: FilePart) -> None:
-        assert self._buffer is not None
-        sent = os.sendfile(self._sock.fileno(), part.fd, part.offset, min(part.remaining, BURST))
-        if not sent:
-            raise OSError("the file became shorter while it was being sent")
-        part.offset += sent
-        part.remaining -= sent
-        self.buffered -= sent
-        if not part.remaining:
-            self._buffer.popleft()
-            part.close()
+    def _borrow(self) -> None:
+        """More waits than the kernel takes: lets it take more from the next turn on, if there is a loan left."""
+        bounds = self._bounds
+        if self.buffered and not self._lent and bounds.loans:
+            with contextlib.suppress(OSError):  # not TCP
+                self._sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, LENT_UNSENT)
+                self._lent = True
+                bounds.loans -= 1
 
     def _send_bytes(self) -> None:
         assert self._buffer is not None
@@ -358,7 +350,7 @@ class Stream:
         except OSError as error:
             self._lose(error)
             return
-        self._deadlines.linger.arm(self)
+        self._bounds.linger.arm(self)
         self._watch()
 
     def abort(self) -> None:
@@ -373,8 +365,9 @@ class Stream:
             self._loop.unwatch(self._sock)
             self._interest = 0
         self.state = CLOSED
-        self._deadlines.write.disarm(self)
-        self._deadlines.linger.disarm(self)
+        self._bounds.loans += self._lent
+        self._bounds.write.disarm(self)
+        self._bounds.linger.disarm(self)
         self.buffered = 0
         self._corked = False
         for part in self._buffer or ():
