@@ -21,31 +21,34 @@ PIECE = 1 << 16  # bytes: a larger piece leaves the cache, and its copies are ne
 LIMB = 8  # bytes
 
 type Buffer = bytes | memoryview
-type Unmask = Callable[[Buffer, bytes], bytes]
+type Unmask = Callable[[bytes, int, int, bytes], Buffer]
+type UnmaskLong = Callable[[memoryview, bytes], Buffer]
 
 
 class Unmasker:
-    """Calling it with a payload and its key of four bytes gives the payload unmasked."""
+    """Calling it with bytes, where in them a payload begins and ends, and its key of four bytes, gives the payload
+    unmasked. What it gives may be overwritten by the next call: a copy less, where it is decoded anyway."""
 
     __slots__ = ("_long",)
 
     def __init__(self, *, native: bool = True) -> None:
         self._long = (native and gmp()) or tables()
 
-    def __call__(self, payload: Buffer, key: bytes) -> bytes:
-        size = len(payload)
+    def __call__(self, data: bytes, start: int, end: int, key: bytes) -> Buffer:
+        size = end - start
         if size <= SHORT:
             pad = (key * ((size >> 2) + 1))[:size]
-            return (int.from_bytes(payload) ^ int.from_bytes(pad)).to_bytes(size)
+            return (int.from_bytes(data[start:end]) ^ int.from_bytes(pad)).to_bytes(size)
+        payload = memoryview(data)[start:end]
         if size <= PIECE:
             return self._long(payload, key)
-        return b"".join([self._long(payload[at : at + PIECE], key) for at in range(0, size, PIECE)])
+        return b"".join([bytes(self._long(payload[at : at + PIECE], key)) for at in range(0, size, PIECE)])
 
 
-def tables() -> Unmask:
+def tables() -> UnmaskLong:
     rows = [bytes(byte ^ key for byte in range(256)) for key in range(256)]
 
-    def unmask(payload: Buffer, key: bytes) -> bytes:
+    def unmask(payload: memoryview, key: bytes) -> bytes:
         result = bytearray(payload)
         for place, byte in enumerate(key):
             result[place::4] = result[place::4].translate(rows[byte])
@@ -54,7 +57,7 @@ def tables() -> Unmask:
     return unmask
 
 
-def gmp() -> Unmask | None:
+def gmp() -> UnmaskLong | None:
     """Unmasking by GMP; None where there is none."""
     try:
         xor = ctypes.PyDLL("libgmp.so.10")["__gmpn_xor_n"]
@@ -69,11 +72,11 @@ def gmp() -> Unmask | None:
     place = ctypes.create_string_buffer(PIECE)
     address, view = ctypes.addressof(place), memoryview(place).cast("B")
 
-    def unmask(payload: Buffer, key: bytes) -> bytes:
+    def unmask(payload: memoryview, key: bytes) -> memoryview:
         size = len(payload)
         limbs = (size + LIMB - 1) // LIMB
         view[:size] = payload
         xor(address, address, key * (limbs * LIMB // 4), limbs)
-        return bytes(view[:size])
+        return view[:size]
 
     return unmask

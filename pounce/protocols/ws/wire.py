@@ -150,18 +150,20 @@ class Wire:
             key = buffer[start - 4 : start]
             if end <= size:
                 self._at = end
-                payload = self._unmask(buffer[start:end], key)
-                return payload if first == BINARY else _text(payload)
+                payload = self._unmask(buffer, start, end, key)
+                return bytes(payload) if first == BINARY else _text(payload)
             self._at, self._left, self._key = start, length, key
             self._decode = _decoder() if first == TEXT else None
             return None
         if legal and end <= size:
             if PING <= first <= PONG and length < 126:
                 self._at = end
-                return (Ping if first == PING else Pong)(self._unmask(buffer[start:end], buffer[start - 4 : start]))
+                payload = self._unmask(buffer, start, end, buffer[start - 4 : start])
+                return (Ping if first == PING else Pong)(bytes(payload))
             if self._deflate is not None and not self._open and first & ~COMPRESSED in (TEXT, BINARY):
                 self._at = end
-                payload = self._inflate(self._deflate, self._unmask(buffer[start:end], buffer[start - 4 : start]))
+                payload = self._unmask(buffer, start, end, buffer[start - 4 : start])
+                payload = self._inflate(self._deflate, bytes(payload))
                 return payload if first == BINARY | COMPRESSED else _text(payload)
         self._key = b""
         if legal:
@@ -180,21 +182,20 @@ class Wire:
     def _go_on(self) -> Event | None:
         """Takes what has come of a frame that came in pieces."""
         at = self._at
-        piece = memoryview(self._buffer)[at : at + self._left]
-        self._at = at + len(piece)
-        self._left -= len(piece)
+        end = self._at = min(at + self._left, len(self._buffer))
+        self._left -= end - at
         if not self._key:
-            return self._ask_wsproto(bytes(piece))
-        part: str | bytes = self._unmask(piece, self._key)
-        turn = len(piece) & 3
+            return self._ask_wsproto(self._buffer[at:end])
+        part = self._unmask(self._buffer, at, end, self._key)
+        turn = (end - at) & 3
         self._key = self._key[turn:] + self._key[:turn]
         if self._decode is None:
-            return self._keep(part, finished=not self._left)
+            return self._keep(bytes(part), finished=not self._left)
         try:
-            part = self._decode.decode(part, not self._left)  # type: ignore[arg-type]  # it is bytes here
+            text = self._decode.decode(part, not self._left)
         except UnicodeDecodeError as error:
             raise _not_text(error) from None
-        return self._keep(part, finished=not self._left)
+        return self._keep(text, finished=not self._left)
 
     def _keep(self, part: str | bytes, *, finished: bool) -> str | bytes | None:
         """Keeps a part of a message; gives the whole when it is finished."""
@@ -294,9 +295,9 @@ def may_be_sent(code: int) -> bool:
     return code in (1000, 1001, 1002, 1003, NO_STATUS) or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
-def _text(payload: bytes) -> str:
+def _text(payload: bytes | memoryview) -> str:
     try:
-        return payload.decode()
+        return str(payload, "utf-8")
     except UnicodeDecodeError as error:
         raise _not_text(error) from None
 
