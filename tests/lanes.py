@@ -138,7 +138,8 @@ NAMES = [b"Host", b"Content-Length", b"Transfer-Encoding", b"Connection", b"Expe
 VALUES = [b"a", b"a:80", b"", b"0", b"5", b"05", b"5,5", b"+5", b"501", b"9" * 19, b"chunked", b"Chunked",
           b"chunked, identity", b"gzip, chunked", b"close", b"Close", b"keep-alive", b"keep-alive, close", b"upgrade",
           b"100-continue", b"100-Continue", b"websocket", b" \t a b\t", b"\xe4\xff", b"a\x00", b"a\x0b", b"a\x7f",
-          b"a\r", b"a\nb", b"a\r\n b", b"[::1]", b"a@b", b"x" * 300]  # fmt: skip
+          b"a\r", b"a\nb", b"a\r\n b", b"[::1]", b"a@b", b"x" * 300,
+          b"WebSocket", b"Keep-Alive, Upgrade"]  # fmt: skip
 ENDS = [b"\r\n"] * 12 + [b"\n", b"\r", b"\r\r\n", b""]
 COLONS = [b":", b": "] * 6 + [b" :", b"", b"\t: ", b"::"]
 CONTENTS = [b"", b"hello", b"5\r\nhello\r\n0\r\n\r\n", b"0\r\n\r\n", b"0\r\nX: y\r\n\r\n", b"1;a=b\r\nx\r\n0\r\n\r\n",
@@ -146,7 +147,8 @@ CONTENTS = [b"", b"hello", b"5\r\nhello\r\n0\r\n\r\n", b"0\r\n\r\n", b"0\r\nX: y
 TOKENS = [b"\r\n", b"\n", b"\r", b" ", b"\t", b":", b";", b",", b"\x00", b"\x0b", b"\x7f", b"\x80", b"\xff", b"0", b"5",
           b"\r\n\r\n", b"\r\n ", b"Host: a\r\n", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"close",
           b"Connection: close\r\n", b"0\r\n\r\n", b"5\r\nhello\r\n", b"chunked", b"GET / HTTP/1.1\r\n", b"HTTP/1.0",
-          b'"', b"=", b"#", b"?", b"/", b"@", b"+", b"_", b"Expect: 100-continue\r\n", b"-"]  # fmt: skip
+          b'"', b"=", b"#", b"?", b"/", b"@", b"+", b"_", b"Expect: 100-continue\r\n", b"-",
+          b"Upgrade: websocket\r\n", b"Connection: Upgrade\r\n"]  # fmt: skip
 
 SEEDS = [case.data for case in CASES if len(case.data) <= 1500]
 

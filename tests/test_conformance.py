@@ -196,13 +196,14 @@ def test_what_an_application_does_to_its_scope_stays_there():
         (post(TE) + b"f4240\r\n", 413),
         (b"POST / HTTP/1.1\r\nContent-Length: 9000000\r\n\r\n", 400),
         (post(TE, b"Content-Length: 5"), 400),
-        (early(b"Content-Length: 1000000"), 200),
+        (early(b"Content-Length: 100000"), 200),
         (early(b"Connection: close", TE) + b"186a0\r\n", 200),
     ],
 )
-def test_an_early_answer_reaches_a_client_that_is_still_sending(data, status, fast, server):
+def test_an_early_answer_reaches_a_client_that_is_still_sending(data, status, fast, server, monkeypatch):
     """RFC 9112, section 9.6: closing while bytes are unread would reset the connection, and the client would lose the
     answer. It sends on for as long as the answer is on its way."""
+    monkeypatch.setattr(pounce.net.stream, "READ_SIZE", 4096)  # the content is not there with the head
     with lane(fast, False):
         came, reset = exchange((server.host, server.port), data + b"x" * 4_000_000)
     assert [one.status for one in read_answers(came)] == [status]

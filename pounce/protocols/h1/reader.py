@@ -2,9 +2,9 @@
 
 Strategy: two lanes. The fast lane reads the well-formed majority of heads by itself. Whatever it does not recognise
 (a method of one's own, an absolute target, HTTP/1.0, anything odd) goes the slow way through `head`, which asks h11,
-the reference for what is legal. The fast lane accepts a strict subset of what the slow one accepts, with the
-identical result; `tests/test_lanes.py` drives both with the same bytes. Content of a length is counted here, content
-in chunks is read by `chunks`, whichever lane has read the head.
+the reference for what is legal. The fast lane accepts a strict subset of what the slow one accepts, with the identical
+result; `tests/test_lanes.py` drives both with the same bytes. Content of a length is counted here, content in chunks
+is read by `chunks`, whichever lane has read the head.
 
 Clients say the same things again and again: everything after the request line is very often, to the byte, what came
 before. So the fast lane remembers what it has read of it.
@@ -15,7 +15,7 @@ Once `ProtocolError` is raised the reader is of no more use.
 import re
 
 from pounce.fields import FIELD_NAME, Field
-from pounce.protocols.events import ProtocolError, Request
+from pounce.protocols.events import ProtocolError, Request, WebSocketRequest
 from pounce.protocols.h1.chunks import ChunkedContent
 from pounce.protocols.h1.head import FIELD_BYTES, HOST, read_head, refuse_hopeless
 from pounce.protocols.h1.head import Limits as Limits
@@ -37,13 +37,14 @@ CHUNKED = -1
 class Fields:
     """What the field lines of a head say."""
 
-    __slots__ = ("content_length", "expects_continue", "keep_alive", "list")
+    __slots__ = ("content_length", "expects_continue", "keep_alive", "kind", "list")
 
-    def __init__(self, fields: list[Field], *, keep_alive: bool, content_length: int, expects_continue: bool) -> None:
+    def __init__(self, fields: list[Field]) -> None:
         self.list = fields
-        self.keep_alive = keep_alive
-        self.content_length = content_length
-        self.expects_continue = expects_continue
+        self.keep_alive = True
+        self.content_length = 0
+        self.expects_continue = False
+        self.kind = Request
 
 
 class Memory:
@@ -112,6 +113,9 @@ class RequestReader:
         self._chunks: ChunkedContent | None = None  # while content comes in chunks
         self._remaining = 0  # bytes of other content still to come
         self.body_complete = True
+        """Has all content of the last request been given? Nothing may follow a request for a WebSocket until it is
+        answered, so its content is never complete at first. That is what makes the connection look at it twice, and
+        at no other."""
 
     @property
     def pending(self) -> int:
@@ -180,8 +184,11 @@ class RequestReader:
             length = self._begin_content(length)
         self.buffer = buffer[end + 4 :]
         name = METHODS[method]
-        request = Request(name, path, query, "1.1", fields.list, fields.keep_alive, length, fields.expects_continue)
-        if length == 0 and not self.buffer:
+        request = fields.kind(name, path, query, "1.1", fields.list, fields.keep_alive, length, fields.expects_continue)
+        if request.asks_for_websocket:
+            self._remaining = 0
+            self.body_complete = False
+        elif length == 0 and not self.buffer:
             self._memory.keep_head(buffer, request)
         return request
 
@@ -215,10 +222,11 @@ class RequestReader:
             return None
         if len(table) < count and any(lower in FRAMING or lower == b"host" for lower in _repeated(fields)):
             return None
-        read = Fields(fields, keep_alive=True, content_length=0, expects_continue=False)
+        read = Fields(fields)
         if not FRAMING.isdisjoint(table) and not _read_framing(read, table):
             return None
-        self._memory.keep(block, read)
+        if read.kind is Request:  # a handshake's key is a new one each time
+            self._memory.keep(block, read)
         return read
 
     # The slow lane
@@ -240,8 +248,6 @@ class RequestReader:
             self._begin_chunks()
         else:
             self._remaining = request.content_length
-            # Nothing may follow a request for a WebSocket until it is answered, so its content is never complete at
-            # first. That is what makes the connection look at it twice, and at no other.
             self.body_complete = not self._remaining and not request.asks_for_websocket
         self.buffer = buffer[end:]
         return request
@@ -286,8 +292,11 @@ def _repeated(fields: list[Field]) -> set[bytes]:
 
 def _read_framing(read: Fields, table: dict[bytes, bytes]) -> bool:
     """Takes in what the framing fields say. False if it is not for the fast lane."""
-    if b"upgrade" in table:
-        return False
+    upgrade = table.get(b"upgrade")
+    if upgrade is not None:
+        if upgrade.lower() != b"websocket" or b"content-length" in table or b"transfer-encoding" in table:
+            return False
+        read.kind = WebSocketRequest
     length = table.get(b"content-length")
     if length is not None:
         if not length.isdigit() or len(length) > 18 or b"transfer-encoding" in table:
@@ -300,9 +309,11 @@ def _read_framing(read: Fields, table: dict[bytes, bytes]) -> bool:
     connection = table.get(b"connection")
     if connection is not None:
         connection = connection.lower()
-        if connection not in (b"keep-alive", b"close"):
+        if connection not in (b"keep-alive", b"close") and (
+            upgrade is None or connection not in (b"upgrade", b"keep-alive, upgrade")
+        ):
             return False
-        read.keep_alive = connection == b"keep-alive"
+        read.keep_alive = connection != b"close"
     expect = table.get(b"expect")
     if expect is not None:
         if expect.lower() != b"100-continue":
