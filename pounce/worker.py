@@ -374,6 +374,8 @@ class Worker:
             self.loop.call_soon(self.retire)
 
     def log_access(self, connection: HTTP1Connection, request: Request, status: int) -> None:
+        """The line for a request, which is asked for only where there is an access log, or for a WebSocket. The latter
+        goes with what the server itself has to say, as uvicorn's."""
         client = f"{connection.client[0]}:{connection.client[1]}" if connection.client is not None else ""
         path = self.root_path + request.path.decode("ascii")
         if request.query:
@@ -383,8 +385,7 @@ class Worker:
                 logger.info('%s - "WebSocket %s" [accepted]', client, path)
             else:
                 logger.info('%s - "WebSocket %s" %d', client, path, status)
-            return
-        if self._access_log.record(client, request.method, path, request.version, status):
+        elif self.logs_access and self._access_log.record(client, request.method, path, request.version, status):
             self.loop.call_soon(self._access_log.flush)
 
 

@@ -366,15 +366,31 @@ def test_returning_or_raising_without_an_answer_is_500(late, caplog):
         assert not rig.worker.exchanges
 
 
-def test_the_log_has_uvicorns_lines(caplog):
+@pytest.mark.parametrize("access_log", [True, False])
+def test_the_log_has_uvicorns_lines(access_log, caplog):
+    """With the access log and without: they are not of it."""
     caplog.set_level(logging.INFO)
-    for app in (Recorder(), Recorder({"type": "websocket.close"})):
-        Socket(Rig(app, access_log=True), handshake(path="/a%20b?c=d"))
-    found = [(r.name, r.getMessage()) for r in caplog.records if "WebSocket" in r.getMessage()]
-    assert found == [
-        ("pounce.error", '192.0.2.1:4711 - "WebSocket /a%20b?c=d" [accepted]'),
-        ("pounce.error", '192.0.2.1:4711 - "WebSocket /a%20b?c=d" 403'),
+    denial = [
+        {"type": "websocket.http.response.start", "status": 451},
+        {"type": "websocket.http.response.body", "body": b"no"},
     ]
+    for app in (Recorder(), Recorder({"type": "websocket.close"}), Recorder(*denial)):
+        Socket(Rig(app, access_log=access_log), handshake(path="/a%20b?c=d"))
+    Socket(Rig(Recorder(), access_log=access_log), handshake(path="/a", Sec_WebSocket_Key="short"))
+    found = [(r.name, r.getMessage(), len(r.args)) for r in caplog.records if "WebSocket" in r.getMessage()]
+    line = '192.0.2.1:4711 - "WebSocket /a'
+    assert found == [
+        ("pounce.error", line + '%20b?c=d" [accepted]', 2),
+        ("pounce.error", line + '%20b?c=d" 403', 3),
+        ("pounce.error", line + '%20b?c=d" 451', 3),
+        ("pounce.error", line + '" 400', 3),
+    ]
+
+
+def test_what_is_no_websocket_here_has_no_line_of_one(caplog):
+    caplog.set_level(logging.INFO)
+    Rig(Recorder(), access_log=False, ws="none").connect().send(handshake())
+    assert "192.0.2.1" not in caplog.text
 
 
 # Messages

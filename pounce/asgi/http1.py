@@ -333,8 +333,7 @@ class HTTP1Connection:
         """Answers the current request in place of the application."""
         exchange = self.exchange
         assert exchange is not None
-        if self.worker.logs_access:
-            self.worker.log_access(self, exchange.request, status)
+        self.worker.log_access(self, exchange.request, status)
         self._begin_answer(exchange.request, status, fields)
         self._decide_keep_alive(exchange)
         if close:

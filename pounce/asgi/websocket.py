@@ -174,6 +174,8 @@ class WebSocketExchange(Exchange):
             raise ClientDisconnected("the client has disconnected")
         if kind.startswith("websocket.http.response."):
             await super().send({**message, "type": kind.removeprefix(DENIAL)})
+            if kind.endswith("start") and not self._connection.worker.logs_access:  # else it comes with the content
+                self._connection.worker.log_access(self._connection, self.request, message["status"])
         elif self.stage is not START:
             raise ApplicationError(f"ASGI message {kind!r} cannot be sent now: the WebSocket has been refused")
         elif kind == "websocket.accept":
@@ -199,8 +201,7 @@ class WebSocketExchange(Exchange):
         self._handshake = None
         frames = wire.Wire(shared.max_size, deflate, shared.unmask)
         self.socket = WebSocketConnection(worker, shared, self, frames, connection.stream)
-        if worker.logs_access:
-            worker.log_access(connection, self.request, 101)
+        worker.log_access(connection, self.request, 101)
         connection.closing = True
         connection.exchange = None
         worker.connection_replaced(connection, self.socket)
