@@ -20,11 +20,10 @@ import socket
 from collections.abc import Callable
 from contextvars import Context
 from math import inf
-from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pounce.asgi.admission import Admission
-from pounce.asgi.application import Loaded, awaited, call, failed
+from pounce.asgi.application import Loaded, call
 from pounce.asgi.connection_worker import Connection
 from pounce.asgi.defaults import DefaultFields
 from pounce.asgi.exchange import Exchange, Scope
@@ -337,12 +336,7 @@ class Worker:
 
     def run_exchange(self, exchange: Exchange, scope: Scope) -> None:
         """Calls the application, and drives it in place until it first has to wait."""
-        try:
-            coroutine: Any = self._application(scope, exchange.receive, exchange.send)
-            if coroutine.__class__ is not CoroutineType:
-                coroutine = awaited(coroutine)
-        except BaseException as error:
-            coroutine = failed(error)
+        coroutine = call(self._application, scope, exchange.receive, exchange.send)
         task = self._scheduler.spawn(coroutine, exchange.finished, Context() if self._empty_context else None)
         if task is not None:
             exchange.task = task

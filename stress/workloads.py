@@ -19,6 +19,8 @@ WORKLOADS = {workload.name: workload for workload in (
     Workload("workers-2", "hello with 2 workers; beside 1 worker on the same CPUs", SCALING, "plain:hello", HELLO,
              workers=2),
     Workload("starlette", "JSON from Starlette", CLOSED, "on_starlette:app", JSON),
+    Workload("starlette-2", "JSON from Starlette with 2 workers; beside 1 worker on the same CPUs", SCALING,
+             "on_starlette:app", JSON, workers=2),
     Workload("fastapi", "JSON from FastAPI", CLOSED, "on_fastapi:app", JSON),
     Workload("echo-1k", "POST of 1 KiB, sent back", CLOSED, "plain:echo", b"x" * KIB, method="POST", size=KIB),
     Workload("upload-64k", "POST of 64 KiB, answered with its length", CLOSED, "plain:upload", b"65536",

@@ -404,6 +404,18 @@ def read_all(pair, count):
     return bytes(got)
 
 
+def test_little_pieces_that_wait_are_few_objects(pair):
+    pair.stream.write(bytes(1 << 22))  # more than the kernel takes
+    expected = bytes(1 << 22)
+    for number in range(5000):
+        piece = b"%d" % number * (number % 5)
+        (pair.stream.write if number % 2 else lambda data: pair.stream.write_soon((data,)))(piece)
+        expected += piece
+    pair.stream.write(b"x" * 1000)
+    assert len(pair.stream._buffer) < 20
+    assert read_all(pair, len(expected) + 1000) == expected + b"x" * 1000
+
+
 @pytest.mark.skipif(not TCP_NOTSENT_LOWAT, reason="this system has no bound to lend from")
 def test_the_kernel_may_hold_more_for_a_few_who_are_sent_much():
     pairs = [Pair() for _ in range(3)]

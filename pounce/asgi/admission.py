@@ -36,7 +36,7 @@ class Admission:
         self._running = running
         self._limit = inf if config.limit_concurrency is None else config.limit_concurrency
         self._room = config.limit_queue
-        self._patience = loop.deadlines(config.queue_timeout, self._waited_too_long)
+        self._patience = loop.deadlines(config.queue_timeout, self._turn_away)
         self._waiting: dict[Exchange, float] = {}  # since when, in order of arrival
         self._advancing = False
         self._deadline = loop.deadlines(config.timeout_request or inf, self._ran_too_long)
@@ -73,6 +73,7 @@ class Admission:
         return False
 
     def _turn_away(self, exchange: Exchange) -> None:
+        """It found the queue full, or has waited too long."""
         since = next(iter(self._waiting.values()), self._loop.now)
         self.leave(exchange)
         self.turned_away += 1
@@ -87,9 +88,6 @@ class Admission:
             self.longest = max(self.longest, self._loop.now - since)
             if not self._waiting:
                 self._loop.call_soon(self._tell)
-
-    def _waited_too_long(self, exchange: Exchange) -> None:
-        self._turn_away(exchange)
 
     def _advance(self) -> None:
         """Somebody may go in."""

@@ -176,17 +176,17 @@ def call(application: Application, scope: Scope, receive: Receive, send: Send) -
     try:
         made = application(scope, receive, send)
     except BaseException as error:
-        return failed(error)
+        return _failed(error)
     if type(made) is CoroutineType:
         return made
-    return awaited(made)
+    return _awaited(made)
 
 
-async def failed(error: BaseException) -> None:
+async def _failed(error: BaseException) -> None:
     """A call that has failed before there was a coroutine."""
     raise error
 
 
-async def awaited(made: Awaitable[Any]) -> Any:
+async def _awaited(made: Awaitable[Any]) -> Any:
     """A call that has given something else to wait for."""
     return await made

@@ -86,20 +86,20 @@ class Exchange:
             self.body_waiting += len(data)
         self.body_complete = complete
         if self._readers and (data or complete):
-            _wake(self._readers)
+            wake(self._readers)
 
     def end(self) -> None:
         """The client has closed its side."""
         self.ended = True
-        _wake(self._readers)
+        wake(self._readers)
 
     def lose(self) -> None:
         """The connection is gone: whoever waits learns of it."""
         self.lost = True
         if self.queued:
             self._connection.worker.admission.leave(self)
-        _wake(self._readers)
-        _wake(self._writers)
+        wake(self._readers)
+        wake(self._writers)
 
     def cancel(self) -> None:
         """Ends the application where it waits."""
@@ -131,7 +131,7 @@ class Exchange:
 
     def drained(self) -> None:
         """The client has taken enough of what was sent."""
-        _wake(self._writers)
+        wake(self._writers)
 
     @property
     def answerable(self) -> bool:
@@ -249,7 +249,7 @@ class Exchange:
     def _complete(self) -> None:
         self.stage = COMPLETE
         if self._readers:
-            _wake(self._readers)
+            wake(self._readers)
         self._connection.response_complete()
 
     # When the application has ended
@@ -296,7 +296,7 @@ def log_failure(error: BaseException) -> None:
     _hint(error)
 
 
-def _wake(waits: list[Wait] | None) -> None:
+def wake(waits: list[Wait] | None) -> None:
     if waits:
         for wait in waits:
             wait.wake()

@@ -19,6 +19,7 @@ Owner: the worker's thread.
 import logging
 import socket
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from pounce.asgi.connection_worker import ConnectionWorker
 from pounce.asgi.exchange import Exchange
@@ -30,6 +31,9 @@ from pounce.net.stream import HIGH_WATER, Stream
 from pounce.protocols.events import ProtocolError, Request
 from pounce.protocols.h1.reader import RequestReader
 from pounce.protocols.h1.writer import CONTINUE, UNKNOWN, UNKNOWN_HEAD, ResponseWriter, write_fields
+
+if TYPE_CHECKING:
+    from pounce.asgi.websocket_connection import WebSocketConnection
 
 PIPELINED_PER_TURN = 32
 """Requests of one connection that are answered before the others get their turn."""
@@ -359,6 +363,16 @@ class HTTP1Connection:
         self.closing = True
         self._set_deadline(None)
         self.stream.close(linger=linger)
+
+    def hand_over(self, socket: "WebSocketConnection") -> bytes:
+        """From here on the stream is the WebSocket's. Gives what the client has sent behind its handshake."""
+        self.closing = True
+        self.exchange = None
+        self.worker.connection_replaced(self, socket)
+        if self.worker.counts_requests:
+            self.worker.request_answered()
+        self.stream.hand_over(socket)
+        return self.reader.take_rest()
 
     def drain(self) -> None:
         """Serves what has been asked, and nothing more."""

@@ -15,10 +15,10 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from pounce.asgi.connection_worker import ConnectionWorker
-from pounce.asgi.exchange import COMPLETE, HELD, START, Exchange, Message, Scope, log_failure
+from pounce.asgi.exchange import COMPLETE, HELD, START, Exchange, Message, Scope, log_failure, wake
 from pounce.asgi.websocket_connection import WebSocketConnection
 from pounce.errors import ClientDisconnected
-from pounce.kernel.task import Cancelled, Wait
+from pounce.kernel.task import Cancelled
 from pounce.net.stream import HIGH_WATER
 from pounce.protocols.events import ApplicationError, Request
 from pounce.protocols.h1.writer import write_fields
@@ -109,11 +109,7 @@ class WebSocketExchange(Exchange):
     # What the connection tells
 
     def message_came(self) -> None:
-        readers = self._readers
-        if readers:
-            for wait in readers:
-                wait.wake()
-            readers.clear()
+        wake(self._readers)
 
     # What the application calls
 
@@ -135,15 +131,7 @@ class WebSocketExchange(Exchange):
                     return {"type": "websocket.disconnect", "code": code, "reason": reason}
             elif self.lost or self.ended or self.stage not in (START, HELD):
                 return {"type": "websocket.disconnect", "code": wire.ABNORMAL, "reason": ""}
-            if self._readers is None:
-                self._readers = []
-            wait = Wait()
-            self._readers.append(wait)
-            try:
-                await wait
-            finally:
-                if wait in self._readers:
-                    self._readers.remove(wait)
+            await self._wait_to_receive()
 
     async def send(self, message: Message) -> None:
         """Takes the next message for the client. Returns at once while the client keeps up.
@@ -202,13 +190,7 @@ class WebSocketExchange(Exchange):
         frames = wire.Wire(shared.max_size, deflate, shared.unmask)
         self.socket = WebSocketConnection(worker, shared, self, frames, connection.stream)
         worker.log_access(connection, self.request, 101)
-        connection.closing = True
-        connection.exchange = None
-        worker.connection_replaced(connection, self.socket)
-        if worker.counts_requests:
-            worker.request_answered()
-        connection.stream.hand_over(self.socket)
-        self.socket.begin(head, connection.reader.take_rest())
+        self.socket.begin(head, connection.hand_over(self.socket))
 
     # When the application has ended
 

@@ -43,7 +43,7 @@ type End = tuple[int, str, bool]
 
 
 class WebSocketConnection:
-    __slots__ = ("_by_application", "_end", "_held", "_joined", "_joined_size", "_ping", "_pong", "_queue", "_queued",
+    __slots__ = ("_by_application", "_end", "_held", "_ping", "_pong", "_queue", "_queued",
                  "_received", "_shared", "_state", "_wire", "_written", "disconnect", "exchange", "stream",
                  "worker")  # fmt: skip
 
@@ -65,8 +65,6 @@ class WebSocketConnection:
         self._held = False  # is decoding held up until the application takes one?
         self._end: End | None = None  # what is carried out when ENDING is over
         self._by_application = False  # has it closed?
-        self._joined: list[bytes] | None = None  # what waits for the end of the turn to be written in one piece
-        self._joined_size = 0
         self._written = -1.0  # the turn in which something was written at once
         self._ping = b""  # payload of the ping that is not answered yet
         self._pong: bytes | None = None  # of the ping to answer when the client reads again
@@ -183,9 +181,8 @@ class WebSocketConnection:
         head, payload = self._wire.message(data)
         if len(payload) <= JOIN_BELOW:
             self._write(head + payload)
-            return
-        self._flush()
-        self.stream.write_parts((head, payload))
+        else:
+            self.stream.write_parts((head, payload))
 
     def close_by_application(self, code: int, reason: str) -> None:
         self._check_open("websocket.close")
@@ -215,24 +212,12 @@ class WebSocketConnection:
 
     def _write(self, data: bytes) -> None:
         """Sends a little: at once the first time in a turn of the loop, and the rest of the turn in one piece."""
-        joined = self._joined
-        if joined is None:
-            loop = self.worker.loop
-            if loop.now != self._written:
-                self._written = loop.now
-                self.stream.write(data)
-                return
-            joined = self._joined = []
-            loop.call_soon(self._flush)
-        joined.append(data)
-        self._joined_size += len(data)
-        if self._joined_size > HIGH_WATER:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._joined:
-            joined, self._joined, self._joined_size = self._joined, None, 0
-            self.stream.write(b"".join(joined))
+        now = self.worker.loop.now
+        if now != self._written:
+            self._written = now
+            self.stream.write(data)
+        else:
+            self.stream.write_soon((data,))
 
     # Keep-alive
 
@@ -279,14 +264,12 @@ class WebSocketConnection:
         assert self._end is not None
         own_code, own_reason, sends_close = self._end
         if sends_close:
-            self._flush()
             self.stream.write(wire.close(own_code, own_reason) if code is None else wire.close(code, reason))
         self._over(own_code, own_reason)
         self.close()
 
     def _begin_close(self, code: int, reason: str) -> None:
         """Sends a Close and waits for the client's."""
-        self._flush()
         self.stream.write(wire.close(code, reason))
         if self.disconnect is None:  # else the client was gone
             self._over(code, reason)
@@ -298,7 +281,6 @@ class WebSocketConnection:
     def _over(self, code: int, reason: str) -> None:
         """Nothing more is sent: tells the application."""
         self._state = OVER
-        self._joined = None
         shared = self._shared
         for queue in (shared.ping, shared.pong, shared.last_words, shared.close):
             queue.disarm(self)

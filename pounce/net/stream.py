@@ -31,6 +31,8 @@ HIGH_WATER = 65536
 LOW_WATER = 16384
 JOIN_BELOW = 8192
 """Copying this much into one string costs less than a system call with two buffers."""
+LITTLE = 512
+"""What waits in pieces of less is joined: an object for every few bytes would cost many times the bytes."""
 MAX_BUFFERS = 64  # per system call; the kernel's own bound is IOV_MAX, 1024
 
 LENT_UNSENT = 1 << 20
@@ -88,7 +90,7 @@ class Stream:
         self._sock = sock
         self._owner = owner
         self._bounds = bounds
-        self._buffer: deque[memoryview | FilePart] | None = None  # made when first needed: most never are
+        self._buffer: deque[memoryview | bytearray | FilePart] | None = None  # made when first needed: most never are
         self._corked = False  # is it kept back only for what follows in this turn?
         self._lent = False
         self.buffered = 0
@@ -225,7 +227,8 @@ class Stream:
             self._loop.call_soon(self._uncork)
         if size <= JOIN_BELOW:
             parts = (b"".join(parts),)
-        self._buffer.extend(map(memoryview, parts))
+        for part in parts:
+            self._append(part)
         self.buffered += size
         if self.buffered > HIGH_WATER and self._corked:
             self._uncork()
@@ -262,11 +265,22 @@ class Stream:
     def _keep(self, part: memoryview | FilePart) -> None:
         if self._buffer is None:
             self._buffer = deque()
-        self._buffer.append(part)
+        self._append(part)
         if not self.buffered:
             self._bounds.write.arm(self)
         self.buffered += len(part)
         self._watch()
+
+    def _append(self, part: bytes | memoryview | FilePart) -> None:
+        assert self._buffer is not None
+        if isinstance(part, FilePart) or len(part) >= LITTLE:
+            self._buffer.append(memoryview(part) if isinstance(part, bytes) else part)
+            return
+        last = self._buffer[-1] if self._buffer else None
+        if isinstance(last, bytearray) and len(last) < JOIN_BELOW:
+            last += part
+        else:
+            self._buffer.append(bytearray(part))
 
     def _flush(self) -> None:
         buffer = self._buffer
@@ -312,7 +326,7 @@ class Stream:
     def _send_bytes(self) -> None:
         assert self._buffer is not None
         buffer = self._buffer
-        parts: list[memoryview] = []
+        parts: list[memoryview | bytearray] = []
         size = 0
         for part in buffer:
             if isinstance(part, FilePart) or len(parts) == MAX_BUFFERS or size >= BURST:
