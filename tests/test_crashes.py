@@ -113,8 +113,9 @@ def test_a_generator_that_never_ends_and_notices_nothing_costs_one_worker():
 # Signals, in every state
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_sigterm_while_the_application_starts(workers, tmp_path):
+def test_a_signal_while_the_application_starts(workers, number, tmp_path):
     (tmp_path / "slow.py").write_text(
         "import pounce\n"
         "async def app(scope, receive, send):\n"
@@ -126,7 +127,7 @@ def test_sigterm_while_the_application_starts(workers, tmp_path):
     )
     with Running("slow:app", "--port", "0", "--workers", workers, cwd=tmp_path, ready=False) as server:
         server.wait_for("starting")
-        assert server.stop(signal.SIGTERM) == (143 if single(workers) else 0)
+        assert server.stop(number) == (143 if number == signal.SIGTERM and single(workers) else 0)
         assert "cleaned up" in server.log
         assert "Traceback" not in server.log
 

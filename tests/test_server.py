@@ -161,24 +161,6 @@ def test_ctrl_c_while_the_application_is_imported(tmp_path):
         assert "Traceback" not in server.log
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_ctrl_c_while_the_application_starts(workers, tmp_path):
-    (tmp_path / "slow.py").write_text(
-        "import pounce\n"
-        "async def app(scope, receive, send):\n"
-        "    print('starting', flush=True)\n"
-        "    try:\n"
-        "        await pounce.sleep(600)\n"
-        "    finally:\n"
-        "        print('cleaned up', flush=True)\n"
-    )
-    with Running("slow:app", "--port", "0", "--workers", workers, cwd=tmp_path, ready=False) as server:
-        server.wait_for("starting")
-        assert server.stop(signal.SIGINT) == 0
-        assert "cleaned up" in server.log
-        assert "Traceback" not in server.log
-
-
 # Nothing that was accepted is lost
 
 
