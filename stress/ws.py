@@ -90,8 +90,13 @@ def frame(first: int, payload: bytes) -> bytes:
 
 
 class Client:
-    def __init__(self, port: int, more: bytes = b"") -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=20)
+    def __init__(self, port: int, more: bytes = b"", window: int | None = None) -> None:
+        """`window`: bytes that its kernel takes for it before it reads."""
+        self.sock = socket.socket()
+        if window is not None:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        self.sock.settimeout(20)
+        self.sock.connect(("127.0.0.1", port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.sendall(REQUEST + more + b"\r\n")
         self.rest = b""
