@@ -2,15 +2,19 @@
 
 Each stage is run alone, many times, on this thread, with real objects and no clients; the last two lines are the whole
 way of a request, first with sockets that do nothing, then with a real pair of sockets on which somebody asks. What the
-stages do not add up to is what holds them together: calls from one to the next, the loop, deadlines. With clients the
-same work costs more than here, because the kernel's network code and the interpreter take turns in the CPU's caches.
+stages do not add up to is what holds them together: calls from one to the next, the loop, deadlines.
+
+Then, where there is wrk, a server of its own under load, and how its CPU time is shared between Python and the kernel.
+What the kernel has is for recv, send with TCP's work for both ends, and epoll_wait: no server can do with less.
 """
 
 import selectors
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pounce.asgi.application import load
@@ -24,6 +28,9 @@ from pounce.protocols.h1.reader import Limits, Memory, RequestReader
 from pounce.protocols.h1.writer import Memory as ResponseMemory
 from pounce.protocols.h1.writer import ResponseWriter
 from pounce.worker import Worker
+from stress.load import Request, missing, tool, wrk
+from stress.machine import TICK, on_cpus, share
+from stress.scene import Pounce, Setting
 
 WRK = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n\r\n"
 BROWSER = (
@@ -85,6 +92,27 @@ def working(selector: selectors.BaseSelector | None = None) -> Worker:
     return worker
 
 
+def under_load(connections: int = 64, seconds: float = 4) -> tuple[float, float]:
+    """Microseconds of a server's CPU time per request: in user space, and in the kernel."""
+    cpus = share(1)
+
+    def used() -> list[int]:
+        # proc_pid_stat(5): utime and stime, counted from behind the name.
+        return [int(ticks) for ticks in Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()[11:13]]
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        on_cpus(cpus.server),
+        Pounce(Setting(0, None, Path(folder)), "plain:hello") as server,
+    ):
+        request = Request(server.port, b"Hello, world!")
+        wrk(request, connections, 1, cpus.load)
+        before = used()
+        count = wrk(request, connections, seconds, cpus.load).requests
+        user, system = (TICK * 1e6 * (after - first) / count for first, after in zip(before, used(), strict=True))
+    return user, system
+
+
 def main() -> None:
     peer, sock = socket.socketpair()
     sock.setblocking(False)
@@ -141,6 +169,11 @@ def main() -> None:
         peer.recv(65536)
 
     print(f"  {cost(ask):6.2f}  the same with a pair of sockets, asking and hearing the answer included")
+    if not tool("wrk"):
+        print(f"not measured under load: {missing('wrk')}")
+        return
+    user, system = under_load()
+    print(f"  {user:6.2f}  in user space, and {system:.2f} in the kernel: a server under wrk -c64")
 
 
 if __name__ == "__main__":
