@@ -24,7 +24,7 @@ FLOODING = 10
 SHORT = 2.0  # seconds: every deadline, where there is no time for the defaults
 MESSAGE = 1 << 20  # bytes: the longest that is taken
 HELD = 1 << 20  # bytes of the server's memory that one may hold: messages that wait, a full buffer, half a frame
-LATE = 5.0  # seconds an end may come too late, on a machine with other things to do
+LATE = 15.0  # seconds an end may come too late: a machine with other things to do fills buffers slowly
 LINGER = 5.0  # seconds the server listens on after its last word
 WINDOW = 32768  # bytes: else the attackers' own kernel reads megabytes for each
 GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
@@ -159,8 +159,9 @@ def run(setting: Setting, report: Report) -> None:
                 number += 1
                 peak = Peak(server)
                 peak.start()
-                attackers = attack(server.port, 2 * ping + write + 2 * LATE)
+                attackers = attack(server.port, 2 * ping + write + LATE + 5.0)
                 most = max(most, peak.stop())
+                report.say(f"{number}: then {server.vitals()}")
                 for kind in KINDS:
                     each = [one for one in attackers if one.kind is kind]
                     bound = kind.deadline(ping, write) + LATE
