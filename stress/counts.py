@@ -18,6 +18,7 @@ TOOLS = ("curl", "wrk", "ab", "h2load")
 
 REQUESTS, PER_MINUTE = 100_000, 10_000
 NOISE = 4 * MIB  # and a tenth
+KEEP_ALIVE = 600  # seconds: a client that the machine does not let run must not find its connection closed
 PATIENCE = 3600.0  # seconds for one client; each request of it has its own bound
 
 
@@ -119,7 +120,7 @@ CLIENTS: dict[str, Callable[[str, int], Counted]] = {
 def run(setting: Setting, report: Report) -> None:
     count = min(REQUESTS, round(setting.minutes * PER_MINUTE))
     for workers in (1, 4) if setting.workers is None else (setting.workers,):
-        with Pounce(setting, workers=workers) as server:
+        with Pounce(setting, "busy:app", f"--timeout-keep-alive={KEEP_ALIVE}", workers=workers) as server:
             url = f"http://{server.host}:{server.port}"
             for name, client in CLIENTS.items():
                 try:
