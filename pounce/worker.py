@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 LAST_CALL = 0.5
 """Seconds a connection that was busy just now is kept while draining. HTTP/1.1 has no way to say goodbye between
 two responses: a client that has just got one may have its next request on the way."""
+NO_HURRY = 5.0  # the same for a worker that retires: the server goes on, and nobody waits for its end
 LAST_ACCEPT = 0.1
 """Seconds in which handshakes that have begun may end, after new ones are refused."""
 LINGER = 5.0
@@ -144,7 +145,8 @@ class Worker:
         self.head_deadline = loop.deadlines(_length(config.timeout_request_head), connection.head_deadline_expired)
         self.keep_alive_deadline = loop.deadlines(_length(config.timeout_keep_alive), _idle_too_long)
         self.body_deadline = loop.deadlines(_length(config.timeout_request_body), connection.body_deadline_expired)
-        self.last_call = loop.deadlines(LAST_CALL, _idle_too_long)
+        self._calls = {length: loop.deadlines(length, _idle_too_long) for length in (LAST_CALL, NO_HURRY)}
+        self.last_call = self._calls[LAST_CALL]
         self.cancel_on_disconnect = config.cancel_on_disconnect
         self.body_window = config.limit_request_body_rate * (config.timeout_request_body or 0)
         self.limited = config.limit_concurrency is not None
@@ -222,14 +224,15 @@ class Worker:
         """Leaves its sockets to a successor and drains."""
         if self.phase is Phase.SERVING:
             self._report(self, why)
-            self._drain(closing=False)
+            self._drain(NO_HURRY if why is Report.RETIRING else LAST_CALL, closing=False)
 
     def stop(self) -> None:
         """Drains and ends; the sockets are closed behind it. Posted by the supervisor."""
         if self.phase is Phase.SERVING:
-            self._drain(closing=True)
+            self._drain(LAST_CALL, closing=True)
         elif self.phase is Phase.DRAINING:  # because it has retired
             self._close_queues()
+            self._say_goodbye(LAST_CALL)
         elif self.phase is Phase.READY:
             self.phase = Phase.DRAINING
             self.draining = True
@@ -238,7 +241,7 @@ class Worker:
             self.phase = Phase.STOPPING
             self._cancel_lifespan()
 
-    def _drain(self, *, closing: bool) -> None:
+    def _drain(self, last_call: float, *, closing: bool) -> None:
         self.reception.shut()
         self.phase = Phase.DRAINING
         self.draining = True
@@ -246,6 +249,10 @@ class Worker:
             self._close_queues()
         else:
             self._stop_accepting()
+        self._say_goodbye(last_call)
+
+    def _say_goodbye(self, last_call: float) -> None:
+        self.last_call = self._calls[last_call]
         for connection in list(self.connections):
             connection.drain()
 

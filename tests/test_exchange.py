@@ -11,6 +11,7 @@ from harness import Rig
 import pounce
 from pounce.asgi.http1 import DISCARD, PIPELINED_PER_TURN
 from pounce.net.stream import HIGH_WATER
+from pounce.worker import LAST_CALL, NO_HURRY
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 CLOSE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -1006,6 +1007,40 @@ def test_a_client_that_was_busy_just_now_gets_a_last_call():
     assert content_of(answer) == b"hello"
     assert b"connection: close" in answer
     assert busy.closed
+
+
+def test_a_worker_that_retires_has_more_patience():
+    # Found by `races`: of 2.4 million requests, 17 crossed with the end of a connection whose worker retired.
+    rig = Rig(hello, timeout_keep_alive=60)
+    idle, asking, silent, older = (rig.connect() for _ in range(4))
+    older.ask(GET)
+    rig.wait(4)
+    idle.ask(GET)
+    asking.ask(GET)
+    rig.wait(2)
+    rig.worker.retire()
+    assert older.closed
+    rig.wait(NO_HURRY - 1)
+    assert not idle.closed
+    answer = asking.ask(GET)
+    assert content_of(answer) == b"hello"
+    assert b"connection: close" in answer
+    rig.wait(2)
+    assert idle.closed
+    assert silent.closed
+    assert not rig.worker.connections
+
+
+def test_a_worker_that_has_retired_hurries_when_the_server_ends():
+    rig = Rig(hello, timeout_keep_alive=60)
+    idle = rig.connect()
+    idle.ask(GET)
+    rig.worker.retire()
+    rig.wait(1)
+    assert not idle.closed
+    rig.worker.stop()
+    rig.wait(LAST_CALL + 0.1)
+    assert idle.closed
 
 
 def test_a_head_that_has_begun_is_waited_for():

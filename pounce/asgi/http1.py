@@ -380,11 +380,11 @@ class HTTP1Connection:
         if self.closing or self.exchange is not None or self.reader.begun or not self.reader.body_complete:
             return
         worker = self.worker
-        fresh = self._deadline is worker.head_deadline
-        if fresh or worker.loop.now - worker.keep_alive_deadline.armed_at(self) < worker.last_call.length:
-            self._set_deadline(worker.last_call)
-        else:
+        idle = self._deadline is worker.keep_alive_deadline
+        if idle and worker.loop.now - worker.keep_alive_deadline.armed_at(self) >= worker.last_call.length:
             self.close()
+        else:
+            self._set_deadline(worker.last_call)
 
     def _set_deadline(self, queue: "DeadlineQueue[HTTP1Connection] | None") -> None:
         """Starts the deadline of the situation the connection is in now; ends that of the last one."""

@@ -137,7 +137,8 @@ class Loop:
     def post(self, callback: Callback) -> None:
         """Calls `callback` on the loop's thread, from any thread. Wakes the loop once per batch.
 
-        Raises RuntimeError when the loop is closed: nobody would ever call it.
+        Raises RuntimeError when the loop is closed: nobody would ever call it. What comes between its last turn and
+        its close is dropped.
         """
         # The order matters and needs no lock: append first, then look at the flag. The loop clears the flag
         # first and then pops until the deque is empty. Both touch the deque under its own lock, so either the
