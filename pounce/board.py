@@ -172,14 +172,16 @@ def _address(name: object) -> Address | None:
 
 class Board:
     def __init__(self, count: int, *, processes: bool) -> None:
-        size = count * (CELL + 1)
-        memory = memoryview(mmap.mmap(-1, size) if processes else bytearray(size))
-        self.loads = memory[: count * CELL].cast("q")
-        self.blocked = memory[count * CELL :]
+        # A list between threads, because what lies in bytes is read and written in C without any care for others.
+        self.loads: list[int] | memoryview[int] = [SHUT] * count
+        self.blocked: list[bool] | memoryview[int] = [False] * count
+        if processes:
+            memory = memoryview(mmap.mmap(-1, count * (CELL + 1)))
+            self.loads, self.blocked = memory[: count * CELL].cast("q"), memory[count * CELL :]
+            for number in range(count):
+                self.loads[number] = SHUT
         self.inboxes: list[Inbox] = [ProcessInbox() if processes else ThreadInbox() for _ in range(count)]
         self.lobbies: list[Lobby] | None = None if processes else [{} for _ in range(count)]
-        for number in range(count):
-            self.loads[number] = SHUT
 
     def choose(self, number: int) -> int:
         """Who should have the connection that the worker at `number` has just accepted: itself, unless somebody has

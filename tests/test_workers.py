@@ -388,6 +388,13 @@ def test_who_should_have_the_next_connection(loads, blocked, waiting, chosen, pr
     assert board.choose(0) == chosen
 
 
+def test_numbers_that_threads_share_are_whole_objects():
+    """ThreadSanitizer: the items of a memoryview are read and written in C with no care for other threads."""
+    board = Board(2, processes=False)
+    assert type(board.loads) is list
+    assert type(board.blocked) is list
+
+
 @pytest.mark.parametrize("processes", [False, True])
 def test_a_connection_crosses_and_is_taken_once(processes):
     board = Board(2, processes=processes)
