@@ -7,14 +7,14 @@ import select
 import socket
 import threading
 import time
-import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from pounce.worker import LINGER
 from stress import Unmeasured
 from stress.scene import MIB, Pounce, Report, Setting, all_descriptors, percentile
-from stress.ws import DEFLATE, KEY, Client, frame
+from stress.ws import DEFLATE, Client, frame
 
 ABOUT = "WebSocket clients that never read, stop in half a frame, flood, bomb or die: each ends at its deadline"
 TOOLS = ()
@@ -25,41 +25,37 @@ SHORT = 2.0  # seconds: every deadline, where there is no time for the defaults
 MESSAGE = 1 << 20  # bytes: the longest that is taken
 HELD = 1 << 20  # bytes of the server's memory that one may hold: messages that wait, a full buffer, half a frame
 LATE = 15.0  # seconds an end may come too late: a machine with other things to do fills buffers slowly
-LINGER = 5.0  # seconds the server listens on after its last word
 WINDOW = 32768  # bytes: else the attackers' own kernel reads megabytes for each
 GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 RESET = 0  # in place of a code
-SMALL = frame(0x82, os.urandom(125))
-
-
-def _bomb() -> bytes:
-    compressor = zlib.compressobj(wbits=-15)
-    payload = (compressor.compress(bytes(64 * MIB)) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
-    return bytes((0xC2, 0xFE)) + len(payload).to_bytes(2) + KEY + _masked(payload)
-
-
-def _masked(payload: bytes) -> bytes:
-    return bytes(byte ^ KEY[place % 4] for place, byte in enumerate(payload))
+PAYLOAD = os.urandom(125)
+SMALL = frame(0x82, PAYLOAD)
 
 
 @dataclass(frozen=True)
 class Kind:
     name: str
     data: bytes
-    floods: bool
-    """Does it send that for ever?"""
     code: int
-    deadline: Callable[[float, float], float]
-    """From the time for a ping or a pong, and the time to write."""
+    deadline: float
+    """Seconds after which the server has ended it."""
+    floods: bool = False
+    """Does it send that for ever?"""
+    count: int = EACH
+    offer: bytes = b""
+    """Of extensions, in its handshake."""
 
 
-KINDS = (
-    Kind("never reads", frame(0x82, bytes(60_000)), True, RESET, lambda ping, write: 2 * ping + write),
-    Kind("floods pings", frame(0x89, bytes(125)) * 100, True, RESET, lambda ping, write: 2 * ping + write),
-    Kind("stops in half a frame", frame(0x82, bytes(60_000))[:30_000], False, 1011, lambda ping, _: 2 * ping),
-    Kind("sends a bomb", b"", False, 1009, lambda *_: 0.0),
-    Kind("dies without a word", b"", False, 1011, lambda ping, _: 2 * ping),
-)
+def kinds(ping: float, write: float) -> tuple[Kind, ...]:
+    """With these seconds until a ping, and for a pong; and for a client to read."""
+    message, unheard = frame(0x82, bytes(60_000)), 2 * ping
+    return (
+        Kind("never reads", message, RESET, unheard + write, floods=True),
+        Kind("floods pings", frame(0x89, bytes(125)) * 100, RESET, unheard + write, floods=True, count=FLOODING),
+        Kind("stops in half a frame", message[:30_000], 1011, unheard),
+        Kind("sends a bomb", frame(0xC2, bytes(64 * MIB)), 1009, 0.0, offer=DEFLATE),
+        Kind("dies without a word", b"", 1011, unheard),
+    )
 
 
 @dataclass
@@ -88,21 +84,20 @@ class Good:
                 self.client.sock.sendall(SMALL)
                 while (seen := self.client.read())[0] == 0x89:  # it answers pings
                     self.client.sock.sendall(frame(0x8A, seen[1]))
-                if seen != (0x82, _masked(SMALL[6:])):
+                if seen != (0x82, PAYLOAD):
                     raise Unmeasured(f"hears {seen!r}")
                 self.times.append(time.monotonic() - began)
         except (OSError, Unmeasured) as error:
             self.wrong = f"{type(error).__name__}: {error}"
 
 
-def attack(port: int, patience: float) -> list[Attacker]:
+def attack(port: int, kinds: Iterable[Kind], patience: float) -> list[Attacker]:
     """All kinds at a time, until each has been ended or patience is."""
-    bomb = _bomb()
     attackers: dict[int, Attacker] = {}
-    for kind in [one for one in KINDS for _ in range(FLOODING if "ping" in one.name else EACH)]:
-        sock = Client(port, DEFLATE if kind.code == 1009 else b"", WINDOW).sock
+    for kind in [one for one in kinds for _ in range(one.count)]:
+        sock = Client(port, kind.offer, WINDOW).sock
         sock.setblocking(False)
-        attackers[sock.fileno()] = Attacker(kind, sock, kind.data or bomb * (kind.code == 1009), time.monotonic())
+        attackers[sock.fileno()] = Attacker(kind, sock, kind.data, time.monotonic())
     poll, until = select.poll(), time.monotonic() + patience
     for fd, each in attackers.items():
         poll.register(fd, GONE | (select.POLLOUT if each.left else 0))
@@ -117,10 +112,8 @@ def attack(port: int, patience: float) -> list[Attacker]:
                 continue
             try:
                 each.left = each.left[each.sock.send(each.left) :]
-            except BlockingIOError:
+            except OSError:  # full; or gone, and the next look says so
                 continue
-            except OSError:
-                continue  # the next look says that it has gone
             if not each.left and each.kind.floods:
                 each.left = each.kind.data
             elif not each.left:
@@ -145,6 +138,7 @@ def last_word(sock: socket.socket) -> int:
 def run(setting: Setting, report: Report) -> None:
     all_descriptors()
     ping, write = (20.0, 30.0) if setting.minutes >= 8 else (SHORT, SHORT)
+    everyone = kinds(ping, write)
     options = (f"--ws-ping-interval={ping}", f"--ws-ping-timeout={ping}", f"--timeout-write={write}",
                f"--ws-max-size={MESSAGE}")  # fmt: skip
     with Pounce(setting, "sockets:echo", *options, workers=setting.workers or 1) as server:
@@ -159,13 +153,12 @@ def run(setting: Setting, report: Report) -> None:
                 number += 1
                 peak = Peak(server)
                 peak.start()
-                attackers = attack(server.port, 2 * ping + write + LATE + 5.0)
+                attackers = attack(server.port, everyone, 2 * ping + write + LATE + 5.0)
                 most = max(most, peak.stop())
                 report.say(f"{number}: then {server.vitals()}")
-                for kind in KINDS:
+                for kind in everyone:
                     each = [one for one in attackers if one.kind is kind]
-                    bound = kind.deadline(ping, write) + LATE
-                    late = [one for one in each if not one.ended or one.ended - one.began > bound]
+                    late = [one for one in each if not one.ended or one.ended - one.began > kind.deadline + LATE]
                     slowest = max((one.ended - one.began for one in each if one.ended), default=0.0)
                     codes = Counter(one.code for one in each)
                     report.check(not late, f"{number}: {kind.name}: {len(each)}, ended too late: {len(late)}, "

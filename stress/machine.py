@@ -27,13 +27,17 @@ class Process:
     waited_for: float  # CPU seconds of its children that have ended
 
 
+def fields(pid: int) -> list[str]:
+    """What proc_pid_stat(5) says of a process, from its third field on: the second, its name in brackets, may contain
+    anything. Raises OSError where there is none."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
 def _process(pid: int) -> Process | None:
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        field = fields(pid)
     except OSError:
         return None
-    # proc_pid_stat(5): the name, in brackets, may contain anything; the fields are counted from behind it.
-    field = text.rpartition(")")[2].split()
     return Process(pid, int(field[1]), int(field[3]), (int(field[13]) + int(field[14])) * TICK)
 
 

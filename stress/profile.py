@@ -29,7 +29,7 @@ from pounce.protocols.h1.writer import Memory as ResponseMemory
 from pounce.protocols.h1.writer import ResponseWriter
 from pounce.worker import Worker
 from stress.load import Request, missing, tool, wrk
-from stress.machine import TICK, on_cpus, share
+from stress.machine import TICK, fields, on_cpus, share
 from stress.scene import Pounce, Setting
 
 WRK = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n\r\n"
@@ -97,8 +97,7 @@ def under_load(connections: int = 64, seconds: float = 4) -> tuple[float, float]
     cpus = share(1)
 
     def used() -> list[int]:
-        # proc_pid_stat(5): utime and stime, counted from behind the name.
-        return [int(ticks) for ticks in Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()[11:13]]
+        return [int(ticks) for ticks in fields(server.pid)[11:13]]  # utime and stime
 
     with (
         tempfile.TemporaryDirectory() as folder,
