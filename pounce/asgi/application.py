@@ -4,18 +4,17 @@ The words of the errors are uvicorn's: people search for them.
 """
 
 import importlib
+import inspect
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from types import CoroutineType, FunctionType, ModuleType
+from types import CoroutineType, ModuleType
 from typing import Any
 
 from pounce import imports
 from pounce.asgi.exchange import Application, Receive, Scope, Send
 from pounce.config import Config
 from pounce.errors import StartupError
-
-CO_COROUTINE = 0x80  # inspect.CO_COROUTINE
 
 logger = logging.getLogger("pounce.error")
 
@@ -116,7 +115,7 @@ def _made(app: Any, *, factory: bool) -> Any:
     if not callable(app):
         raise StartupError(f"Error loading ASGI app. It is {type(app).__name__}, which cannot be called.")
     # An application needs at least its scope; what can do without any argument makes one.
-    if not _is_coroutine_function(app) and _callable_with(app, 0):
+    if _callable_with(app, 0) and not _is_coroutine_function(app):
         logger.warning(
             "ASGI app factory detected. Using it, but please consider setting the --factory flag explicitly."
         )
@@ -131,12 +130,7 @@ def _call_factory(factory: Callable[[], Any]) -> Any:
         raise ApplicationFailed("Error loading ASGI app factory. It has failed:") from _own(error)
 
 
-# `inspect` costs a MiB of memory. A plain application can be understood without it, and others have it already.
-
-
 def _callable_with(app: Any, count: int) -> bool:
-    import inspect
-
     try:
         inspect.signature(app).bind(*range(count))
     except TypeError:
@@ -147,16 +141,12 @@ def _callable_with(app: Any, count: int) -> bool:
 
 
 def _is_coroutine_function(app: Any) -> bool:
-    if type(app) is FunctionType and app.__code__.co_flags & CO_COROUTINE:
-        return True
-    import inspect
-
     return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(type(app).__call__)
 
 
 def _interface(app: Any) -> str:
     """ASGI 3 applications are coroutine functions, have one for `__call__`, or at least take three arguments."""
-    if isinstance(app, type):
+    if inspect.isclass(app):
         return "asgi3" if hasattr(app, "__await__") else "asgi2"
     return "asgi3" if _is_coroutine_function(app) or _callable_with(app, 3) else "asgi2"
 
