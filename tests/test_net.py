@@ -366,8 +366,8 @@ class Pair:
             ours, _ = listening.accept()
         ours.setblocking(False)
         self.client.settimeout(10)
-        self.deadlines = StreamBounds(self.loop, write=30.0, linger=5.0)
-        self.stream = Stream(self.loop, ours, self.owner, self.deadlines)
+        self.bounds = StreamBounds(self.loop, write=30.0, linger=5.0)
+        self.stream = Stream(self.loop, ours, self.owner, self.bounds)
 
     def turn(self, times=3, timeout=0.05):
         for _ in range(times):
@@ -419,7 +419,7 @@ def test_little_pieces_that_wait_are_few_objects(pair):
 @pytest.mark.skipif(not TCP_NOTSENT_LOWAT, reason="this system has no bound to lend from")
 def test_the_kernel_may_hold_more_for_a_few_who_are_sent_much():
     pairs = [Pair() for _ in range(3)]
-    bounds = pairs[0].stream._bounds
+    bounds = pairs[0].bounds
     bounds.loans = 2
     for pair in pairs:
         pair.stream._bounds = bounds
@@ -496,7 +496,7 @@ def test_what_is_written_soon_leaves_at_the_end_of_the_turn_in_one_piece(pair):
     pair.turn(1)
     assert pair.client.recv(10) == b"abc"
     assert pair.stream.buffered == 0
-    assert len(pair.deadlines.write) == 0
+    assert len(pair.bounds.write) == 0
     assert pair.owner.events == []
 
 
@@ -558,7 +558,7 @@ def test_however_it_is_written_it_arrives_in_order(steps):
     assert read_all(pair, len(said)) == said
     pair.turn(1)
     assert pair.stream.buffered == 0
-    assert len(pair.deadlines.write) == 0
+    assert len(pair.bounds.write) == 0
     pair.close()
 
 

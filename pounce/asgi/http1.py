@@ -337,7 +337,8 @@ class HTTP1Connection:
         """Answers the current request in place of the application."""
         exchange = self.exchange
         assert exchange is not None
-        self.worker.log_access(self, exchange.request, status)
+        if self.worker.logs_access or exchange.request.asks_for_websocket:
+            self.worker.log_access(self, exchange.request, status)
         self._begin_answer(exchange.request, status, fields)
         self._decide_keep_alive(exchange)
         if close:

@@ -21,6 +21,7 @@ import sys
 from collections.abc import Sequence
 
 from pounce.errors import StartupError
+from pounce.net.stream import TCP_NOTSENT_LOWAT
 from pounce.options import Bind
 
 BALANCES = sys.platform == "linux"
@@ -201,8 +202,8 @@ def _bind_tcp(family: int, name: tuple[str | int, ...], workers: int, *, dual: b
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
             # Accepted sockets inherit it, which saves a system call for each.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+            if TCP_NOTSENT_LOWAT:
+                sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT)
             sock.bind(name)
             name = (name[0], sock.getsockname()[1], *name[2:])  # port 0: the first socket chooses for all
     except BaseException:

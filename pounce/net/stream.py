@@ -220,8 +220,6 @@ class Stream:
         size = sum(map(len, parts))
         if self.state is not OPEN or not size:
             return
-        if self._buffer is None:
-            self._buffer = deque()
         if not self.buffered:
             self._corked = True
             self._loop.call_soon(self._uncork)
@@ -263,8 +261,6 @@ class Stream:
         self._borrow()
 
     def _keep(self, part: memoryview | FilePart) -> None:
-        if self._buffer is None:
-            self._buffer = deque()
         self._append(part)
         if not self.buffered:
             self._bounds.write.arm(self)
@@ -272,7 +268,8 @@ class Stream:
         self._watch()
 
     def _append(self, part: bytes | memoryview | FilePart) -> None:
-        assert self._buffer is not None
+        if self._buffer is None:
+            self._buffer = deque()
         if isinstance(part, FilePart) or len(part) >= LITTLE:
             self._buffer.append(memoryview(part) if isinstance(part, bytes) else part)
             return

@@ -179,16 +179,13 @@ class RequestReader:
                 return None
         path, _, query = target.partition(b"?")
         length: int | None = fields.content_length
-        self.body_complete = True
+        self.body_complete = not fields.kind.asks_for_websocket
         if length:
             length = self._begin_content(length)
         self.buffer = buffer[end + 4 :]
         name = METHODS[method]
         request = fields.kind(name, path, query, "1.1", fields.list, fields.keep_alive, length, fields.expects_continue)
-        if request.asks_for_websocket:
-            self._remaining = 0
-            self.body_complete = False
-        elif length == 0 and not self.buffer:
+        if self.body_complete and not self.buffer:
             self._memory.keep_head(buffer, request)
         return request
 
