@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         add_help=False,
         argument_default=argparse.SUPPRESS,
-        formatter_class=_formatter,
+        formatter_class=partial(argparse.HelpFormatter, width=_width()),
     )
     result.add_argument("app", nargs="?", metavar="APP", help="The application, as module:attribute.")
     groups: dict[str, Any] = {}
@@ -54,12 +54,13 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def _formatter(prog: str) -> argparse.HelpFormatter:
-    """Knows its width: one that does not, and there is one for each option, imports every compression there is."""
+def _width() -> int:
+    """Of the help. A formatter that is not told, and there is one for each option, imports every compression there is
+    to find out."""
     columns = os.environ.get("COLUMNS", "")
     with contextlib.suppress(OSError):  # not a terminal
         columns = columns or str(os.get_terminal_size().columns)
-    return argparse.HelpFormatter(prog, width=max(40, (int(columns) if columns.isdecimal() else 80) - 2))
+    return max(40, (int(columns) if columns.isdecimal() else 80) - 2)
 
 
 class _Version(argparse.Action):

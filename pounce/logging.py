@@ -109,10 +109,11 @@ def configure(config: Config) -> None:
     """Configures logging as the options say. Raises ConfigError for a file that cannot be used."""
     logging.addLevelName(TRACE, "TRACE")
     given = config.log_config
-    if given == "default":
-        given = LOGGING_CONFIG if LOGGING_CONFIG != _AS_IT_WAS else None
-        if given is None:
-            _configure_default(config.use_colors)
+    if given == "default" and LOGGING_CONFIG == _AS_IT_WAS:
+        _configure_default(config.use_colors)
+        given = None
+    elif given == "default":
+        given = LOGGING_CONFIG
     if isinstance(given, dict) and config.use_colors is not None:
         given = {**given, "formatters": {k: {**v, "use_colors": config.use_colors} if "()" in v else v
                                          for k, v in given.get("formatters", {}).items()}}  # fmt: skip
