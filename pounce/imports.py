@@ -39,14 +39,15 @@ class Watch:
             if not Watch.watches:
                 builtins.__import__ = _import
             Watch.watches = (*Watch.watches, self)
-            sys.meta_path.insert(0, self)
+            # A new list each time: another thread may be going through the old one.
+            sys.meta_path = [self, *sys.meta_path]
         self.look()
 
     def end(self) -> None:
         with _lock:
             if self in Watch.watches:
                 Watch.watches = tuple(watch for watch in Watch.watches if watch is not self)
-                sys.meta_path.remove(self)
+                sys.meta_path = [finder for finder in sys.meta_path if finder is not self]
                 if not Watch.watches and builtins.__import__ is _import:
                     builtins.__import__ = _original
 

@@ -174,7 +174,11 @@ def _check_headers(value: object) -> object:
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
             raise Invalid("not a list of NAME:VALUE")
         name, content = pair[0].strip(), pair[1].strip()
-        if field_problem(name.encode("latin-1", "replace"), content.encode("latin-1", "replace")):
+        try:
+            problem = field_problem(name.encode("latin-1"), content.encode("latin-1"))
+        except UnicodeEncodeError:
+            problem = "cannot be written in ISO-8859-1"
+        if problem:
             raise Invalid(f"not a field that HTTP allows: {name}: {content}")
         pairs.append((name, content))
     return tuple(pairs)

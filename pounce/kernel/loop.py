@@ -39,6 +39,7 @@ LONG_TURN = 0.05
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
+LONGEST_WAIT = 86400.0  # seconds; epoll takes milliseconds in 32 bits
 
 
 class HasFileno(Protocol):
@@ -66,9 +67,16 @@ class Loop:
     everything that happens in one turn happens at one time.
     """
 
+    pipe: tuple[int, ...] = ()
+    """What wakes it; empty where there was no free descriptor for one."""
+
     def __init__(
         self, selector: selectors.BaseSelector | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        # A pipe and not an eventfd: signal.set_wakeup_fd writes single bytes.
+        self.pipe = self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_reader, False)
+        os.set_blocking(self._wake_writer, False)
         self.selector = selector if selector is not None else selectors.DefaultSelector()
         self.clock = clock
         self.now = clock()
@@ -87,10 +95,6 @@ class Loop:
         what it waits for, what to throw into it instead of going on, what to call at its end, its context."""
         self._posted: deque[Callback] = deque()
         self._woken = False
-        # A pipe and not an eventfd: signal.set_wakeup_fd writes single bytes.
-        self._wake_reader, self._wake_writer = os.pipe()
-        os.set_blocking(self._wake_reader, False)
-        os.set_blocking(self._wake_writer, False)
         self.selector.register(self._wake_reader, READ, self._take_posted)
         self.closed = False
 
@@ -127,10 +131,10 @@ class Loop:
         """Calls `callback` once, not before `delay` seconds from now."""
         return self.call_at(self.clock() + delay, callback)
 
-    def deadlines[Owner](self, length: float, expired: Callable[[Owner], object]) -> DeadlineQueue[Owner]:
+    def deadlines[Owner](self, length: float | None, expired: Callable[[Owner], object]) -> DeadlineQueue[Owner]:
         """A queue of deadlines that all last `length` seconds; `expired(owner)` is called for each that is
-        neither disarmed nor armed again in time. `math.inf` makes deadlines that never expire."""
-        queue = DeadlineQueue(self, length, expired)
+        neither disarmed nor armed again in time. None makes deadlines that never expire."""
+        queue = DeadlineQueue(self, math.inf if length is None else length, expired)
         self._queues.append(queue)  # type: ignore[arg-type]  # the loop never looks at an owner
         return queue
 
@@ -181,7 +185,7 @@ class Loop:
         if ready:
             timeout = 0.0
         elif self.horizon != math.inf:
-            wait = self.horizon - before
+            wait = min(self.horizon - before, LONGEST_WAIT)
             if timeout is None or wait < timeout:
                 timeout = wait
         self._waits_since = before
@@ -234,5 +238,5 @@ class Loop:
     def __del__(self) -> None:
         # Not in `close`: another thread may be in the middle of `post`, and the number of a closed descriptor
         # may already be somebody else's file. Nobody can be in `post` when nobody holds the loop.
-        os.close(self._wake_reader)
-        os.close(self._wake_writer)
+        for fd in self.pipe:
+            os.close(fd)

@@ -182,7 +182,8 @@ class Task:
         self.state = State.WAITING
         if isinstance(wait, Wait):
             self._wait = wait
-            wait.park(self)
+            if self._throw is None:  # else it was cancelled in this step, and does not begin to wait
+                wait.park(self)
         else:
             self._throw = TypeError(
                 f"cannot wait for {wait!r}: the application awaits something that belongs to another event loop"
