@@ -39,7 +39,7 @@ class Admission:
         self._patience = loop.deadlines(config.queue_timeout, self._turn_away)
         self._waiting: dict[Exchange, float] = {}  # since when, in order of arrival
         self._advancing = False
-        self._deadline = loop.deadlines(config.timeout_request or inf, self._ran_too_long)
+        self._deadline = loop.deadlines(config.timeout_request or None, self._ran_too_long)
         self.watches = config.limit_queue > 0 or config.timeout_request is not None
         """Do `begun` and `over` have to know?"""
         self.admitted = 0

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pounce.asgi.admission import Admission
+from pounce.asgi.body_pace import BodyPace
 from pounce.asgi.exchange import Exchange, Scope
 from pounce.config import Config
 from pounce.kernel.deadlines import DeadlineQueue
@@ -30,9 +31,8 @@ class ConnectionWorker(Protocol):
     stream_bounds: StreamBounds
     head_deadline: DeadlineQueue["HTTP1Connection"]
     keep_alive_deadline: DeadlineQueue["HTTP1Connection"]
-    body_deadline: DeadlineQueue["HTTP1Connection"]
+    body_pace: BodyPace
     last_call: DeadlineQueue["HTTP1Connection"]
-    body_window: float
     cancel_on_disconnect: bool
     root_path: str
     raw_root_path: bytes

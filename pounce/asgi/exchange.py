@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pounce.errors import ClientDisconnected
 from pounce.fields import Field
 from pounce.kernel.task import Cancelled, Driver, Wait
-from pounce.net.stream import HIGH_WATER
+from pounce.net.stream import HIGH_WATER, JOIN_BELOW, LITTLE
 from pounce.protocols.events import ApplicationError, Request
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ class Exchange:
         if data:
             if self._body is None:
                 self._body = [data]
+            elif len(data) < LITTLE and len(self._body[-1]) < JOIN_BELOW:
+                self._body[-1] += data
             else:
                 self._body.append(data)
             self.body_waiting += len(data)
@@ -106,6 +108,12 @@ class Exchange:
         self._cancelled = True
         if self.task is not None:
             self.task.cancel()
+
+    def runs_as(self, task: Driver) -> None:
+        """The application has to wait: from now on this task goes on with it."""
+        self.task = task
+        if self._cancelled:  # in its first step
+            task.cancel()
 
     def admit(self) -> None:
         """It has waited for its turn, which has come."""

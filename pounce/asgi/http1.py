@@ -44,7 +44,7 @@ logger = logging.getLogger("pounce.error")
 
 
 class HTTP1Connection:
-    __slots__ = ("_advancing", "_deadline", "_discarded", "_ended", "_window", "client", "closing", "exchange",
+    __slots__ = ("_advancing", "_came", "_deadline", "_discarded", "_ended", "client", "closing", "exchange",
                  "reader", "server", "stream", "worker", "writer")  # fmt: skip
 
     def __init__(
@@ -62,7 +62,7 @@ class HTTP1Connection:
         self._advancing = False  # `received` is on the stack
         self._ended = False  # the client has closed its side
         self._discarded = 0  # bytes of unread content thrown away for this request
-        self._window = 0  # bytes of content that came since the body deadline was armed
+        self._came = 0.0  # bytes of content since the first of its deadlines was armed, less what they have cost
         self.stream = Stream(worker.loop, sock, self, worker.stream_bounds)
         self._deadline: DeadlineQueue[HTTP1Connection] | None = worker.head_deadline
         worker.head_deadline.arm(self)
@@ -83,6 +83,7 @@ class HTTP1Connection:
                 if self.stream.buffered > HIGH_WATER:  # `drained` goes on
                     reader.feed(data)
                     self.stream.pause_reading()
+                    self._set_deadline(None)  # it is the response that has one
                     return
                 if not reader.body_complete:
                     reader.feed(data)
@@ -108,7 +109,7 @@ class HTTP1Connection:
     def _receive_more(self, exchange: Exchange, data: bytes) -> None:
         self.reader.feed(data)
         if not exchange.body_complete:
-            self._window += len(data)
+            self._came += len(data)
             self._read_body(exchange)
         elif self.reader.pending > HIGH_WATER:  # requests ahead of their turn: enough
             self.stream.pause_reading()
@@ -173,7 +174,7 @@ class HTTP1Connection:
         reader = self.reader
         exchange = self.exchange = Exchange(self, request)
         if not reader.body_complete:
-            self._window = 0
+            self._came = 0.0
             exchange.expects_continue = request.expects_continue
             exchange.feed(reader.read_body(), reader.body_complete)
             if request.asks_for_websocket and worker.speaks_websocket:
@@ -185,7 +186,8 @@ class HTTP1Connection:
             worker.run_exchange(exchange, http_scope(self, request))
         # An application that never waits is over now, and nothing has to be changed for it.
         if self.exchange is exchange:
-            self._set_deadline(None if exchange.body_complete else worker.body_deadline)
+            # Who waits for a 100 (Continue) has not been asked for content yet.
+            self._set_deadline(None if exchange.body_complete or exchange.expects_continue else worker.body_pace.first)
             if reader.pending <= HIGH_WATER:
                 self.stream.resume_reading()
 
@@ -221,15 +223,17 @@ class HTTP1Connection:
         self._await_body()
 
     def _await_body(self) -> None:
-        if self._deadline is not self.worker.body_deadline:
-            self._window = 0
-            self._set_deadline(self.worker.body_deadline)
+        pace = self.worker.body_pace
+        if self._deadline not in (pace.first, pace.second) and not self.closing:
+            self._came = 0.0
+            self._set_deadline(pace.first)
 
     def body_deadline_expired(self) -> None:
-        """The client had its time. Who keeps up a least rate gets as much again."""
-        if self._window >= self.worker.body_window:
-            self._window = 0
-            self._set_deadline(self.worker.body_deadline)
+        """The client had its time. Who keeps up a least rate gets another second."""
+        pace = self.worker.body_pace
+        self._came = pace.pay(self._came, self._deadline)
+        if self._came >= 0:
+            self._set_deadline(pace.second)
         elif self.exchange is not None:
             self._refuse(ProtocolError(408, "the content came too slowly"))
         else:
@@ -257,6 +261,7 @@ class HTTP1Connection:
 
     def send_continue(self) -> None:
         self.stream.write(CONTINUE)
+        self._await_body()
 
     def send_early_hint(self, exchange: Exchange, links: Iterable[bytes]) -> None:
         """A 103 (RFC 8297). HTTP/1.0 clients know no interim responses and get none."""
@@ -341,8 +346,7 @@ class HTTP1Connection:
             self.worker.log_access(self, exchange.request, status)
         self._begin_answer(exchange.request, status, fields)
         self._decide_keep_alive(exchange)
-        if close:
-            self.writer.keep_alive = False
+        self.writer.keep_alive = self.writer.keep_alive and not close
         self.stream.write_parts(self.writer.body(reason.encode(), False))
         self.response_complete()
 

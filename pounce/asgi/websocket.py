@@ -11,7 +11,6 @@ Owner: the worker's thread.
 """
 
 import logging
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 from pounce.asgi.connection_worker import ConnectionWorker
@@ -53,8 +52,8 @@ class WebSockets:
         self.ping_timeout = config.ws_ping_timeout
         self.pong_window = config.limit_request_body_rate * (config.ws_ping_timeout or 0)
         """Bytes in the time for a pong that excuse a client from sending one: it may be busy with a long frame."""
-        self.ping = loop.deadlines(config.ws_ping_interval or inf, socket.ping)
-        self.pong = loop.deadlines(config.ws_ping_timeout or inf, socket.pong_missed)
+        self.ping = loop.deadlines(config.ws_ping_interval or None, socket.ping)
+        self.pong = loop.deadlines(config.ws_ping_timeout or None, socket.pong_missed)
         self.close = loop.deadlines(CLOSE_TIMEOUT, socket.close)
         self.last_words = loop.deadlines(LAST_WORDS, socket.carry_out_end)
 
@@ -64,7 +63,7 @@ def serve(connection: "HTTP1Connection", request: Request, scope: Scope, *, ende
     client has closed its side."""
     worker = connection.worker
     try:
-        if not connection.reader.body_complete:
+        if request.content_length != 0:
             raise HandshakeError(400, "a WebSocket handshake has no content")
         handshake = Handshake(request)
     except HandshakeError as error:

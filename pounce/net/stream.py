@@ -15,9 +15,12 @@ Owner: one worker's thread.
 """
 
 import contextlib
+import fcntl
 import os
 import socket
 import struct
+import sys
+import termios
 from collections import deque
 from collections.abc import Sequence
 from typing import Final, Literal, Protocol
@@ -72,10 +75,15 @@ class StreamOwner(Protocol):
         and the last call."""
 
 
+def unread(sock: socket.socket) -> int:
+    """Bytes that lie in the kernel's buffer. Linux tells of all the messages together, where there are messages."""
+    return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 class StreamBounds:
     """The deadlines and the loans that all streams of one worker share."""
 
-    def __init__(self, loop: Loop, write: float, linger: float) -> None:
+    def __init__(self, loop: Loop, write: float | None, linger: float) -> None:
         self.write: DeadlineQueue[Stream] = loop.deadlines(write, Stream.abort)
         self.linger: DeadlineQueue[Stream] = loop.deadlines(linger, Stream.abort)
         self.loans = LOANS if TCP_NOTSENT_LOWAT else 0
@@ -131,6 +139,9 @@ class Stream:
                 self.reading = False  # an end stays readable for ever
                 self._watch()
                 self._owner.ended()
+        elif not data and self.buffered:  # it may still read
+            self.state = CLOSING
+            self._watch()
         elif not data:
             self._lose(None)
 
@@ -142,10 +153,7 @@ class Stream:
     @property
     def unread(self) -> bool:
         """Does something lie in the kernel's buffer? Costs a system call."""
-        try:
-            return bool(self.sock.recv(1, socket.MSG_PEEK))
-        except OSError:
-            return False
+        return unread(self._sock) > 0
 
     def pause_reading(self) -> None:
         if self.reading:
@@ -304,10 +312,8 @@ class Stream:
         else:
             self._bounds.write.disarm(self)
             self._watch()
-            if self.state is CLOSING:
-                self._lose(None)
-            elif self.state is LINGERING:
-                self._begin_linger()
+            if self.state is not OPEN:
+                self._finish()
         if was_full and self.buffered <= LOW_WATER and self.state is OPEN:
             self._owner.drained()
 
@@ -350,12 +356,16 @@ class Stream:
             self.reading = False
             if self.buffered:
                 self._watch()
-            elif linger:
-                self._begin_linger()
             else:
-                self._lose(None)
+                self._finish()
 
-    def _begin_linger(self) -> None:
+    def _finish(self) -> None:
+        """All is written. To close with bytes unread would reset the connection, and what is still on its way to the
+        client would be lost."""
+        if self.state is CLOSING and not self.unread:
+            self._lose(None)
+            return
+        self.state = LINGERING
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError as error:

@@ -29,6 +29,7 @@ SMALL = 8192
 
 
 def status_line(status: int) -> bytes:
+    status = int(status)  # it may be an enumeration's, and those write themselves in various ways
     try:
         phrase = http.HTTPStatus(status).phrase
     except ValueError:
@@ -74,6 +75,11 @@ class Start:
             if lower in OWN_FIELDS and not self._take(lower, value):
                 continue
             lines += b"%b: %b\r\n" % (name, value)
+        if status == 205 and self.length is None:  # no content, and said so (RFC 9110 section 15.3.6)
+            self.length = 0
+            lines += b"content-length: 0\r\n"
+        elif status == 205 and self.length:
+            raise ApplicationError("a response with status 205 cannot have content")
         self.lines = bytes(lines)
         self.head = b""
         """Everything but the framing, as `with_defaults` last said."""
@@ -98,8 +104,9 @@ class Start:
             self.length = length
             return first and self.status != 204  # RFC 9110 section 8.6: not twice, and not in a 204
         if name == b"connection":
-            self.close = self.close or b"close" in [option.strip() for option in value.lower().split(b",")]
-            return False
+            options = [option.strip() for option in value.lower().split(b",")]
+            self.close = self.close or b"close" in options
+            return options == [b"upgrade"]  # goes with an Upgrade field (RFC 9110 section 7.8)
         if name == b"transfer-encoding":
             return False  # ASGI: "the server must ignore it"
         self.overrides.add(name)
@@ -173,7 +180,7 @@ class ResponseWriter:
         self.awaits_trailers = trailers
         self.bodiless = request.method == "HEAD" or held.status in (204, 304)
         self.keep_alive = request.keep_alive and not held.close
-        self._unusual = trailers or self.bodiless or request.version != "1.1"
+        self._unusual = trailers or self.bodiless or request.version != "1.1" or held.status == 205
 
     def body(self, data: bytes, more: bool) -> Sequence[bytes]:
         """What goes out for a part of the content, with the head before the first. Raises ApplicationError, and
@@ -234,8 +241,9 @@ class ResponseWriter:
         self._chunked = False
         self._remaining = None
         framing = CRLF
-        if self.bodiless:
+        if self.bodiless or held.status == 205:
             self._check_empty(size)
+        if self.bodiless:
             if size and not more and held.length is None and held.status != 204:
                 framing = b"content-length: %d\r\n\r\n" % size  # as for the GET that the client wonders about
         elif held.length is not None:
@@ -258,7 +266,7 @@ class ResponseWriter:
 
     def _check_empty(self, size: int) -> None:
         if size and self._request.method != "HEAD":
-            raise ApplicationError("a response with status 204 or 304 cannot have content")
+            raise ApplicationError("a response with status 205, 204 or 304 cannot have content")
 
     def trailers(self, fields: Iterable[Field], *, more: bool) -> list[bytes]:
         """What goes out for trailer fields (RFC 9112 section 7.1.2). Nothing, where the framing has no place for

@@ -40,7 +40,10 @@ class Handshake:
         if b"upgrade" not in _tokens(request, b"connection"):
             raise HandshakeError(400, "the Connection field does not say Upgrade")
         if _values(request, b"sec-websocket-version") != [VERSION]:
-            raise HandshakeError(426, "WebSocket is spoken here in version 13", (b"sec-websocket-version", VERSION))
+            raise HandshakeError(
+                426, "WebSocket is spoken here in version 13", (b"sec-websocket-version", VERSION),
+                (b"upgrade", b"websocket"), (b"connection", b"Upgrade"),
+            )  # fmt: skip
         keys = _values(request, b"sec-websocket-key")
         if len(keys) != 1 or not _is_key(keys[0]):
             raise HandshakeError(400, "the Sec-WebSocket-Key field is not one key of 16 bytes")
