@@ -2,6 +2,7 @@
 
 Each worker has a place with a number. For each place there are
 
+    a holder  the loop of the worker that has the place: one that was given up may turn again, behind its successor
     a load    how many connections its worker has; -1 while nobody accepts there. Written by that worker alone.
     a mark    is its worker blocked? Written by the supervisor alone.
     an inbox  connections that others have accepted for it
@@ -15,12 +16,10 @@ Between threads a connection crosses as an entry of a deque, between processes a
 """
 
 import contextlib
-import fcntl
 import mmap
 import os
 import socket
-import sys
-import termios
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -28,6 +27,7 @@ from typing import Protocol
 from pounce.kernel.loop import READ, Loop, Timer
 from pounce.net.acceptor import RETRY
 from pounce.net.listeners import Address
+from pounce.net.stream import unread
 
 type Parcel = tuple[socket.socket, Address | None, Address]
 """An accepted, non-blocking socket, its client and the address it came to."""
@@ -126,7 +126,7 @@ class ProcessInbox:
         return True
 
     def count(self) -> int:
-        return _waiting(self._reader)  # each is one byte
+        return unread(self._reader)  # each is one byte
 
     def _room(self) -> bool:
         """Is a descriptor free? Where none is, one that comes in a message is lost for good (unix(7), SCM_RIGHTS), so
@@ -159,11 +159,6 @@ class ProcessInbox:
         return None
 
 
-def _waiting(sock: socket.socket) -> int:
-    """Bytes that have come, which on a socket of messages Linux tells of all messages together."""
-    return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), sys.byteorder)
-
-
 def _address(name: object) -> Address | None:
     if isinstance(name, tuple):
         return name[0], name[1]
@@ -182,6 +177,28 @@ class Board:
                 self.loads[number] = SHUT
         self.inboxes: list[Inbox] = [ProcessInbox() if processes else ThreadInbox() for _ in range(count)]
         self.lobbies: list[Lobby] | None = None if processes else [{} for _ in range(count)]
+        self._holders: list[Loop | None] = [None] * count
+        self._lock = threading.Lock()  # around a change of holders, which two threads may begin
+
+    def open(self, number: int, loop: Loop, arrived: Callable[[], object]) -> None:
+        """The worker with this loop has the place now; `arrived` is called on it when its inbox has something."""
+        with self._lock:
+            self._holders[number] = loop
+            self.inboxes[number].open(loop, arrived)
+
+    def holds(self, number: int, loop: Loop) -> bool:
+        """Is the place this worker's, and not its successor's?"""
+        return self._holders[number] is loop
+
+    def shut(self, number: int, loop: Loop) -> bool:
+        """The worker with this loop leaves the place. False if a successor has it already."""
+        with self._lock:
+            if not self.holds(number, loop):
+                return False
+            self._holders[number] = None
+            self.loads[number] = SHUT
+            self.inboxes[number].shut()
+        return True
 
     def choose(self, number: int) -> int:
         """Who should have the connection that the worker at `number` has just accepted: itself, unless somebody has

@@ -8,7 +8,7 @@ Owner: the supervisor's thread.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from pounce.board import Board
@@ -41,6 +41,7 @@ class WorkerHandle(Protocol):
 
     def start(self) -> None: ...
     def serve(self) -> None: ...
+    def retire(self) -> None: ...
     def stop(self) -> None: ...
     def cancel(self) -> None: ...
     def abandon(self) -> None: ...
@@ -129,13 +130,21 @@ class Crew:
         self._watch.start()
 
     def _hire(self, place: Place) -> None:
-        worker = self._owner.hire(place.number, lambda what: self._told(place, worker, what))
-        place.worker = worker
         place.ready = False
-        place.started_at = self._loop.clock()
         place.retry = None
+        try:
+            worker = self._owner.hire(place.number, lambda what: self._told(place, worker, what))
+            worker.start()
+        except (OSError, RuntimeError) as error:  # no descriptor, thread, process or memory is left
+            logger.error("Worker %d cannot be started: %s.", place.number + 1, error)
+            if self._serving:
+                self._hire_again(place, LONGEST_DELAY)
+            else:
+                self._owner.failed(3)
+            return
+        place.worker = worker
+        place.started_at = self._loop.clock()
         self._living.add(worker)
-        worker.start()
 
     def _told(self, place: Place, worker: WorkerHandle, what: Report) -> None:
         """A worker has reported something."""
@@ -148,10 +157,13 @@ class Crew:
         elif what is Report.FAILED and not self._serving:
             logger.error("Application startup failed. Exiting.")
             self._owner.failed(3)
+        elif what is Report.RETIRING and not (self._serving and place.ready):
+            return  # somebody has asked it to end before it served anyone
         elif what is Report.RETIRING and len(self.places) == 1:
             self._owner.retired()
         elif what is Report.RETIRING:
             self._hire(place)
+            worker.retire()
         elif what is Report.CRASHED:
             self._replace(place)
 
@@ -181,22 +193,27 @@ class Crew:
             self._replace(place)
 
     def _lose(self, place: Place) -> None:
-        """The worker there does not turn its loop, and has not for too long."""
+        """The worker there does not turn its loop, and has not for too long. That is no death, or whoever knows a
+        request that blocks could end the server."""
         assert place.worker is not None
         place.worker.lose()
-        self._replace(place)
+        self._hire_again(place, 0.0)
 
     def _replace(self, place: Place) -> None:
         """A worker has failed: another takes its place, at once the first time, later if that fails as well."""
-        place.worker = None
         if self._loop.clock() - place.started_at > QUICK:
             place.quick_deaths = 0
         place.quick_deaths += 1
         if place.quick_deaths > ATTEMPTS:
             logger.critical("Worker %d has failed %d times in a row. Exiting.", place.number + 1, place.quick_deaths)
+            place.worker = None
             self._owner.failed(3)
             return
         delay = 0.0 if place.quick_deaths == 1 else min(FIRST_DELAY * 2 ** (place.quick_deaths - 2), LONGEST_DELAY)
+        self._hire_again(place, delay)
+
+    def _hire_again(self, place: Place, delay: float) -> None:
+        place.worker = None
         logger.info("Starting worker %d again%s.", place.number + 1, f" in {delay:g} s" if delay else "")
         place.retry = self._loop.call_later(delay, lambda: self._hire(place))
 
@@ -216,6 +233,9 @@ class Crew:
             return
         for worker in self._living:
             worker.stop()
+        # Nobody is served by those, and what blocks a start may take as long as it likes.
+        starting = [place.worker for place in self.places if place.worker is not None and not place.ready]
+        self._loop.call_later(CANCEL_GRACE + LAST_WORDS, lambda: self._leave(starting))
         if patience is not None:
             self._loop.call_later(patience, lambda: self._cancel(patience))
 
@@ -229,11 +249,11 @@ class Crew:
         """Ends at once what has not ended yet."""
         for worker in self._living:
             worker.abandon()
-        self._loop.call_later(LAST_WORDS, self._leave)
+        self._loop.call_later(LAST_WORDS, lambda: self._leave(list(self._living)))
 
-    def _leave(self) -> None:
-        """Goes without the workers that do not answer."""
-        for worker in list(self._living):
+    def _leave(self, workers: Iterable[WorkerHandle]) -> None:
+        """Goes without these, if they have not answered."""
+        for worker in self._living.intersection(workers):
             if not worker.kill():
                 logger.error("Worker %s does not end; leaving it behind.", worker.name)
                 self._living.discard(worker)

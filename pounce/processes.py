@@ -65,30 +65,36 @@ class ProcessWorker:
         self._pipe: socket.socket | None = None
         self._line: socket.socket | None = None
         self._asked_at: float | None = None
+        self._pidfd: int | None = None
         self.pid = 0
         self.exit_code: int | None = None
         """As of a shell: 128 + the signal's number when one has ended the process."""
         self.name = "process"
 
     def start(self) -> None:
-        self._pipe, child = socket.socketpair()
-        self._line, childs_line = socket.socketpair()
+        pipe, child = socket.socketpair()
+        line, childs_line = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()
         if not self.pid:
-            self._pipe.close()
-            self._line.close()
+            pipe.close()
+            line.close()
             _child(self._number, self._config, self._listeners, child, childs_line, self._loop, self._board)
         child.close()
         childs_line.close()
         self.name = f"process {self.pid}"
-        self._pipe.setblocking(False)
-        self._loop.watch(self._pipe, READ, self._hear)
-        self._loop.watch(self._line, READ, self._hear_late)
+        self._pipe, self._line = pipe, line
+        pipe.setblocking(False)
+        self._loop.watch(pipe, READ, self._hear)
+        self._loop.watch(line, READ, self._hear_late)
+        with contextlib.suppress(AttributeError, OSError):  # not Linux; no descriptor left
+            self._pidfd = os.pidfd_open(self.pid)
+            self._loop.watch(self._pidfd, READ, self._gone)
 
-    def _hear(self, _events: int) -> None:
-        assert self._pipe is not None
+    def _hear(self, _events: int = READ) -> None:
+        if self._pipe is None:  # its end was told in the same turn
+            return
         try:
             words = self._pipe.recv(64)
         except BlockingIOError:
@@ -99,10 +105,21 @@ class ProcessWorker:
             if word == TURNING:
                 self._asked_at = None
             elif word == TERMINATED:
-                self._say(b"r")  # after `stop`, if the server is ending anyway
+                self._told(Report.RETIRING)  # nothing new, if the server is ending anyway
             elif (report := REPORTS[word]) is not Report.ENDED:  # the end is when the process is gone
                 self._told(report)
         if not words:
+            self._gone()
+
+    def _gone(self, _events: int = READ) -> None:
+        """The process has ended. The end of the pair may not tell it: what the application has forked holds it open."""
+        if self._pidfd is not None:
+            self._loop.unwatch(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
+            if self._pipe is not None:
+                self._hear()  # what it still had to say
+        if self._pipe is not None:
             self._loop.unwatch(self._pipe)
             self._pipe.close()
             self._pipe = None
@@ -127,6 +144,9 @@ class ProcessWorker:
 
     def serve(self) -> None:
         self._say(b"s")
+
+    def retire(self) -> None:
+        self._say(b"r")
 
     def stop(self) -> None:
         self._say(b"x")
@@ -187,6 +207,8 @@ def _child(
         for key in list(parents.selector.get_map().values()):
             if isinstance(key.fileobj, socket.socket):
                 key.fileobj.close()
+            elif key.fileobj not in parents.pipe:  # a sibling's pidfd
+                os.close(key.fd)
         parents.close()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor decides
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -11,10 +11,11 @@ import socket
 from collections.abc import Callable, Sized
 from functools import partial
 
-from pounce.board import SHUT, Board, Lobby, Parcel
+from pounce.board import Board, Lobby, Parcel
 from pounce.kernel.loop import READ, Loop
 from pounce.net.acceptor import Acceptor
 from pounce.net.listeners import Address, Listener, refuse_new_connections
+from pounce.net.stream import unread
 
 type Connect = Callable[[socket.socket, Address | None, Address], object]
 
@@ -58,7 +59,7 @@ class Reception:
         if board is not None:
             if board.lobbies is not None:
                 self._lobby = board.lobbies[self._number] = {}
-            board.inboxes[self._number].open(self._loop, self._take)
+            board.open(self._number, self._loop, self._take)
             self.weigh()
             self._take()  # what a predecessor has left
 
@@ -99,7 +100,7 @@ class Reception:
 
     def weigh(self) -> None:
         """Tells the siblings how much there is to do. Called whenever a connection has come or gone."""
-        if self._board is None or not self._open:
+        if self._board is None or not self._open or not self._board.holds(self._number, self._loop):
             return
         count = len(self._connections) + len(self._lobby or ())
         self._board.loads[self._number] = max(0, count - self._resting)
@@ -134,7 +135,9 @@ class Reception:
             self._connect(sock, found[1], found[2])
 
     def _too_silent(self, sock: socket.socket) -> None:
-        if self._lobby is not None and self._lobby.pop(sock, None) is not None:
+        if self._lobby is None or sock not in self._lobby or unread(sock):  # the next turn reads that
+            return
+        if self._lobby.pop(sock, None) is not None:
             self._loop.unwatch(sock)
             sock.close()
             self.weigh()
@@ -164,17 +167,18 @@ class Reception:
         self._open = False
         board = self._board
         if board is not None:
-            board.loads[self._number] = SHUT
-            board.inboxes[self._number].shut()
+            left = board.shut(self._number, self._loop)
             for sock in list(self._lobby or ()):
                 self._spoken(sock)
             self._lobby = None
-            self._take()
+            if left:
+                self._take()
 
     def refuse(self) -> None:
-        """Lets no new connection begin, at any socket of the server: it is the server that ends."""
+        """Lets no new connection begin, at any socket of the server: it is the server that ends. Sockets that it has
+        inherited stay as they are, for the next one."""
         for listener in self._listeners:
-            for sock in listener.sockets:
+            for sock in listener.sockets if not listener.inherited else ():
                 refuse_new_connections(sock)
 
     def drain(self) -> None:

@@ -50,6 +50,9 @@ class ThreadWorker:
     def serve(self) -> None:
         self._post(self._worker.serve)
 
+    def retire(self) -> None:
+        self._post(self._worker.retire)
+
     def stop(self) -> None:
         self._post(self._worker.stop)
 
@@ -87,7 +90,7 @@ class ThreadWorker:
 
     def lose(self) -> None:
         """It cannot be ended; should it turn its loop again, it drains and ends like one that retires."""
-        self._post(self._worker.retire)
+        self.retire()
 
     @property
     def exit_code(self) -> int | None:

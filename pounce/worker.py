@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from pounce.asgi.admission import Admission
 from pounce.asgi.application import Loaded, call
+from pounce.asgi.body_pace import BodyPace
 from pounce.asgi.connection_worker import Connection
 from pounce.asgi.defaults import DefaultFields
 from pounce.asgi.exchange import Exchange, Scope
@@ -140,15 +141,14 @@ class Worker:
         self.extensions = self.old_extensions | {"http.response.trailers": {}, "http.response.early_hint": {}}
         self.asgi_version = "3.0"
         self.state = self._lifespan.state
-        self.stream_bounds = StreamBounds(loop, _length(config.timeout_write), LINGER)
+        self.stream_bounds = StreamBounds(loop, config.timeout_write, LINGER)
         connection = HTTP1Connection
-        self.head_deadline = loop.deadlines(_length(config.timeout_request_head), connection.head_deadline_expired)
-        self.keep_alive_deadline = loop.deadlines(_length(config.timeout_keep_alive), _idle_too_long)
-        self.body_deadline = loop.deadlines(_length(config.timeout_request_body), connection.body_deadline_expired)
+        self.head_deadline = loop.deadlines(config.timeout_request_head, connection.head_deadline_expired)
+        self.keep_alive_deadline = loop.deadlines(config.timeout_keep_alive, _idle_too_long)
+        self.body_pace = BodyPace(loop, config, connection.body_deadline_expired)
         self._calls = {length: loop.deadlines(length, _idle_too_long) for length in (LAST_CALL, NO_HURRY)}
         self.last_call = self._calls[LAST_CALL]
         self.cancel_on_disconnect = config.cancel_on_disconnect
-        self.body_window = config.limit_request_body_rate * (config.timeout_request_body or 0)
         self.limited = config.limit_concurrency is not None
         self.admission = Admission(loop, config, self.connections, self.exchanges)
         self._watches_exchanges = self.admission.watches
@@ -220,11 +220,10 @@ class Worker:
             connection.drain()
         return connection
 
-    def retire(self, why: Report = Report.RETIRING) -> None:
-        """Leaves its sockets to a successor and drains."""
+    def retire(self) -> None:
+        """Leaves its sockets to a successor and drains. Posted by the supervisor."""
         if self.phase is Phase.SERVING:
-            self._report(self, why)
-            self._drain(NO_HURRY if why is Report.RETIRING else LAST_CALL, closing=False)
+            self._drain(NO_HURRY, closing=False)
 
     def stop(self) -> None:
         """Drains and ends; the sockets are closed behind it. Posted by the supervisor."""
@@ -335,7 +334,8 @@ class Worker:
         self.exit_code = 3
         logger.critical("The loop of worker %s failed; the worker is being replaced.", self.number + 1, exc_info=True)
         if self.phase is Phase.SERVING:
-            self.retire(Report.CRASHED)
+            self._report(self, Report.CRASHED)
+            self._drain(LAST_CALL, closing=False)
         elif self._errors > PATIENCE or self.phase is not Phase.DRAINING:
             self.abandon()
 
@@ -346,8 +346,8 @@ class Worker:
         coroutine = call(self._application, scope, exchange.receive, exchange.send)
         task = self._scheduler.spawn(coroutine, exchange.finished, Context() if self._empty_context else None)
         if task is not None:
-            exchange.task = task
             self.exchanges.add(exchange)
+            exchange.runs_as(task)
             if self._watches_exchanges:
                 self.admission.begun(exchange)
 
@@ -366,13 +366,14 @@ class Worker:
         self.connections.discard(connection)
         self.reception.weigh()
         if self.phase is Phase.DRAINING:
-            self._look_for_the_end()
+            self.loop.call_soon(self._look_for_the_end)  # not yet: its application may be in the middle of a step
 
     def request_answered(self) -> None:
         self._served += 1
         if self._served >= self._request_limit and self.phase is Phase.SERVING:
             logger.info("Maximum request limit of %d exceeded.", self._request_limit)
-            self.loop.call_soon(self.retire)
+            self._request_limit = inf
+            self._report(self, Report.RETIRING)
 
     def log_access(self, connection: HTTP1Connection, request: Request, status: int) -> None:
         """The line for a request, which is asked for only where there is an access log, or for a WebSocket. The latter
@@ -388,10 +389,6 @@ class Worker:
                 logger.info('%s - "WebSocket %s" %d', client, path, status)
         elif self.logs_access and self._access_log.record(client, request.method, path, request.version, status):
             self.loop.call_soon(self._access_log.flush)
-
-
-def _length(timeout: float | None) -> float:
-    return inf if timeout is None else float(timeout)
 
 
 def _idle_too_long(connection: HTTP1Connection) -> None:

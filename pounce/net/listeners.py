@@ -42,9 +42,13 @@ type Address = tuple[str, int | None]
 class Listener:
     """One address and the sockets bound to it: one per worker, or one for all."""
 
-    def __init__(self, sockets: list[socket.socket], address: Address, *, owns_path: bool = False) -> None:
+    def __init__(
+        self, sockets: list[socket.socket], address: Address, *, owns_path: bool = False, inherited: bool = False
+    ) -> None:
         self.sockets = sockets
         self.address = address
+        self.inherited = inherited
+        """Does somebody else hold the sockets as well, who will go on listening?"""
         self._inode = os.stat(address[0]).st_ino if owns_path else None
 
     @property
@@ -123,8 +127,9 @@ def _open_fd(fd: int) -> Listener:
     sock = socket.socket(fileno=fd)
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
-        return Listener([sock], (name if isinstance(name, str) else name.decode(errors="replace"), None))
-    return Listener([sock], name[:2])
+        address = name if isinstance(name, str) else name.decode(errors="replace")
+        return Listener([sock], (address, None), inherited=True)
+    return Listener([sock], name[:2], inherited=True)
 
 
 def _open_path(path: str) -> Listener:
