@@ -86,6 +86,15 @@ def read_chunks(data: bytes) -> tuple[bytes, bytes, bool]:
         assert FIELD.fullmatch(text), text
 
 
+def status_of(answer: bytes) -> int:
+    """Of a single answer, as the next."""
+    return int(answer.split(b" ", 2)[1])
+
+
+def content_of(answer: bytes) -> bytes:
+    return answer.partition(b"\r\n\r\n")[2]
+
+
 def exchange(address: tuple[str, int], data: bytes, *, ends: bool = False, timeout: float = 10.0) -> tuple[bytes, bool]:
     """Sends `data`, all of it, then reads to the end: (what came, was the connection reset?)."""
     with socket.create_connection(address, timeout) as sock:

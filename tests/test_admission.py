@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+from answers import content_of, status_of
 from harness import Rig, skipping_loop
 from server import Running, get
 
@@ -51,14 +52,6 @@ class Gate:
 def crowd(**options):
     app = Gate()
     return app, Rig(app, limit_concurrency=2, limit_queue=2, **options)
-
-
-def status_of(answer):
-    return int(answer.split(b" ", 2)[1])
-
-
-def content_of(answer):
-    return answer.partition(b"\r\n\r\n")[2]
 
 
 # The queue

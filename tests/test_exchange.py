@@ -6,6 +6,7 @@ import logging
 import os
 
 import pytest
+from answers import content_of, status_of
 from harness import Rig
 
 import pounce
@@ -79,14 +80,6 @@ class Recorder:
         except BaseException as error:
             self.error = error
             raise
-
-
-def status_of(answer):
-    return int(answer.split(b" ", 2)[1])
-
-
-def content_of(answer):
-    return answer.partition(b"\r\n\r\n")[2]
 
 
 # The scope
@@ -1104,6 +1097,7 @@ def test_a_worker_that_has_reached_its_request_limit_asks_for_a_successor():
     client = rig.connect()
     assert [status_of(client.ask(GET)) for _ in range(3)] == [200] * 3
     assert rig.reports[1].value == "retiring"
+    rig.worker.retire()  # as it is told
     answer = client.ask(GET)  # the last call
     assert b"connection: close" in answer
     rig.wait(1)

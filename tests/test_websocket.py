@@ -16,6 +16,7 @@ import pounce
 from pounce.asgi.websocket import CLOSE_TIMEOUT, LAST_WORDS
 from pounce.errors import ClientDisconnected
 from pounce.net.stream import HIGH_WATER
+from pounce.report import Report
 from pounce.worker import LINGER, Phase
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -1053,7 +1054,11 @@ def test_open_sockets_count_for_limit_concurrency(caplog):
 
 def test_handshakes_count_for_the_request_limit():
     rig = Rig(Recorder(), limit_max_requests=2)
-    sockets = [Socket(rig) for _ in range(2)]
+    sockets = [Socket(rig)]
+    assert rig.reports == [Report.READY]
+    sockets.append(Socket(rig))
+    assert rig.reports == [Report.READY, Report.RETIRING]
+    rig.worker.retire()  # as it is told
     assert [socket.read() for socket in sockets] == [[(1012, "")]] * 2
 
 

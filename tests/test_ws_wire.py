@@ -145,7 +145,10 @@ def test_what_is_no_handshake(fields, status):
         Handshake(request(*fields))
     assert caught.value.status == status
     if status == 426:
-        assert caught.value.fields == ((b"sec-websocket-version", b"13"),)
+        # RFC 6455 section 4.4, RFC 9110 sections 15.5.22 and 7.8
+        assert dict(caught.value.fields) == {
+            b"sec-websocket-version": b"13", b"upgrade": b"websocket", b"connection": b"Upgrade",
+        }  # fmt: skip
 
 
 def test_a_handshake_is_a_get():

@@ -1,0 +1,547 @@
+"""What hostile readers of the code have found, each as a test that failed before it was mended."""
+
+import enum
+import errno
+import http.client
+import importlib.machinery
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+
+import pytest
+from answers import content_of, status_of
+from harness import Rig, skipping_loop
+from server import Running, ask, get
+from test_workers import Crowd, Siblings, pair
+
+import pounce
+from pounce.board import Board
+from pounce.config import Config
+from pounce.crew import ATTEMPTS, Crew
+from pounce.errors import ConfigError
+from pounce.imports import Watch
+from pounce.kernel.loop import Loop
+from pounce.kernel.task import Cancelled
+from pounce.net.listeners import Listener
+from pounce.report import Report
+from pounce.testing import TestServer
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+LAST_GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+BIG = 4_000_000
+
+
+async def hello(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+async def big(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": bytes(BIG)})
+
+
+async def count(scope, receive, send):
+    """Answers with the size of the content."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        size += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"%d" % size})
+
+
+def post(length, more=b""):
+    return b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n%b\r\n" % (length, more)
+
+
+# Ends of connections
+
+
+def over_tcp(rig):
+    """A client whose kernel takes little before it reads."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        client.connect(listener.getsockname())
+        theirs, _ = listener.accept()
+    theirs.setblocking(False)
+    rig.worker.connect(theirs, ("192.0.2.1", 1), ("192.0.2.2", 80))
+    client.setblocking(False)
+    return client
+
+
+def read_to_the_end(rig, client):
+    got = b""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        rig.turn(2)
+        if select.select([client], [], [], 0.001)[0]:
+            if not (part := client.recv(1 << 20)):
+                return got
+            got += part
+    raise AssertionError("the response does not end")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "half_closed"),
+    [
+        ([LAST_GET], True),
+        ([LAST_GET + b"\r\n"], True),
+        ([LAST_GET, b"\r\n"], False),
+        ([LAST_GET, GET], False),
+        ([post(70_000), bytes(70_000)], True),
+    ],
+)
+def test_a_large_response_arrives_whole_whatever_else_the_client_has_sent(pieces, half_closed):
+    rig = Rig(big)
+    with over_tcp(rig) as client:
+        for piece in pieces:
+            client.sendall(piece)
+            rig.turn()
+        if half_closed:
+            client.shutdown(socket.SHUT_WR)
+        assert len(content_of(read_to_the_end(rig, client))) == BIG
+
+
+@pytest.mark.parametrize("before", [b"", GET])
+def test_a_request_behind_a_large_response_waits_for_a_slow_reader(before):
+    async def app(scope, receive, send):
+        await (big if scope["path"] == "/big" else hello)(scope, receive, send)
+
+    rig = Rig(app)
+    client = rig.connect()
+    if before:
+        assert client.ask(before).endswith(b"hello")
+    client.send(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n" + GET)
+    got = b""
+    while not got.endswith(b"hello"):
+        rig.wait(3)  # within the write deadline; longer than the others, taken together
+        part = client.sock.recv(400_000)
+        assert part, f"closed after {len(got)} bytes"
+        got += part
+    assert rig.clock.now > 1015
+
+
+# Content
+
+
+def test_who_waits_for_a_100_is_not_late_until_it_has_been_sent():
+    async def app(scope, receive, send):
+        await pounce.sleep(25)
+        await count(scope, receive, send)
+
+    rig = Rig(app)
+    patient, silent = rig.connect(), rig.connect()
+    for client in (patient, silent):
+        client.send(post(5, b"Expect: 100-continue\r\n"))
+        rig.wait(1)
+    rig.wait(24)
+    assert patient.read() == silent.read() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    rig.wait(8)
+    assert patient.ask(b"12345").endswith(b"5")
+    assert silent.read() == b""
+    rig.wait(3)
+    assert status_of(silent.read()) == 408
+
+
+def test_nothing_is_asked_of_a_client_within_the_grace():
+    rig = Rig(count)
+    client = rig.connect()
+    client.send(post(5000))
+    rig.wait(8.5)
+    client.send(bytes(1000))
+    for _ in range(4):
+        rig.wait(2)
+        client.send(bytes(1000))
+    assert client.read().endswith(b"5000")
+
+
+@pytest.mark.parametrize(
+    ("sends", "lives"),
+    [
+        (lambda second: 0, 10),
+        (lambda second: 1, 11),  # what has come in the grace pays for less than a second
+        (lambda second: 239, 300),  # a little too slow for long enough is too slow
+        (lambda second: 10_000 if second < 15 else 0, 24),  # what has come pays for ten seconds more, and for no longer
+    ],
+)
+def test_how_long_a_slow_client_lives(sends, lives):
+    rig = Rig(count)
+    client = rig.connect()
+    client.send(post(10_000_000))
+    second = 0
+    while not client.closed and second < 3000:
+        client.sock.send(bytes(sends(second)))
+        rig.wait(1)
+        second += 1
+        if answer := client.read():
+            assert status_of(answer) == 408
+    assert lives <= second <= (lives + 2 if lives < 100 else 3000)
+
+
+def test_a_client_at_the_least_rate_is_never_late():
+    rig = Rig(count)
+    client = rig.connect()
+    client.send(post(120_000))
+    for _ in range(500):
+        client.send(bytes(240))
+        rig.wait(1)
+    assert client.read().endswith(b"120000")
+
+
+def test_content_in_tiny_pieces_costs_little_more_than_its_bytes():
+    async def idle(scope, receive, send):
+        await pounce.sleep(1e6)
+
+    rig = Rig(idle)
+    client = rig.connect()
+    client.send(post(100_000))
+    for _ in range(5000):
+        client.sock.send(b"ab")
+        rig.loop.turn(0)
+    (exchange,) = rig.worker.exchanges
+    assert sum(map(len, exchange._body)) == 10_000
+    assert len(exchange._body) < 20
+
+
+# Responses
+
+
+def test_a_205_has_no_content():
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 205, "headers": []})
+        await send({"type": "http.response.body", "body": b"x" * (scope["path"] == "/x")})
+
+    rig = Rig(app)
+    client = rig.connect()
+    answer = client.ask(GET)
+    assert status_of(answer) == 205
+    assert b"\r\ncontent-length: 0\r\n" in answer
+    assert content_of(answer) == b""
+    assert status_of(client.ask(GET.replace(b"/ ", b"/x ", 1))) == 500
+
+
+def test_a_status_may_be_of_an_enumeration():
+    class Status(int, enum.Enum):
+        FINE = 200
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": Status.FINE, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    assert Rig(app).connect().ask(GET).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: %d\r\n%b\r\n"
+)
+
+
+def test_a_426_says_to_what_to_upgrade():
+    answer = Rig(hello).connect().ask(HANDSHAKE % (12, b"")).lower()
+    assert status_of(answer) == 426
+    for line in (b"upgrade: websocket", b"connection: upgrade", b"sec-websocket-version: 13"):
+        assert b"\r\n" + line + b"\r\n" in answer
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_a_handshake_with_content_is_refused_however_it_comes(pieces):
+    client = Rig(hello).connect()
+    head = HANDSHAKE % (13, b"Content-Length: 1\r\n")
+    for piece in [head + b"x"] if pieces == 1 else [head, b"x"]:
+        client.send(piece)
+    assert status_of(client.read()) == 400
+
+
+# Cancelling
+
+
+def test_an_application_whose_client_goes_in_its_first_step_is_cancelled():
+    ended = []
+
+    async def app(scope, receive, send):
+        client.sock.close()
+        with pytest.raises(OSError, match="disconnected"):
+            await big(scope, receive, send)
+            await send({"type": "http.response.body", "body": b""})
+        try:
+            await pounce.sleep(1000)
+        finally:
+            ended.append(rig.clock.now)
+
+    rig = Rig(app, cancel_on_disconnect=True)
+    client = rig.connect()
+    client.sock.sendall(GET)
+    rig.wait(1)
+    assert ended
+    assert not rig.worker.exchanges
+
+
+def test_what_is_waited_for_after_being_cancelled_lasts_as_long_as_it_says():
+    times = []
+
+    async def app(scope, receive, send):
+        await pounce.sleep(1)
+        (exchange,) = rig.worker.exchanges
+        exchange.cancel()  # as the connection does when it is lost in `send`
+        try:
+            await pounce.sleep(5)
+        except Cancelled:
+            times.append(rig.clock.now)
+            await pounce.sleep(60)
+            times.append(rig.clock.now)
+
+    rig = Rig(app)
+    rig.connect().send(GET)
+    rig.wait(100)
+    assert times[1] - times[0] >= 60
+
+
+# Workers and their ends
+
+
+def test_a_lost_worker_that_turns_again_leaves_its_successors_place_alone():
+    with Siblings(2) as siblings:
+        old = siblings.rigs[0]
+        successor = Rig(hello, place=(0, [siblings.listener], siblings.board))
+        before = siblings.connect(0, GET)
+        old.turn(2)  # it turns again, and serves
+        assert siblings.board.loads[0] == 0  # which is the successor's
+        old.worker.retire()
+        ours, parcel = pair()
+        assert list(siblings.board.give(0, parcel)) == []  # the inbox is open
+        successor.turn()
+        ours.sendall(GET)
+        successor.turn()
+        assert ours.recv(1000).endswith(b"hello")
+        before.close()
+        ours.close()
+
+
+def test_a_place_changes_hands_once_however_many_threads_try():
+    board = Board(1, processes=False)
+    loops = [skipping_loop()[0] for _ in range(3)]
+    for loop in loops:
+        board.open(0, loop, int)
+    assert [board.shut(0, loop) for loop in loops] == [False, False, True]
+    assert not board.shut(0, loops[2])
+
+
+def test_workers_that_are_lost_are_no_deaths(caplog):
+    crowd = Crowd(2, patience=1.0)
+    for _ in range(ATTEMPTS + 3):
+        crowd.crew.places[0].worker.waited = 1.2
+        crowd.look(2)
+        crowd.crew.places[0].worker.told(Report.READY)
+    assert caplog.text.count("is lost") == ATTEMPTS + 3
+    assert crowd.owner.failures == []
+
+
+def test_silence_in_the_lobby_of_a_worker_that_was_blocked():
+    with Siblings(2, timeout_request_head=4.0) as siblings:
+        one, two = siblings.rigs
+        silent = siblings.connect(0)
+        one.turn()
+        two.worker.reception.stand_in(0)  # it is blocked
+        silent.sendall(LAST_GET)
+        two.turn()
+        assert silent.recv(1000).endswith(b"hello")
+        silent.close()
+        two.turn()
+        one.wait(5)
+        assert one.reports == [Report.READY]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EMFILE, "Too many open files"), RuntimeError("can't start new thread")]
+)
+def test_a_worker_that_cannot_be_started_is_tried_again(error, caplog):
+    crowd = Crowd(2)
+    hire = crowd.owner.hire
+
+    def fail(number, told):
+        crowd.owner.hire = hire
+        raise error
+
+    crowd.owner.hire = fail
+    before = crowd.crew.places[1].worker
+    before.told(Report.RETIRING)
+    assert "Worker 2 cannot be started: " in caplog.text
+    assert ("retire",) in before.said
+    assert crowd.crew.places[1].worker is None
+    crowd.look(60)
+    assert crowd.crew.places[1].worker not in (None, before)
+    assert crowd.owner.failures == []
+
+
+def test_a_first_worker_that_cannot_be_started_ends_the_server():
+    crowd = Crowd(1)
+
+    def fail(number, told):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    crowd.owner.hire = fail
+    crew = Crew(crowd.owner, crowd.loop, 1)
+    crew.start()
+    assert crowd.owner.failures == [3]
+
+
+def test_a_worker_at_its_request_limit_serves_until_it_is_told_to_go():
+    rig = Rig(hello, limit_max_requests=1)
+    client = rig.connect()
+    for _ in range(3):
+        assert b"connection: close" not in client.ask(GET)
+    assert rig.reports.count(Report.RETIRING) == 1
+    rig.worker.retire()
+    assert b"connection: close" in client.ask(GET)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="socket filters are Linux's")
+def test_nobody_gets_in_while_an_only_worker_at_its_request_limit_shuts_down():
+    closing, enough = threading.Event(), threading.Event()
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            closing.set()
+            while not enough.is_set():
+                await pounce.sleep(0.01)
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        await hello(scope, receive, send)
+
+    with TestServer(app, lifespan="on", limit_max_requests=1) as server:
+        address = (server.host, server.port)
+        assert ask(address, LAST_GET).endswith(b"hello")
+        assert closing.wait(10)
+        try:
+            with pytest.raises(OSError, match=r"timed out|refused"):  # and not reset, with a request on the way
+                socket.create_connection(address, timeout=0.3)
+        finally:
+            enough.set()
+
+
+def test_lifespan_ends_after_what_an_application_does_behind_its_answer():
+    happened = []
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            happened.append("lifespan")
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        await hello(scope, receive, send)
+        await pounce.sleep(3)
+        happened.append("behind")
+
+    rig = Rig(app, lifespan="on")
+    rig.turn()
+    rig.worker.serve()
+    client = rig.connect()
+    client.send(GET[:10])
+    rig.worker.stop()
+    rig.wait(0.2)
+    assert b"connection: close" in client.ask(GET[10:])
+    rig.wait(5)
+    assert happened == ["behind", "lifespan"]
+
+
+def test_who_is_still_starting_is_not_waited_for_when_the_server_ends():
+    crowd = Crowd(2)
+    crowd.crew.places[0].worker.told(Report.RETIRING)
+    starting = crowd.crew.places[0].worker
+    crowd.crew.stop(30.0)
+    crowd.look(15)
+    assert ("kill",) in starting.said
+    assert ("kill",) not in crowd.crew.places[1].worker.said
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system has no file descriptors of processes")
+def test_a_killed_worker_is_noticed_though_its_child_lives_on(tmp_path):
+    (tmp_path / "forking.py").write_text(
+        "import os, time\n"
+        "async def app(scope, receive, send):\n"
+        "    if scope['type'] != 'http': return\n"
+        "    if scope['path'] == '/fork':\n"
+        "        child = os.fork()\n"
+        "        if not child:\n"
+        "            time.sleep(60)\n"
+        "            os._exit(0)\n"
+        "        body = b'%d %d' % (os.getpid(), child)\n"
+        "    else:\n"
+        "        body = b'%d' % os.getpid()\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
+        "    await send({'type': 'http.response.body', 'body': body})\n"
+    )
+    arguments = ("--workers", "2", "--worker-kind", "process", "--lifespan", "off", "--app-dir", str(tmp_path))
+    with Running("forking:app", "--port", "0", *arguments) as server:
+        # By the length of the answer, not by the end of the connection, which the child has as well.
+        connection = http.client.HTTPConnection(*server.address)
+        connection.request("GET", "/fork")
+        worker, child = map(int, connection.getresponse().read().split())
+        connection.close()
+        try:
+            os.kill(worker, signal.SIGKILL)
+            server.wait_for(f"(process {worker}) died")
+            for _ in range(20):
+                assert int(get(server.address)[1]) != worker
+            server.process.terminate()
+            assert server.process.wait(30) == 0
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+# Sockets, options, the loop, imports
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="socket filters are Linux's")
+def test_an_inherited_socket_is_left_as_it_was_found():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        sock.setblocking(False)
+        listener = Listener([sock], sock.getsockname()[:2], inherited=True)
+        rig = Rig(hello, place=(0, [listener], None))
+        rig.worker.stop()
+        rig.wait(1)
+        assert rig.worker.phase.value == "ended"
+        socket.create_connection(sock.getsockname(), timeout=5).close()  # the next server's client
+
+
+def test_a_header_that_cannot_be_written_is_the_operators_mistake():
+    with pytest.raises(ConfigError, match="not a field that HTTP allows: X-A: €"):
+        Config("app:app", headers=[("X-A", "€")])
+
+
+def test_the_loop_waits_for_what_is_far_away():
+    loop = Loop()
+    loop.call_later(1e9, int)
+    loop.post(int)
+    loop.turn()
+    loop.turn(0)
+    loop.post(int)
+    loop.turn()
+    loop.close()
+
+
+def test_who_goes_through_the_finders_is_not_disturbed():
+    finders = sys.meta_path
+    before = list(finders)
+    watch = Watch("a_module_that_nobody_imports", "x", int)
+    watch.begin()
+    assert sys.meta_path[1:] == before
+    during = sys.meta_path
+    watch.end()
+    assert list(finders) == before
+    assert during[0] is watch
+    assert sys.meta_path == before
+    assert importlib.machinery.PathFinder in sys.meta_path
