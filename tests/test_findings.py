@@ -26,7 +26,7 @@ from pounce.errors import ConfigError
 from pounce.imports import Watch
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import Cancelled
-from pounce.net.listeners import Listener
+from pounce.net.listeners import TCP_USER_TIMEOUT, Listener
 from pounce.report import Report
 from pounce.testing import TestServer
 
@@ -503,6 +503,27 @@ def test_a_killed_worker_is_noticed_though_its_child_lives_on(tmp_path):
 
 
 # Sockets, options, the loop, imports
+
+
+@pytest.mark.skipif(not TCP_USER_TIMEOUT, reason="this system does not give up clients earlier when asked")
+def test_a_client_that_vanishes_is_known_to_be_gone_though_little_waits_for_it():
+    told = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(100_000), "more_body": True})  # the kernel takes it all
+        told.append((await receive())["type"])
+
+    # The clock is the kernel's, which nobody can turn.
+    with TestServer(app, lifespan="off", timeout_write=0.3) as server, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((server.host, server.port))
+        client.sendall(GET)
+        end = time.monotonic() + 30
+        while not told and time.monotonic() < end:
+            time.sleep(0.01)
+    assert told == ["http.disconnect"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="socket filters are Linux's")

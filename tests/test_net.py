@@ -406,7 +406,7 @@ def read_all(pair, count):
 
 def test_little_pieces_that_wait_are_few_objects(pair):
     pair.stream.write(bytes(1 << 22))  # more than the kernel takes
-    expected = bytes(1 << 22)
+    expected = bytearray(1 << 22)
     for number in range(5000):
         piece = b"%d" % number * (number % 5)
         (pair.stream.write if number % 2 else lambda data: pair.stream.write_soon((data,)))(piece)
