@@ -467,6 +467,23 @@ def test_who_is_still_starting_is_not_waited_for_when_the_server_ends():
     assert ("kill",) not in crowd.crew.places[1].worker.said
 
 
+def test_what_a_worker_is_told_when_it_does_not_end_and_when():
+    crowd = Crowd(2)
+    crowd.forget()
+    began, told = crowd.loop.clock(), {}
+    crowd.crew.stop(30.0)
+    while not crowd.crew.left_behind and crowd.loop.clock() < began + 100:
+        for name, *_ in crowd.handles[0].said:
+            told.setdefault(name, crowd.loop.clock() - began)
+        crowd.handles[0].kill = lambda: told.setdefault("kill", crowd.loop.clock() - began) < 0  # a thread: it cannot
+        crowd.look()
+    assert list(told) == ["stop", "cancel", "abandon", "kill"]
+    assert told["stop"] == 0
+    assert told["cancel"] == pytest.approx(30, abs=1)
+    assert told["abandon"] == pytest.approx(62, abs=1)  # exchanges, then lifespan had their time
+    assert told["kill"] == pytest.approx(63, abs=1)
+
+
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system has no file descriptors of processes")
 def test_a_killed_worker_is_noticed_though_its_child_lives_on(tmp_path):
     (tmp_path / "forking.py").write_text(
