@@ -33,7 +33,11 @@ class Running:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         if ready:
-            self.wait_for("Pounce running on")
+            try:
+                self.wait_for("Pounce running on")
+            except BaseException:  # nobody else will end it
+                self.process.kill()
+                raise
 
     def _read(self) -> None:
         assert self.process.stdout is not None
