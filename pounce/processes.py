@@ -90,10 +90,10 @@ class ProcessWorker:
         self._loop.watch(line, READ, self._hear_late)
         with contextlib.suppress(AttributeError, OSError):  # not Linux; no descriptor left
             self._pidfd = os.pidfd_open(self.pid)
-            self._loop.watch(self._pidfd, READ, self._gone)
+            self._loop.watch(self._pidfd, READ, self._ended)
 
     def _hear(self, _events: int = READ) -> None:
-        if self._pipe is None:  # its end was told in the same turn
+        if self._pipe is None:  # its end has been heard in the same turn
             return
         try:
             words = self._pipe.recv(64)
@@ -111,25 +111,26 @@ class ProcessWorker:
         if not words:
             self._gone()
 
-    def _gone(self, _events: int = READ) -> None:
-        """The process has ended. The end of the pair may not tell it: what the application has forked holds it open."""
+    def _ended(self, _events: int) -> None:
+        """The end of the pair may not tell it: what the application has forked holds it open."""
+        self._hear()  # what it still had to say
+        if self._pipe is not None:
+            self._gone()
+
+    def _gone(self) -> None:
+        assert self._pipe is not None
+        assert self._line is not None
+        for sock in (self._pipe, self._line):
+            self._loop.unwatch(sock)
+            sock.close()
+        self._pipe = None
         if self._pidfd is not None:
             self._loop.unwatch(self._pidfd)
             os.close(self._pidfd)
-            self._pidfd = None
-            if self._pipe is not None:
-                self._hear()  # what it still had to say
-        if self._pipe is not None:
-            self._loop.unwatch(self._pipe)
-            self._pipe.close()
-            self._pipe = None
-            assert self._line is not None
-            self._loop.unwatch(self._line)
-            self._line.close()
-            _, status = os.waitpid(self.pid, 0)
-            code = os.waitstatus_to_exitcode(status)
-            self.exit_code = code if code >= 0 else 128 - code
-            self._told(Report.ENDED)
+        _, status = os.waitpid(self.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        self.exit_code = code if code >= 0 else 128 - code
+        self._told(Report.ENDED)
 
     def _hear_late(self, _events: int) -> None:
         """An answer on the line for which nobody waits any more. (The line's end is the pair's end.)"""

@@ -135,10 +135,13 @@ class Reception:
             self._connect(sock, found[1], found[2])
 
     def _too_silent(self, sock: socket.socket) -> None:
-        if self._lobby is None or sock not in self._lobby or unread(sock):  # the next turn reads that
+        found = self._lobby.pop(sock, None) if self._lobby is not None else None
+        if found is None:
             return
-        if self._lobby.pop(sock, None) is not None:
-            self._loop.unwatch(sock)
+        self._loop.unwatch(sock)
+        if unread(sock):  # since the loop has looked
+            self._connect(sock, found[1], found[2])
+        else:
             sock.close()
             self.weigh()
 
