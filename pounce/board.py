@@ -58,23 +58,22 @@ class Inbox(Protocol):
 class ThreadInbox:
     def __init__(self) -> None:
         self._parcels: deque[Parcel] = deque()
-        self._loop: Loop | None = None
-        self._arrived: Callable[[], object] | None = None
+        self._told: tuple[Loop, Callable[[], object]] | None = None
 
     def open(self, loop: Loop, arrived: Callable[[], object]) -> None:
-        self._arrived = arrived
-        self._loop = loop
+        self._told = loop, arrived
 
     def shut(self) -> None:
-        self._loop = None
+        self._told = None
 
     def put(self, parcel: Parcel) -> bool:
-        loop, arrived = self._loop, self._arrived
-        if loop is None or arrived is None:
+        if self._told is None:
             return False
         self._parcels.append(parcel)
-        with contextlib.suppress(RuntimeError):  # it has ended meanwhile, which whoever gives looks at next
-            loop.post(arrived)
+        if (told := self._told) is not None:  # asked again: whoever has opened it before this finds what is there
+            loop, arrived = told
+            with contextlib.suppress(RuntimeError):  # it has ended meanwhile, which whoever gives looks at next
+                loop.post(arrived)
         return True
 
     def take(self) -> Parcel | None:
@@ -187,7 +186,7 @@ class Board:
             self.inboxes[number].open(loop, arrived)
 
     def holds(self, number: int, loop: Loop) -> bool:
-        """Is the place this worker's, and not its successor's?"""
+        """Is the place this worker's, and not its successor's? Always, between processes: what is lost is killed."""
         return self._holders[number] is loop
 
     def shut(self, number: int, loop: Loop) -> bool:

@@ -119,7 +119,7 @@ class Crew:
         """Was a worker thread left running that did not end?"""
 
     def start(self) -> None:
-        self._hire(self.places[0])
+        self._fill(self.places[0])
 
     def serve(self) -> None:
         """Lets every worker accept clients, and from now on every new one as soon as it is ready."""
@@ -129,29 +129,39 @@ class Crew:
                 place.worker.serve()
         self._watch.start()
 
-    def _hire(self, place: Place) -> None:
-        place.ready = False
-        place.retry = None
+    def _fill(self, place: Place) -> None:
+        """Finds somebody for an empty place."""
+        self._hire(place, lambda: self._fill(place))
+
+    def _hire(self, place: Place, again: Callable[[], object]) -> bool:
+        """Puts a new worker into the place. False if there can be none now: then `again` is called later."""
+        if self._stopping:
+            return False
         try:
             worker = self._owner.hire(place.number, lambda what: self._told(place, worker, what))
             worker.start()
         except (OSError, RuntimeError) as error:  # no descriptor, thread, process or memory is left
             logger.error("Worker %d cannot be started: %s.", place.number + 1, error)
             if self._serving:
-                self._hire_again(place, LONGEST_DELAY)
+                place.retry = self._loop.call_later(LONGEST_DELAY, again)
             else:
                 self._owner.failed(3)
-            return
+            return False
         place.worker = worker
+        place.ready = False
+        place.retry = None
         place.started_at = self._loop.clock()
         self._living.add(worker)
+        return True
 
     def _told(self, place: Place, worker: WorkerHandle, what: Report) -> None:
         """A worker has reported something."""
         if what is Report.ENDED:
             self._ended(place, worker)
-        elif self._stopping or place.worker is not worker:
+        elif place.worker is not worker:
             return
+        elif self._stopping:
+            place.ready = place.ready or what is Report.READY
         elif what is Report.READY:
             self._ready(place, worker)
         elif what is Report.FAILED and not self._serving:
@@ -162,8 +172,8 @@ class Crew:
         elif what is Report.RETIRING and len(self.places) == 1:
             self._owner.retired()
         elif what is Report.RETIRING:
-            self._hire(place)
-            worker.retire()
+            if self._hire(place, lambda: self._told(place, worker, what)):
+                worker.retire()
         elif what is Report.CRASHED:
             self._replace(place)
 
@@ -176,7 +186,7 @@ class Crew:
         if others:
             self._owner.first_ready()
         for other in others:
-            self._hire(other)
+            self._fill(other)
         if all(other.ready for other in self.places):
             self._owner.all_ready()
 
@@ -215,7 +225,7 @@ class Crew:
     def _hire_again(self, place: Place, delay: float) -> None:
         place.worker = None
         logger.info("Starting worker %d again%s.", place.number + 1, f" in {delay:g} s" if delay else "")
-        place.retry = self._loop.call_later(delay, lambda: self._hire(place))
+        place.retry = self._loop.call_later(delay, lambda: self._fill(place))
 
     # The end
 
@@ -233,11 +243,16 @@ class Crew:
             return
         for worker in self._living:
             worker.stop()
-        # Nobody is served by those, and what blocks a start may take as long as it likes.
-        starting = [place.worker for place in self.places if place.worker is not None and not place.ready]
-        self._loop.call_later(CANCEL_GRACE + LAST_WORDS, lambda: self._leave(starting))
+        self._loop.call_later(CANCEL_GRACE + LAST_WORDS, self._leave_starting)
         if patience is not None:
             self._loop.call_later(patience, lambda: self._cancel(patience))
+
+    def _leave_starting(self) -> None:
+        """They serve nobody, and what blocks a start may take as long as it likes."""
+        for place in self.places:
+            if place.worker in self._living and not place.ready:
+                logger.error("Worker %d is still starting; it is given up.", place.number + 1)
+                self._leave([place.worker])
 
     def _cancel(self, patience: float) -> None:
         for worker in self._living:
@@ -249,7 +264,7 @@ class Crew:
         """Ends at once what has not ended yet."""
         for worker in self._living:
             worker.abandon()
-        self._loop.call_later(LAST_WORDS, lambda: self._leave(list(self._living)))
+        self._loop.call_later(LAST_WORDS, lambda: self._leave(self._living))
 
     def _leave(self, workers: Iterable[WorkerHandle]) -> None:
         """Goes without these, if they have not answered."""

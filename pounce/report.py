@@ -8,7 +8,7 @@ class Report(enum.Enum):
     FAILED = "failed"
     """Its application did not start. The worker ends."""
     RETIRING = "retiring"
-    """It has reached its request limit, and goes on until it is told to retire or to stop."""
+    """It has reached its request limit, or somebody has asked it to end; it goes on until the supervisor does."""
     CRASHED = "crashed"
     """Its loop has failed; it drains, and needs a successor."""
     ENDED = "ended"

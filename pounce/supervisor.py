@@ -138,7 +138,7 @@ class Server:
     def _prepare(self) -> None:
         """Binds the sockets and, for threads, imports the application."""
         plan = self._plan = Plan(self.config)
-        self.listeners = open_listeners(self.config.binds(), plan.count, self.config.timeout_write)
+        self.listeners = open_listeners(self.config.binds(), plan.count)
         plan.load(start_anew if self._may_start_anew else None)
         self._crew = Crew(self, self._loop, plan.count, plan.board, self.config.timeout_worker_stuck)
 

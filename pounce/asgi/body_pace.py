@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 class BodyPace:
-    """The deadlines of all connections of a worker: a long `first` one, and after it one `second` after the other, each
-    of which costs as many bytes as come in one at the least rate."""
+    """The deadlines of all connections of a worker: a long `first` one, and then, again and again, one of a `second`,
+    which costs as many bytes as the least rate brings in that time."""
 
     def __init__(self, loop: Loop, config: Config, expired: "Callable[[HTTP1Connection], object]") -> None:
         time = config.timeout_request_body
@@ -27,5 +27,5 @@ class BodyPace:
 
     def pay(self, came: float, deadline: "DeadlineQueue[HTTP1Connection] | None") -> float:
         """What is left of the bytes that have come, now that this deadline has expired; less than 0 for too little."""
-        left = min(came, self._most) - (self._rate if deadline is self.second else 0)
+        left = min(came - (self._rate if deadline is self.second else 0), self._most)
         return left if left > 0 or not self._rate else -1

@@ -178,6 +178,7 @@ class Exchange:
                     self.expects_continue = False
                     if self.answerable and not self.lost:  # a start that is held back does not tell the client
                         self._connection.send_continue()
+                    self._connection.want_body()
             if self.lost or self.ended:
                 break
             await self._wait_to_receive()

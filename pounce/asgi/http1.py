@@ -261,7 +261,6 @@ class HTTP1Connection:
 
     def send_continue(self) -> None:
         self.stream.write(CONTINUE)
-        self._await_body()
 
     def send_early_hint(self, exchange: Exchange, links: Iterable[bytes]) -> None:
         """A 103 (RFC 8297). HTTP/1.0 clients know no interim responses and get none."""

@@ -75,7 +75,12 @@ class FaceTask:
         self.task = task
 
     def cancel(self) -> None:
-        self.task.cancel()
+        coroutine = self.task.get_coro()
+        if getattr(coroutine, "cr_await", self) is None and not self.running:
+            # Adopted in this turn: it would never see what is thrown into it before it has begun.
+            self.task.get_loop().call_soon(self.task.cancel)
+        else:
+            self.task.cancel()
 
     def stack(self) -> list[Place]:
         return await_stack(self.task.get_coro())

@@ -222,8 +222,10 @@ class Loop:
     def _run_due(self) -> None:
         now, timers = self.now, self._timers
         while timers and timers[0][0] <= now:
-            callback = heapq.heappop(timers)[2].callback
+            timer = heapq.heappop(timers)[2]
+            callback = timer.callback
             if callback is not None:
+                timer.callback = None  # whoever is called may hold the timer
                 callback()
         for queue in self._queues:
             queue.expire()

@@ -224,7 +224,9 @@ class Task:
 
     def _finish(self, value: object, error: BaseException | None) -> None:
         self.state = State.DONE
-        self._done(value, error)
+        done = self._done
+        del self._done  # else what waits for the end and the task would hold each other until the collector comes
+        done(value, error)
 
     def stack(self) -> list[Place]:
         """Where the coroutine is, outermost call first."""

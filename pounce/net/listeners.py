@@ -35,8 +35,6 @@ UNSENT = 256 * 1024
 thousand slow readers all the memory that Linux gives to TCP; with it, what an application streams stays with the
 application until the client takes it. `net.stream` lends more to a few."""
 
-TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", 0)  # Linux
-
 type Address = tuple[str, int | None]
 """What the server is reached at: (host, port), or (path, None) for a Unix socket."""
 
@@ -52,13 +50,6 @@ class Listener:
         self.inherited = inherited
         """Does somebody else hold the sockets as well, who will go on listening?"""
         self._inode = os.stat(address[0]).st_ino if owns_path else None
-
-    def set_patience(self, seconds: float | None) -> None:
-        """Else a client that has vanished is known to be gone after a quarter of an hour, unless so much waits for it
-        that a stream's own deadline runs. Accepted sockets inherit it."""
-        if TCP_USER_TIMEOUT and seconds is not None and not self.inherited and self.address[1] is not None:
-            for sock in self.sockets:
-                sock.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, max(1, min(int(seconds * 1000), 0x7FFFFFFF)))
 
     @property
     def url(self) -> str:
@@ -98,16 +89,13 @@ class Listener:
             sock.close()
 
 
-def open_listeners(binds: Sequence[Bind], workers: int, patience: float | None = None) -> list[Listener]:
-    """Binds every address. Raises StartupError, with nothing left open, if one cannot be had. `patience`: seconds after
-    which the kernel gives up a client that takes nothing of what has been sent; None: what it likes."""
+def open_listeners(binds: Sequence[Bind], workers: int) -> list[Listener]:
+    """Binds every address. Raises StartupError, with nothing left open, if one cannot be had."""
     listeners: list[Listener] = []
     ipv4_ports = {bind.port for bind in binds if bind.host == "0.0.0.0"}
     try:
         for bind in binds:
             listeners += _open(bind, workers if BALANCES else 1, ipv4_ports)
-        for listener in listeners:
-            listener.set_patience(patience)
     except BaseException:
         for listener in listeners:
             listener.close()

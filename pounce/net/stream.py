@@ -6,7 +6,7 @@ mark the owner should write no more; when it falls to the low-water mark, or the
 Progress is watched by a deadline: a client that takes nothing for its length is cut off.
 
     OPEN       reads and writes
-    CLOSING    writes what is left, then closes
+    CLOSING    writes what is left, then closes; lingers, if the client has sent more meanwhile
     LINGERING  has said that it writes no more, and throws away what still arrives, so that the kernel does not
                answer unread bytes with a reset that would destroy the last response (RFC 9112, 9.6)
     CLOSED     the descriptor is given back
@@ -396,4 +396,6 @@ class Stream:
                 part.close()
         self._buffer = None
         self._sock.close()
-        self._owner.lost(error)
+        owner = self._owner
+        del self._owner  # else the two would hold each other until the collector comes
+        owner.lost(error)

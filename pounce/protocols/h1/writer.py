@@ -3,7 +3,7 @@
 Strategy: the application's start is checked, once for all that are alike, and held back; the framing is decided
 when the first part of the content is there, so that head and content leave together and a response that is whole
 at once gets a length instead of chunks. The framing is the server's own affair: what the application says about
-`Transfer-Encoding` and `Connection` is not passed on.
+`Transfer-Encoding` and `Connection` is not passed on, but for `Connection: Upgrade`.
 
 What the application hands over is checked as strictly as h11 checks it: nothing it sends can end the head early
 or frame a second response.
