@@ -20,7 +20,7 @@ from stress import Unmeasured
 from stress.load import PACKAGES, tool
 from stress.scene import Report, Setting, all_descriptors, interpreter
 
-OURS = ("soak", "chaos", "slow", "hostile", "races", "scale", "drain", "counts")
+OURS = ("soak", "chaos", "slow", "limits", "blocked", "hostile", "races", "scale", "drain", "counts")
 COMMANDS = {  # with a command line of their own; present or not
     "fuzz": "hypothesis and mutated requests against both lanes and the whole server",
     "ws": "WebSockets beside the peers' (python -m stress.ws --help)",

@@ -6,11 +6,12 @@ answered     the whole right answer came
 refused      a whole 503 came: honest, and the client knows that nothing was done
 abandoned    the client itself went away before the answer
 ask again    the server had said `Connection: close` in an answer before it on the same connection (RFC 9112, 9.6:
-             a client must not take what it has pipelined behind it as received)
+             a client must not take what it has pipelined behind it as received), or has ended a WebSocket with 1012
 cut          anything else: no answer, half an answer, no answer in time. Each is kept, with what is known about it
 
 A request is sent when its first byte is given to the kernel on an open connection. A connection that the server had
-closed while it was idle (which it may, whenever it likes) is seen before sending, and nothing was sent.
+closed while it was idle (which it may, whenever it likes) is seen before sending, and nothing was sent. What they
+ask for is in `stress.deeds`.
 """
 
 import asyncio
@@ -20,13 +21,13 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from stress.deeds import ANSWER, HARMLESS, Deed, fresh, get, request, ticking  # noqa: F401  others want them from here
 from stress.scene import Address
 
-ANSWER = 60.0  # seconds an answer may take on a busy machine before the request counts as cut
-PATTERN = bytes(range(256)) * 256  # as in apps/busy.py
+LEAST = 10  # requests in a second that whoever asks without pause is answered, on however busy a machine
 RESET = struct.pack("ii", 1, 0)  # struct linger: a reset instead of an orderly end
 
 
@@ -75,7 +76,7 @@ class Tally:
         )
 
 
-class Broken(Exception):
+class Broken(ConnectionError):
     """The connection has ended before the answer has."""
 
 
@@ -132,6 +133,13 @@ class Connection:
     async def send(self, data: bytes) -> None:
         await self.loop.sock_sendall(self.sock, data)
 
+    async def push(self, data: bytes, *, half_close: bool = False) -> None:
+        """Sends as far as that goes: whoever reads will see."""
+        with contextlib.suppress(OSError):
+            await self.send(data)
+            if half_close:
+                self.sock.shutdown(socket.SHUT_WR)
+
     async def more(self) -> None:
         if self.pause:
             await asyncio.sleep(self.pause)
@@ -157,11 +165,13 @@ class Connection:
         while True:
             first, *lines = (await self._line(b"\r\n\r\n")).split(b"\r\n")
             status = int(first.split(b" ")[1])
-            if status >= 200:
+            if status >= 200 or status == 101:
                 break
         fields = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
         if (who := fields.get(b"x-worker")) is not None:
             self.worker = int(who)
+        if status == 101:
+            return Answer(status, fields, b"")
         if fields.get(b"transfer-encoding") == b"chunked":
             parts = []
             while size := int(await self._line(), 16):
@@ -171,6 +181,13 @@ class Connection:
             return Answer(status, fields, b"".join(parts))
         return Answer(status, fields, await self._take(int(fields[b"content-length"])))
 
+    async def frame(self) -> tuple[int, bytes]:
+        """The next frame of a WebSocket: first byte and payload."""
+        first, size = await self._take(2)
+        if size > 125:
+            size = int.from_bytes(await self._take(2 if size == 126 else 8))
+        return first, await self._take(size)
+
     def close(self, *, reset: bool = False) -> None:
         if reset:
             with contextlib.suppress(OSError):
@@ -178,17 +195,11 @@ class Connection:
         self.sock.close()
 
 
-def request(path: str, content: bytes | None = None, *, chunks: int = 0, fields: str = "") -> bytes:
-    """A request; with content a POST, in so many chunks, or whole if 0."""
-    head = f"{'GET' if content is None else 'POST'} {path} HTTP/1.1\r\nHost: stress\r\n{fields}"
-    if content is None:
-        return head.encode() + b"\r\n"
-    if not chunks:
-        return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
-    size = len(content) // chunks + 1
-    parts = [content[at : at + size] for at in range(0, len(content), size)]
-    body = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts)
-    return head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + body + b"0\r\n\r\n"
+@dataclass
+class Asked:
+    left: int
+    """Requests that have not come to an end yet."""
+    failed: bool = False
 
 
 class Client:
@@ -233,142 +244,49 @@ class Client:
         """Sends the questions together, and wants their answers in their order."""
         own = connection is None
         connection = connection or await self.kept()
-        tally, left = self.tally, len(questions)
-        tally.sent += left
-        tally.kinds[kind] += left
-        sent = time.monotonic()
+        tally = self.tally
         # What is sent and what comes back may both be larger than the kernel's buffers.
-        sending = asyncio.create_task(  # noqa: RUF006  held until the end
-            self._send(connection, b"".join(data for data, _ in questions), half_close)
-        )
+        data = b"".join(data for data, _ in questions)
+        sending = asyncio.create_task(connection.push(data, half_close=half_close))
         closes = False
         try:
-            async with asyncio.timeout(ANSWER):
-                for _, expected in questions:
-                    answer = await connection.answer()
-                    left -= 1
-                    closes = answer.closes
-                    if answer.status == 503:
-                        tally.refused += 1
-                    elif answer.status == 200 and answer.content == expected:
-                        tally.answered += 1
-                    else:
-                        got = f"{answer.status}, {len(answer.content)} bytes {answer.content[:40]!r}"
-                        tally.wrong.append(f"{kind}: {got}, not {len(expected)}")
-                    if closes:
-                        tally.again += left
-                        left = 0
-                        break
-                tally.times.append(time.monotonic() - sent)
-                await sending
-        except (OSError, Broken, TimeoutError, ValueError, KeyError) as error:
-            why, now = f"{type(error).__name__}: {error}", time.monotonic()
-            got = len(connection.buffer)
-            tally.cuts += [
-                Cut(kind, why, got, connection.worker, connection.opened, sent, now) for _ in range(left)
-            ]  # fmt: skip
-            closes = True
+            with self.asking(kind, len(questions), connection) as asked:
+                async with asyncio.timeout(ANSWER):
+                    for _, expected in questions:
+                        answer = await connection.answer()
+                        asked.left -= 1
+                        closes = answer.closes
+                        if answer.status == 503:
+                            tally.refused += 1
+                        elif answer.status == 200 and answer.content == expected:
+                            tally.answered += 1
+                        else:
+                            got = f"{answer.status}, {len(answer.content)} bytes {answer.content[:40]!r}"
+                            tally.wrong.append(f"{kind}: {got}, not {len(expected)}")
+                        if closes:
+                            tally.again += asked.left
+                            asked.left = 0
+                            break
+                    await sending
         finally:
             sending.cancel()
-            if own and (closes or half_close):
+            if own and (closes or half_close or asked.failed):
                 self.close()
 
-    async def _send(self, connection: Connection, data: bytes, half_close: bool) -> None:
-        with contextlib.suppress(OSError):  # whoever reads will see
-            await connection.send(data)
-            if half_close:
-                connection.sock.shutdown(socket.SHUT_WR)
-
-
-# What clients do
-
-Deed = Callable[[Client], Awaitable[None]]
-
-
-async def get(client: Client) -> None:
-    await client.ask("get", [(request("/"), b"hello")])
-
-
-async def fresh(client: Client) -> None:
-    """A connection for one request."""
-    client.close()
-    await client.ask("fresh", [(request("/", fields="Connection: close\r\n"), b"hello")])
-
-
-async def post(client: Client) -> None:
-    content = client.random.randbytes(client.random.choice((0, 1, 1000, 20_000, 300_000)))
-    await client.ask("post", [(request("/echo", content, chunks=client.random.choice((0, 0, 1, 7))), content)])
-
-
-async def stream(client: Client) -> None:
-    parts = client.random.randint(0, 200)
-    await client.ask("stream", [(request(f"/stream?{parts},0"), b"".join(b"part %d;" % n for n in range(parts)))])
-
-
-async def ticking(client: Client) -> None:
-    """A stream that takes a while."""
-    await client.ask("ticking", [(request("/stream?10,0.05"), b"".join(b"part %d;" % n for n in range(10)))])
-
-
-async def file(client: Client) -> None:
-    await client.ask("file", [(request("/file"), bytes(range(256)) * 1024)])
-
-
-async def helper(client: Client) -> None:
-    word = f"{client.random.random()}"
-    await client.ask("helper", [(request(f"/helper?{word}"), word.encode())])
-
-
-async def pipeline(client: Client) -> None:
-    numbers = [str(client.random.randrange(10**9)) for _ in range(client.random.randint(2, 24))]
-    await client.ask("pipeline", [(request(f"/number?{number}"), number.encode()) for number in numbers])
-
-
-async def half_close(client: Client) -> None:
-    """Says at once that no more will come; the answer must come nevertheless."""
-    await client.ask("half-close", [(request("/sleep?0.01"), b"slept")], half_close=True)
-
-
-async def slow_reader(client: Client) -> None:
-    size = 1_500_000
-    connection = await client.connect(window=16384)
-    connection.pause = 0.005
-    try:
-        expected = PATTERN * (size // len(PATTERN)) + PATTERN[: size % len(PATTERN)]
-        await client.ask("slow reader", [(request(f"/big?{size}"), expected)], connection)
-    finally:
-        connection.close()
-
-
-async def aborter(client: Client) -> None:
-    """Goes away somewhere: before, in or after its question, or in the middle of the answer."""
-    dice, tally = client.random, client.tally
-    connection = await client.connect()
-    whole = dice.choice((request("/big?1000000"), request("/echo", bytes(100_000)), request("/stream?50,0.01"),
-                         request("/file"), request("/helper?x")))  # fmt: skip
-    data = whole[: dice.choice((0, 1, len(whole) // 2, len(whole)))]
-    if data:
-        tally.sent += 1
-        tally.abandoned += 1
-        tally.kinds["aborter"] += 1
-    try:
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(0.5):
-                await connection.send(data)
-                if len(data) == len(whole) and dice.random() < 0.5:
-                    for _ in range(dice.randint(1, 3)):
-                        await connection.more()
-                else:
-                    await asyncio.sleep(dice.random() * 0.02)
-    except Broken:
-        pass
-    finally:
-        connection.close(reset=dice.random() < 0.6)
-
-
-MIXED: dict[Deed, int] = {get: 30, post: 15, stream: 10, file: 8, pipeline: 10, helper: 5, fresh: 8, half_close: 4,
-                          ticking: 2, slow_reader: 1, aborter: 8}  # fmt: skip
-HARMLESS = {deed: weight for deed, weight in MIXED.items() if deed not in (aborter, slow_reader)}
+    @contextlib.contextmanager
+    def asking(self, kind: str, count: int, connection: Connection) -> Iterator[Asked]:
+        """Counts so many requests as sent now, and, when the connection fails within, what is left of them as cut."""
+        self.tally.sent += count
+        self.tally.kinds[kind] += count
+        asked, sent = Asked(count), time.monotonic()
+        try:
+            yield asked
+            self.tally.times.append(time.monotonic() - sent)
+        except (OSError, ValueError, KeyError) as error:
+            asked.failed = True
+            why, now = f"{type(error).__name__}: {error}", time.monotonic()
+            cut = Cut(kind, why, len(connection.buffer), connection.worker, connection.opened, sent, now)
+            self.tally.cuts += [cut] * asked.left
 
 
 class Traffic:

@@ -28,13 +28,8 @@ from typing import Any
 
 import pounce
 from pounce.testing import TestServer
-from stress.clients import (
-    HARMLESS,
-    Connection,
-    Traffic,
-    file,
-    request,
-)
+from stress.clients import LEAST, Connection, Traffic
+from stress.deeds import HARMLESS, file, request
 from stress.scene import Address, Apart, Report, Setting, a_file, percentile
 
 ABOUT = "16 worker threads, a switch interval of a microsecond, storms, posts from foreign threads, retirements"
@@ -148,8 +143,11 @@ def load(address: Address, seconds: float, seed: int) -> dict[str, Any]:
     """Clients that ask. Every request that is sent whole is counted by some worker."""
     deeds = {deed: weight for deed, weight in HARMLESS.items() if deed not in (file,)}
     tally = asyncio.run(Traffic(address, deeds, CLIENTS, seed=seed).run(seconds))
-    return {"text": str(tally), "answered": tally.answered, "balances": tally.balances, "again": tally.again,
-            "lost": [str(cut) for cut in tally.cuts] + tally.wrong, "p95": percentile(tally.times, 95)}  # fmt: skip
+    return {
+        "text": str(tally), "answered": tally.answered, "refused": tally.refused, "again": tally.again,
+        "balances": tally.balances, "lost": [str(cut) for cut in tally.cuts] + tally.wrong,
+        "p95": percentile(tally.times, 95),
+    }  # fmt: skip
 
 
 def replace_state(enough: threading.Event) -> None:
@@ -215,6 +213,10 @@ def run(setting: Setting, report: Report) -> None:
             _settle(posters)
         report.say(f"{workers} worker threads; {seen['text']}; p95 {seen['p95'] * 1e3:.0f} ms")
         report.check(seen["balances"] and not seen["lost"], f"requests lost: {seen['lost'][:3] or 0}")
+        report.check(
+            seen["answered"] >= LEAST * seconds and not seen["refused"],
+            f"{seen['answered'] / seconds:.0f} answers a second, requests refused: {seen['refused']}",
+        )
         counted = sum(each.requests for each in Counts.made)
         report.check(
             seen["answered"] <= counted <= seen["answered"] + seen["again"] + opened,

@@ -12,7 +12,8 @@ import time
 from typing import Any
 
 from stress import Unmeasured
-from stress.clients import HARMLESS, Traffic, fresh, get, request
+from stress.clients import LEAST, Traffic
+from stress.deeds import HARMLESS, fresh, get, request
 from stress.machine import Meter
 from stress.scene import MIB, Address, Apart, Pounce, Report, Setting, all_descriptors, percentile
 
@@ -65,7 +66,8 @@ def busy(address: Address, count: int, seconds: float) -> dict[str, Any]:
     deeds = {deed: weight for deed, weight in HARMLESS.items() if deed is not fresh} | {get: 60}
     tally = asyncio.run(Traffic(address, deeds, count).run(seconds))
     return {
-        "text": str(tally), "balances": tally.balances, "sent": tally.sent,
+        "text": str(tally), "balances": tally.balances, "answered": tally.answered,
+        "away": tally.refused + tally.not_connected,
         "lost": [str(cut) for cut in tally.cuts] + tally.wrong,
         "p50": percentile(tally.times, 50), "p95": percentile(tally.times, 95),
     }  # fmt: skip
@@ -104,6 +106,10 @@ def run(setting: Setting, report: Report) -> None:
             report.say(f"{active} busy beside them: {seen['text']}")
             report.say(f"with both {both}; p50 {seen['p50'] * 1e3:.0f} ms, p95 {seen['p95'] * 1e3:.0f} ms")
             report.check(seen["balances"] and not seen["lost"], f"busy requests lost: {seen['lost'][:3] or 0}")
+            report.check(
+                seen["answered"] >= max(LEAST * seconds, active) and not seen["away"],
+                f"{seen['answered'] / seconds:.0f} busy answers a second; refused or turned away: {seen['away']}",
+            )
             report.check(not connections.gone(), f"idle connections gone: {connections.gone()}")
             for sock in connections.sockets:
                 connections.ask(sock)

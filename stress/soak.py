@@ -1,21 +1,34 @@
 """Mixed traffic for as long as you like, in rounds. After each round, when every client has gone, the server must
 hold what it held after the first one: memory, descriptors, threads, tasks and connections, and objects at all.
+
+What is made when it is first needed comes in the first third of the rounds. From the middle third to the last, by their
+medians, nothing grows any more but by chance: gc's objects, blocks of Python's allocator (bytes and strings are among
+them), bytes lent by malloc, and memory that was written to. That last one grows longest, as allocators keep what they
+cannot join; what malloc has lent does not. The more requests, the smaller the leak that shows: it is said how small.
 """
 
 import asyncio
+import contextlib
 import os
+import statistics
 from dataclasses import dataclass
+from pathlib import Path
 
-from stress.clients import MIXED, Traffic
+from stress.clients import Tally, Traffic
+from stress.deeds import MIXED
+from stress.machine import tree
 from stress.scene import MIB, THREADS, Pounce, Report, Setting, Vitals, percentile
 
 ABOUT = "mixed traffic with slow readers and vanishing clients; nothing may grow"
 TOOLS = ()
 
 CLIENTS = 32
+ROUNDS = 9  # at least: three for each median
 NOISE = 8 * MIB  # what an allocator may keep more or less of, by chance; and a tenth of the whole
+# The same from the middle third to the last, for each worker. It remembers some heads, and forgets them all at a time.
+SLOPE = {"objects": 500, "blocks": 3000, "malloc": MIB // 4, "memory": 2 * MIB}
 HELPERS = min(32, (os.process_cpu_count() or 1) + 4)  # of a process: ThreadPoolExecutor's default
-KINDS = ("HTTP1Connection", "Stream", "Exchange", "Task")
+KINDS = ("HTTP1Connection", "WebSocketConnection", "Stream", "Exchange", "WebSocketExchange", "Task")
 
 
 @dataclass(frozen=True)
@@ -23,30 +36,52 @@ class Sample:
     vitals: Vitals
     tasks: int
     objects: int
+    blocks: int
+    malloc: int
+    memory: int
+    """Bytes that are no file's. What is shared with a file counts for less when a neighbour starts the same program."""
 
 
 def sample(server: Pounce) -> Sample:
     census = server.quiet()
     # The census is itself a request in each process.
-    return Sample(server.vitals(), sum(census[kind] for kind in KINDS), census["objects"])
+    tasks, figures = sum(census[kind] for kind in KINDS), (census[name] for name in ("objects", "blocks", "malloc"))
+    return Sample(server.vitals(), tasks, *figures, anonymous(server.pid))
+
+
+def anonymous(leader: int) -> int:
+    total = 0
+    for process in tree(leader):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss_Anon:"):
+                    total += int(line.split()[1]) * 1024
+    return total
+
+
+def later_growth(samples: list[Sample], name: str) -> float:
+    """From the middle third of the rounds to the last."""
+    figures, third = [getattr(each, name) for each in samples], len(samples) // 3
+    return statistics.median(figures[-third:]) - statistics.median(figures[-2 * third : -third])
 
 
 def run(setting: Setting, report: Report) -> None:
     workers = setting.workers or 2
-    rounds = max(4, round(setting.minutes))
+    rounds = max(ROUNDS, round(setting.minutes))
     seconds = setting.seconds / rounds
     pools = 1 if THREADS else workers
     with Pounce(setting, workers=workers) as server:
         at_rest = server.vitals().threads
         samples: list[Sample] = []
-        tallies = []
+        tallies: list[Tally] = []
         for number in range(rounds):
             tally = asyncio.run(_round(server, seconds, number))
             samples.append(sample(server))
             tallies.append(tally)
             report.say(f"{tally}; p95 {percentile(tally.times, 95) * 1e3:.1f} ms")
-            report.say(f"then {samples[-1].vitals}, {samples[-1].tasks} tasks and connections, "
-                       f"{samples[-1].objects} objects")  # fmt: skip
+            now = samples[-1]
+            report.say(f"then {now.vitals}, {now.memory / MIB:.2f} MiB no file's, {now.tasks} tasks and connections, "
+                       f"{now.objects} objects, {now.blocks} blocks, {now.malloc >> 10} KiB by malloc")  # fmt: skip
         kinds = sum((tally.kinds for tally in tallies), start=type(tallies[0].kinds)())
         total = sum(tally.sent for tally in tallies)
         report.say(f"{total} requests: " + ", ".join(f"{name} {count}" for name, count in kinds.most_common()))
@@ -64,6 +99,14 @@ def run(setting: Setting, report: Report) -> None:
             f"memory {first.vitals.memory / MIB:.1f} -> {last.vitals.memory / MIB:.1f} MiB, "
             f"{growth / max(later, 1):.1f} bytes a request",
         )
+        between = total / 3
+        for name, noise in SLOPE.items():
+            grown = later_growth(samples, name)
+            report.check(
+                grown <= noise * workers,
+                f"{name} from the middle third to the last: {grown:+.0f}, {grown / between:+.4f} a request "
+                f"(more than {noise * workers / between:.4f} would be a leak)",
+            )
         report.check(last.vitals.fds <= first.vitals.fds, f"fds {first.vitals.fds} -> {last.vitals.fds}")
         # Helper threads are made when so many are needed at a time for the first time, which may be late.
         report.check(
@@ -80,5 +123,5 @@ def run(setting: Setting, report: Report) -> None:
         report.check("Traceback" not in log, f"tracebacks in the log: {log.count('Traceback')}")
 
 
-async def _round(server: Pounce, seconds: float, number: int):
+async def _round(server: Pounce, seconds: float, number: int) -> Tally:
     return await Traffic(server.address, MIXED, CLIENTS, seed=number).run(seconds)

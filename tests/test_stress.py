@@ -11,7 +11,8 @@ from conftest import tool
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT))
 
-SECONDS = {"soak": 5, "chaos": 8, "slow": 2, "hostile": 1, "races": 4, "scale": 6, "drain": 4, "counts": 2}
+SECONDS = {"soak": 5, "chaos": 8, "slow": 2, "limits": 6, "blocked": 6, "hostile": 1, "races": 4, "scale": 6,
+           "drain": 4, "counts": 2}  # fmt: skip
 
 
 def stress(*arguments: str) -> subprocess.CompletedProcess[str]:

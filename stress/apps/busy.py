@@ -1,5 +1,6 @@
 """One application for all scenarios: does what the path says, says who has done it, and can be told to fail."""
 
+import ctypes
 import gc
 import json
 import os
@@ -13,6 +14,18 @@ import pounce
 FILE = os.environ.get("STRESS_FILE", "")
 PATTERN = bytes(range(256)) * 256  # 64 KiB, so that bytes in the wrong order show
 WHO = b"%d" % os.getpid()
+
+
+class MallInfo(ctypes.Structure):
+    """What mallinfo2(3) gives: bytes, or numbers of things."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+    )]  # fmt: skip
+
+
+mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", MallInfo)  # glibc's
+mallinfo.restype = MallInfo
 
 
 async def answer(send, content, status=200):
@@ -34,6 +47,9 @@ async def lifespan(scope, receive, send):
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         await lifespan(scope, receive, send)
+        return
+    if scope["type"] == "websocket":
+        await say_back(receive, send)
         return
     path, query = scope["path"], scope["query_string"].decode()
     if path == "/":
@@ -75,6 +91,13 @@ async def app(scope, receive, send):
         await answer(send, b"", 404)
 
 
+async def say_back(receive, send):
+    await receive()
+    await send({"type": "websocket.accept", "headers": [(b"x-worker", WHO)]})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})
+
+
 async def echo(receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": [(b"x-worker", WHO)]})
     more = True
@@ -100,7 +123,11 @@ def census():
     gc.collect()
     objects = gc.get_objects()
     kinds = Counter(type(each).__name__ for each in objects if type(each).__module__.startswith("pounce."))
-    return {**kinds, "objects": len(objects), "threads": threading.active_count(), "pid": os.getpid()}
+    lent = mallinfo()
+    return {
+        **kinds, "objects": len(objects), "blocks": sys.getallocatedblocks(), "malloc": lent.uordblks + lent.hblkhd,
+        "threads": threading.active_count(), "pid": os.getpid(),
+    }  # fmt: skip
 
 
 def workers():
