@@ -50,7 +50,6 @@ TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 0)
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, zero seconds
 
-
 type State = Literal["open", "closing", "lingering", "closed"]
 OPEN: Final = "open"
 CLOSING: Final = "closing"
