@@ -11,9 +11,13 @@ import asyncio
 import contextlib
 import os
 import statistics
+import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from pounce.asgi.websocket import CLOSE_TIMEOUT
+from pounce.worker import LINGER
 from stress.clients import Tally, Traffic
 from stress.deeds import MIXED
 from stress.machine import tree
@@ -27,6 +31,7 @@ ROUNDS = 9  # at least: three for each median
 NOISE = 8 * MIB  # what an allocator may keep more or less of, by chance; and a tenth of the whole
 # The same from the middle third to the last, for each worker. It remembers some heads, and forgets them all at a time.
 SLOPE = {"objects": 500, "blocks": 3000, "malloc": MIB // 4, "memory": 2 * MIB}
+PATIENCE = CLOSE_TIMEOUT + LINGER + 1  # seconds until the last connection has ended
 HELPERS = min(32, (os.process_cpu_count() or 1) + 4)  # of a process: ThreadPoolExecutor's default
 KINDS = ("HTTP1Connection", "WebSocketConnection", "Stream", "Exchange", "WebSocketExchange", "Task")
 
@@ -34,7 +39,7 @@ KINDS = ("HTTP1Connection", "WebSocketConnection", "Stream", "Exchange", "WebSoc
 @dataclass(frozen=True)
 class Sample:
     vitals: Vitals
-    tasks: int
+    tasks: Counter[str]
     objects: int
     blocks: int
     malloc: int
@@ -42,11 +47,18 @@ class Sample:
     """Bytes that are no file's. What is shared with a file counts for less when a neighbour starts the same program."""
 
 
-def sample(server: Pounce) -> Sample:
-    census = server.quiet()
-    # The census is itself a request in each process.
-    tasks, figures = sum(census[kind] for kind in KINDS), (census[name] for name in ("objects", "blocks", "malloc"))
-    return Sample(server.vitals(), tasks, *figures, anonymous(server.pid))
+def tasks(census: Counter[str]) -> Counter[str]:
+    """Those of the census's own request in each process are among them."""
+    return Counter({kind: census[kind] for kind in KINDS if census[kind]})
+
+
+def sample(server: Pounce, at_rest: int) -> Sample:
+    """When all have gone: connections that the client has ended have the time that they have without that."""
+    until = time.monotonic() + PATIENCE
+    while tasks(census := server.quiet()).total() > at_rest and time.monotonic() < until:
+        time.sleep(0.2)
+    figures = (census[name] for name in ("objects", "blocks", "malloc"))
+    return Sample(server.vitals(), tasks(census), *figures, anonymous(server.pid))
 
 
 def anonymous(leader: int) -> int:
@@ -71,17 +83,19 @@ def run(setting: Setting, report: Report) -> None:
     seconds = setting.seconds / rounds
     pools = 1 if THREADS else workers
     with Pounce(setting, workers=workers) as server:
-        at_rest = server.vitals().threads
+        at_rest, threads = tasks(server.quiet()).total(), server.vitals().threads
         samples: list[Sample] = []
         tallies: list[Tally] = []
         for number in range(rounds):
             tally = asyncio.run(_round(server, seconds, number))
-            samples.append(sample(server))
+            samples.append(sample(server, at_rest))
             tallies.append(tally)
             report.say(f"{tally}; p95 {percentile(tally.times, 95) * 1e3:.1f} ms")
             now = samples[-1]
-            report.say(f"then {now.vitals}, {now.memory / MIB:.2f} MiB no file's, {now.tasks} tasks and connections, "
-                       f"{now.objects} objects, {now.blocks} blocks, {now.malloc >> 10} KiB by malloc")  # fmt: skip
+            report.say(
+                f"then {now.vitals}, {now.memory >> 10} KiB no file's, {now.malloc >> 10} KiB by malloc, "
+                f"{now.blocks} blocks, {now.objects} objects, {now.tasks.total()} tasks and connections"
+            )
         kinds = sum((tally.kinds for tally in tallies), start=type(tallies[0].kinds)())
         total = sum(tally.sent for tally in tallies)
         report.say(f"{total} requests: " + ", ".join(f"{name} {count}" for name, count in kinds.most_common()))
@@ -110,11 +124,11 @@ def run(setting: Setting, report: Report) -> None:
         report.check(last.vitals.fds <= first.vitals.fds, f"fds {first.vitals.fds} -> {last.vitals.fds}")
         # Helper threads are made when so many are needed at a time for the first time, which may be late.
         report.check(
-            last.vitals.threads <= at_rest + pools * HELPERS,
-            f"threads {at_rest} at rest, {first.vitals.threads} -> {last.vitals.threads}, "
+            last.vitals.threads <= threads + pools * HELPERS,
+            f"threads {threads} at rest, {first.vitals.threads} -> {last.vitals.threads}, "
             f"{pools * HELPERS} of them may be helpers",
         )
-        report.check(last.tasks <= first.tasks, f"tasks and connections {first.tasks} -> {last.tasks}")
+        report.check(last.tasks.total() <= at_rest, f"tasks and connections {at_rest} -> {dict(last.tasks)}")
         report.check(
             last.objects <= first.objects * 1.02 + 1000, f"objects {first.objects} -> {last.objects}"
         )  # fmt: skip
