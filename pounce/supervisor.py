@@ -198,6 +198,10 @@ class Server:
     def retired(self) -> None:
         self._stop()  # as uvicorn: the only worker takes the server with it
 
+    def queues_empty(self) -> None:
+        for listener in self.listeners:
+            listener.shut()
+
     def gone(self) -> None:
         self._over = True
 

@@ -226,7 +226,7 @@ class Worker:
             self._drain(NO_HURRY, closing=False)
 
     def stop(self) -> None:
-        """Drains and ends; the sockets are closed behind it. Posted by the supervisor."""
+        """Drains and ends; the sockets are shut as soon as nobody stands in their queues. Posted by the supervisor."""
         if self.phase is Phase.SERVING:
             self._drain(LAST_CALL, closing=True)
         elif self.phase is Phase.DRAINING:  # because it has retired
@@ -263,6 +263,7 @@ class Worker:
     def _stop_accepting(self) -> None:
         if self._closing_accept:
             self.reception.drain()
+            self._report(self, Report.EMPTY)
         self.reception.stop()
         self._closing_accept = False
         self._look_for_the_end()

@@ -8,6 +8,7 @@ that a server may have begun to serve; POST and streams are among the requests.
 
 import asyncio
 import contextlib
+import re
 import socket
 import subprocess
 import time
@@ -22,11 +23,19 @@ ABOUT = "restarts under load behind HAProxy with two servers: zero failed reques
 TOOLS = ("haproxy",)
 
 CLIENTS = 24
+LOG = "haproxy.log"
+PAUSE = 900  # milliseconds; refused by the only server that it sees, the proxy waits for a second
+LINE = re.compile(r" pounce/\S+ \d+/(-?\d+)/\S+ (\d+) ")
+"""In a line of the proxy's log: milliseconds of all tries but the last, and the status."""
 CONFIG = """
 global
     maxconn 4000
+    log stdout format raw local0
 defaults
     mode http
+    log global
+    option httplog
+    option dontlog-normal
     timeout connect 5s
     timeout client 60s
     timeout server 60s
@@ -65,7 +74,7 @@ def both_up(about: int) -> bool:
 def haproxy(setting: Setting, a: int, b: int) -> Iterator[tuple[int, int]]:
     """The ports at which it and its statistics can be reached, with both servers up."""
     port, about = free_port(), free_port()
-    config, log = setting.folder / "haproxy.cfg", setting.folder / "haproxy.log"
+    config, log = setting.folder / "haproxy.cfg", setting.folder / LOG
     config.write_text(CONFIG.format(port=port, about=about, a=a, b=b))
     with open(log, "wb") as output:
         process = subprocess.Popen([tool("haproxy") or "haproxy", "-f", str(config), "-db"], stdin=subprocess.DEVNULL,
@@ -104,6 +113,15 @@ async def _restarts(traffic: Traffic, servers: list[Pounce], seconds: float, abo
     return codes
 
 
+def _tell(report: Report, log: str) -> None:
+    """What the proxy has had to do so that nobody noticed, and what it says of who did."""
+    found = [(int(parts[1]), int(parts[2]), line) for line in log.splitlines() if (parts := LINE.search(line))]
+    waits = [wait for wait, _, _ in found if wait >= PAUSE]
+    report.say(f"the proxy has paused for {len(waits)} requests, the longest time {max(waits, default=0) / 1e3:.2f} s")
+    for line in [line for _, status, line in found if status >= 500][:5]:
+        report.say(f"the proxy's log: {line}")
+
+
 def run(setting: Setting, report: Report) -> None:
     workers = setting.workers or 2
     with contextlib.ExitStack() as stack:
@@ -118,6 +136,7 @@ def run(setting: Setting, report: Report) -> None:
         report.check(tally.balances, "every request is accounted for")
         failed = len(tally.cuts) + len(tally.wrong) + tally.refused + tally.not_connected
         what = [str(cut) for cut in tally.cuts[:3]] + tally.wrong[:3]
+        _tell(report, (setting.folder / LOG).read_text(errors="replace"))
         report.check(not failed, f"failed requests: {failed} of {tally.sent} {what or ''}")
         report.check(len(codes) >= 2, f"{len(codes)} servers ended, with {sorted(set(codes))}")
         log = "".join(server.log for server in servers)

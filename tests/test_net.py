@@ -221,8 +221,33 @@ def test_a_descriptor_that_is_no_socket_is_refused(tmp_path):
         open_listeners([Bind("--fd 987", fd=987)], 1)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's sockets")
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX])
+def test_after_new_connections_are_refused_those_in_the_queue_can_still_be_accepted(family, tmp_path):
+    bind = {
+        socket.AF_INET: Bind("", host="127.0.0.1"),
+        socket.AF_INET6: Bind("", host="::1"),
+        socket.AF_UNIX: Bind("", path=str(tmp_path / "a.sock")),
+    }[family]
+    with opened(bind) as (listener,):
+        sock = listener.sockets[0]
+        waiting = socket.socket(family)
+        waiting.connect(sock.getsockname())
+        refuse_new_connections(sock)
+        with socket.socket(family) as late, pytest.raises(ConnectionRefusedError):
+            late.settimeout(5)
+            late.connect(sock.getsockname())
+        accepted, _ = sock.accept()
+        waiting.sendall(b"x")
+        accepted.settimeout(5)
+        assert accepted.recv(1) == b"x"
+        for each in (waiting, accepted):
+            each.close()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's socket filters")
-def test_after_new_connections_are_refused_those_in_the_queue_can_still_be_accepted():
+def test_where_they_cannot_be_refused_new_connections_get_no_answer(monkeypatch):
+    monkeypatch.setattr("pounce.net.listeners.NOWHERE", -1)  # which no kernel takes
     with opened(Bind("", host="127.0.0.1")) as (listener,):
         sock = listener.sockets[0]
         waiting = socket.create_connection(sock.getsockname())
@@ -231,13 +256,34 @@ def test_after_new_connections_are_refused_those_in_the_queue_can_still_be_accep
         late.setblocking(False)
         late.connect_ex(sock.getsockname())
         accepted, _ = sock.accept()
-        waiting.sendall(b"x")
-        accepted.settimeout(5)
-        assert accepted.recv(1) == b"x"
         with pytest.raises(BlockingIOError):  # the late one has never got so far
             sock.accept()
+        assert late.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == b"\x02"  # SYN-SENT still
         for each in (waiting, accepted, late):
             each.close()
+
+
+def test_a_socket_that_is_shut_is_free_for_the_next_server():
+    """While whoever has it open already, in whatever process, goes on."""
+    with opened(Bind("", host="127.0.0.1")) as (listener,):
+        port = listener.sockets[0].getsockname()[1]
+        accepting = Accepting(listener.sockets[0].dup())
+        listener.shut()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=5)
+        accepting.loop.turn(1)
+        assert not accepting.acceptor.accepting
+        with opened(Bind("", host="127.0.0.1", port=port)):
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        listener.shut()  # as each worker may ask for it
+        accepting.close()
+
+
+def test_an_inherited_socket_is_not_shut():
+    inherited = socket.create_server(("127.0.0.1", 0))
+    with opened(Bind("--fd", fd=inherited.detach())) as (listener,):
+        listener.shut()
+        assert can_connect(socket.AF_INET, listener.address)
 
 
 # The acceptor

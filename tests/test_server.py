@@ -241,6 +241,49 @@ def test_no_request_is_lost_when_a_busy_server_ends_and_another_takes_its_place(
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_server_that_drains_refuses_at_once_and_leaves_its_port_to_the_next(workers):
+    """A proxy in front turns to another server then; if it got no answer, it would wait for a second or more."""
+    options = ("--workers", workers, "--timeout-graceful-shutdown", "600")
+    with Running("plain:app", "--port", "0", *options) as first, socket.create_connection(first.address) as client:
+        client.sendall(GET.replace(b"/ ", b"/sleep?600 ", 1))
+        first.wait_until_busy(first.address)
+        first.send_signal(signal.SIGTERM)
+        first.wait_for("Shutting down")
+        until(lambda: not accepts(first.address))
+        until(lambda: bindable(first.address))
+        with Running("plain:app", "--port", str(first.address[1]), "--workers", workers) as second:
+            assert get(second.address) == (200, b"hello")
+            assert first.process.poll() is None
+            second.stop()
+        first.stop()  # the second signal ends it at once
+
+
+def until(happened, patience=30):
+    end = time.monotonic() + patience
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def accepts(address):
+    try:
+        socket.create_connection(address, 30).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def bindable(address):
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(address)
+        except OSError:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_what_lies_in_the_accept_queue_is_answered(workers):
     # A worker that is blocked accepts nobody; who has connected meanwhile is served before the end.
     with Running("plain:app", "--port", "0", "--workers", workers) as server:

@@ -71,6 +71,9 @@ class Acceptor:
                 return False
             if error.errno in GONE:
                 return True
+            if error.errno == errno.EINVAL:  # shut by the supervisor: the server ends
+                self.stop()
+                return False
             raise
         self._no_room = False
         sock.setblocking(False)

@@ -27,8 +27,11 @@ from pounce.options import Bind
 BALANCES = sys.platform == "linux"
 """Does SO_REUSEPORT spread connections here? (BSD and macOS give them all to the last socket bound.)"""
 
-SO_ATTACH_FILTER = 26
-"""From Linux's asm-generic/socket.h; the standard library does not name it."""
+SO_ATTACH_FILTER, SO_BINDTOIFINDEX = 26, 62
+"""From Linux's asm-generic/socket.h; the standard library does not name them."""
+
+NOWHERE = (1 << 31) - 1
+"""The index of no network interface: Linux counts them from 1, and there it would end."""
 
 UNSENT = 256 * 1024
 """Bytes that the kernel may hold for a client that does not take them. Without a bound it takes 2.8 MB for each, and a
@@ -72,6 +75,13 @@ class Listener:
                 sock.listen(backlog)
         except OSError as error:
             raise StartupError(f"cannot listen at {self.url}: {_reason(error)}") from None
+
+    def shut(self) -> None:
+        """Refuses whoever comes from now on, in all processes that have the sockets, and lets another server listen
+        here. An inherited socket is somebody else's to shut."""
+        for sock in self.sockets if not self.inherited else ():
+            with contextlib.suppress(OSError):  # already shut; a system where a listening socket can only be closed
+                sock.shutdown(socket.SHUT_RD)
 
     def unlink(self) -> None:
         """Removes the Unix socket's file, unless somebody has put another in its place."""
@@ -229,12 +239,23 @@ def _refuse_taken(family: int, name: tuple[str | int, ...]) -> None:
 def refuse_new_connections(sock: socket.socket) -> None:
     """Lets no further client begin a connection, while those that have begun can still be accepted.
 
-    A listening socket that is closed resets what lies in its queue: requests of clients who believe they are
-    connected. So before the last accepts, new SYN packets are dropped by a socket filter (Linux). Their clients
-    try again a second later and find the port closed, or the next server.
+    A listening socket that is closed resets what lies in its queue, and handshakes that are under way: requests of
+    clients who believe they are connected. So before the last accepts it is bound to a network interface that there is
+    none of (Linux 5.7): a new SYN finds no socket and is refused at once, and a proxy turns to the next server, while a
+    handshake that has begun does not look at the interface again.
     """
-    if sys.platform != "linux" or sock.family == socket.AF_UNIX:
-        return
+    if sock.family == socket.AF_UNIX:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RD)  # a handshake is one step there, and the queue stays
+    elif sys.platform == "linux":
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, NOWHERE)
+        except OSError:  # an older kernel, or one that does not let everybody bind to an interface
+            _drop_new_connections(sock)
+
+
+def _drop_new_connections(sock: socket.socket) -> None:
+    """The same with a socket filter: a new SYN gets no answer. Its client tries again a second later."""
     # Classic BPF over the TCP header: flags are byte 13. Load it, keep SYN and ACK, drop what is SYN alone.
     program = (
         (0x30, 0, 0, 13),  # ldb [13]
