@@ -36,8 +36,8 @@ from pounce.errors import StartupError
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import Driver
 from pounce.logging import AccessLog
+from pounce.net.bounds import StreamBounds
 from pounce.net.listeners import Address, Listener
-from pounce.net.stream import StreamBounds
 from pounce.per_worker import enter_worker, leave_worker
 from pounce.protocols.events import Request
 from pounce.protocols.h1.reader import Limits
@@ -141,7 +141,7 @@ class Worker:
         self.extensions = self.old_extensions | {"http.response.trailers": {}, "http.response.early_hint": {}}
         self.asgi_version = "3.0"
         self.state = self._lifespan.state
-        self.stream_bounds = StreamBounds(loop, config.timeout_write, LINGER)
+        self.stream_bounds = StreamBounds(loop, config.timeout_write, LINGER, self.exchanges)
         connection = HTTP1Connection
         self.head_deadline = loop.deadlines(config.timeout_request_head, connection.head_deadline_expired)
         self.keep_alive_deadline = loop.deadlines(config.timeout_keep_alive, _idle_too_long)
@@ -349,6 +349,8 @@ class Worker:
         if task is not None:
             self.exchanges.add(exchange)
             exchange.runs_as(task)
+            if not self.stream_bounds.looking:
+                self.stream_bounds.look_soon()
             if self._watches_exchanges:
                 self.admission.begun(exchange)
 

@@ -1,5 +1,6 @@
 """What hostile readers of the code have found, each as a test that failed before it was mended."""
 
+import contextlib
 import enum
 import errno
 import gc
@@ -129,6 +130,41 @@ def test_a_request_behind_a_large_response_waits_for_a_slow_reader(before):
         assert part, f"closed after {len(got)} bytes"
         got += part
     assert rig.clock.now > 1015
+
+
+def waits_behind(size, events):
+    """An application that says so much and then waits, as for the next event; it notes how it ends."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(size), "more_body": True})
+        await receive()
+        events.append(await receive())
+
+    return app
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux tells what a client has acknowledged")
+@pytest.mark.parametrize(
+    ("a_second", "timeout", "lives"),
+    [(0, 30, False), (1_000_000, 30, True), (2_500, 30, True), (0, None, True), (0, 60, True)],
+)
+def test_a_client_that_takes_nothing_of_what_the_kernel_holds_for_it_is_ended(a_second, timeout, lives):
+    """It may have vanished. The stream has nothing to wait for, and TCP goes on for a quarter of an hour."""
+    events = []
+    rig = Rig(waits_behind(100_000, events), timeout_write=timeout)
+    with over_tcp(rig) as client:
+        client.sendall(GET)
+        rig.turn()
+        (connection,) = rig.worker.connections
+        assert connection.stream.buffered == 0
+        for _ in range(40):
+            rig.wait(1)
+            if a_second:
+                with contextlib.suppress(BlockingIOError):
+                    client.recv(a_second)
+        assert events == ([] if lives else [{"type": "http.disconnect"}])
+        assert bool(rig.worker.connections) is lives
 
 
 # Content

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from pounce.errors import StartupError
 from pounce.net.acceptor import BATCH, Acceptor
+from pounce.net.bounds import TCP_NOTSENT_LOWAT, StreamBounds
 from pounce.net.listeners import open_listeners, refuse_new_connections
 from pounce.net.stream import (
     CLOSED,
@@ -26,9 +27,7 @@ from pounce.net.stream import (
     LINGERING,
     LOW_WATER,
     OPEN,
-    TCP_NOTSENT_LOWAT,
     Stream,
-    StreamBounds,
 )
 from pounce.options import Bind, parse_bind
 
@@ -316,6 +315,18 @@ def test_connections_are_accepted_in_bounded_batches():
         accepting.close()
 
 
+def test_a_client_that_vanishes_in_silence_is_asked_whether_it_is_there():
+    with opened(Bind("", host="127.0.0.1")) as (listener,):
+        accepting = Accepting(listener.sockets[0])
+        with socket.create_connection(listener.sockets[0].getsockname()):
+            accepting.loop.turn(1)
+            (sock,) = accepting.sockets
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            if hasattr(socket, "TCP_KEEPIDLE"):
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+        accepting.close()
+
+
 def test_accepted_sockets_send_small_segments_at_once():
     with opened(Bind("", host="127.0.0.1")) as (listener,):
         client = socket.create_connection(listener.address)
@@ -412,7 +423,7 @@ class Pair:
             ours, _ = listening.accept()
         ours.setblocking(False)
         self.client.settimeout(10)
-        self.bounds = StreamBounds(self.loop, write=30.0, linger=5.0)
+        self.bounds = StreamBounds(self.loop, write=30.0, linger=5.0, active=())
         self.stream = Stream(self.loop, ours, self.owner, self.bounds)
 
     def turn(self, times=3, timeout=0.05):

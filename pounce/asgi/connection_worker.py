@@ -9,7 +9,7 @@ from pounce.asgi.exchange import Exchange, Scope
 from pounce.config import Config
 from pounce.kernel.deadlines import DeadlineQueue
 from pounce.kernel.loop import Loop
-from pounce.net.stream import StreamBounds
+from pounce.net.bounds import StreamBounds
 from pounce.protocols.events import Request
 from pounce.protocols.h1.reader import Limits
 from pounce.protocols.h1.reader import Memory as RequestMemory

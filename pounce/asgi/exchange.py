@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pounce.errors import ClientDisconnected
 from pounce.fields import Field
 from pounce.kernel.task import Cancelled, Driver, Wait
-from pounce.net.stream import HIGH_WATER, JOIN_BELOW, LITTLE
+from pounce.net.stream import HIGH_WATER, JOIN_BELOW, LITTLE, Stream
 from pounce.protocols.events import ApplicationError, Request
 
 if TYPE_CHECKING:
@@ -140,6 +140,10 @@ class Exchange:
     def drained(self) -> None:
         """The client has taken enough of what was sent."""
         wake(self._writers)
+
+    @property
+    def stream(self) -> Stream:
+        return self._connection.stream
 
     @property
     def answerable(self) -> bool:

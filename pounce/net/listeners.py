@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 
 from pounce.errors import StartupError
-from pounce.net.stream import TCP_NOTSENT_LOWAT
+from pounce.net.bounds import TCP_NOTSENT_LOWAT
 from pounce.options import Bind
 
 BALANCES = sys.platform == "linux"
@@ -37,6 +37,14 @@ UNSENT = 256 * 1024
 """Bytes that the kernel may hold for a client that does not take them. Without a bound it takes 2.8 MB for each, and a
 thousand slow readers all the memory that Linux gives to TCP; with it, what an application streams stays with the
 application until the client takes it. `net.stream` lends more to a few."""
+
+KEEP_ALIVE = [
+    (getattr(socket, name), value)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6))
+    if hasattr(socket, name)
+]
+"""A client that vanishes while nothing is sent to it, as one that waits for an event, is known to be gone after 120 seconds:
+six questions unanswered, ten seconds apart, after a minute of silence."""
 
 type Address = tuple[str, int | None]
 """What the server is reached at: (host, port), or (path, None) for a Unix socket."""
@@ -215,8 +223,11 @@ def _bind_tcp(family: int, name: tuple[str | int, ...], workers: int, *, dual: b
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
-            # Accepted sockets inherit it, which saves a system call for each.
+            # Accepted sockets inherit all of these, which saves system calls for each.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for option, value in KEEP_ALIVE:
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if TCP_NOTSENT_LOWAT:
                 sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT)
             sock.bind(name)

@@ -25,8 +25,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, Literal, Protocol
 
-from pounce.kernel.deadlines import DeadlineQueue
 from pounce.kernel.loop import READ, WRITE, Loop
+from pounce.net.bounds import TCP_NOTSENT_LOWAT, StreamBounds
 from pounce.net.file_part import BURST, FilePart
 
 READ_SIZE = 131072  # a WebSocket message of 64 KiB comes in one piece: 38 us instead of 46 for its echo
@@ -40,13 +40,9 @@ MAX_BUFFERS = 64  # per system call; the kernel's own bound is IOV_MAX, 1024
 
 LENT_UNSENT = 1 << 20
 """Bytes that the kernel may hold unsent for a client of a large response, instead of what listeners allow each: with
-less, 1 MiB leaves in several pieces, at twice the CPU time."""
-LOANS = 64
-"""Connections of a worker that have that at a time: what the kernel holds for slow readers stays bounded."""
+less, 1 MiB leaves in several pieces, at twice the CPU time. `net.bounds` says how many have that at a time."""
 
 MSG_MORE = getattr(socket, "MSG_MORE", 0)  # Linux: what follows belongs into the same packet
-
-TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 0)
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, zero seconds
 
@@ -77,15 +73,6 @@ class StreamOwner(Protocol):
 def unread(sock: socket.socket) -> int:
     """Bytes that lie in the kernel's buffer. Linux tells of all the messages together, where there are messages."""
     return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), sys.byteorder)
-
-
-class StreamBounds:
-    """The deadlines and the loans that all streams of one worker share."""
-
-    def __init__(self, loop: Loop, write: float | None, linger: float) -> None:
-        self.write: DeadlineQueue[Stream] = loop.deadlines(write, Stream.abort)
-        self.linger: DeadlineQueue[Stream] = loop.deadlines(linger, Stream.abort)
-        self.loans = LOANS if TCP_NOTSENT_LOWAT else 0
 
 
 class Stream:
