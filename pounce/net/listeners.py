@@ -43,8 +43,8 @@ KEEP_ALIVE = [
     for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6))
     if hasattr(socket, name)
 ]
-"""A client that vanishes while nothing is sent to it, as one that waits for an event, is known to be gone after 120 seconds:
-six questions unanswered, ten seconds apart, after a minute of silence."""
+"""A client that vanishes while nothing is sent to it, as one that waits for an event, is known to be gone after 120
+seconds: six questions unanswered, ten seconds apart, after a minute of silence."""
 
 type Address = tuple[str, int | None]
 """What the server is reached at: (host, port), or (path, None) for a Unix socket."""
