@@ -1,8 +1,8 @@
 """Slow attacks: a thousand clients that hold on to the server, and one normal client that must not notice.
 
 By clients of our own, each kind for itself: connections on which nothing comes, heads and contents that trickle,
-answers that are not taken, connections that ask once and stay. Each attacker is ended at its deadline, and comes again
-at once. Then the same by slowhttptest.
+answers that are not taken, from the server or from its kernel, connections that ask once and stay. Each attacker is
+ended at its deadline, and comes again at once. Then the same by slowhttptest.
 
 The normal client asks every few milliseconds, by turns on a kept and on a new connection, before, under, and after each
 attack; the 95th percentile of its times under the attack is at most twice that without. Both are of one run, a few
@@ -71,6 +71,7 @@ ATTACKS = (
     Attack("slow head", "head", b"GET / HTTP/1.1\r\nHost: stress\r\n", b"X-a: b\r\n"),
     Attack("slow content", "body", request("/upload", bytes(1_000_000))[:-1_000_000], b"x" * 10),
     Attack("slow reading", "write", request("/big?8000000"), reads=16, window=4096),
+    Attack("no reading", "write", request("/wait?100000"), window=4096),  # the server's kernel takes it all
     Attack("idleness", "keep_alive", request("/"), reads=65536),
 )
 

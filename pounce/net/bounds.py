@@ -28,7 +28,7 @@ TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 0)
 LOANS = 64
 """Connections of a worker that may have more in the kernel than the others: what it holds for slow readers has a
 bound."""
-LOOKS = 4  # within the deadline: a client is ended at most a quarter of it too late
+LOOKS = 8  # within the deadline: a client is ended at most an eighth of it too late
 TCP_INFO = getattr(socket, "TCP_INFO", None)  # Linux
 ACKNOWLEDGED = slice(120, 128)
 """Where `struct tcp_info` has tcpi_bytes_acked, a 64-bit number (linux/tcp.h; Linux 4.1)."""

@@ -74,6 +74,8 @@ async def app(scope, receive, send):
         await send({"type": "http.response.body"})
     elif path == "/big":
         await big(send, int(query))
+    elif path == "/wait":
+        await wait(receive, send, int(query))
     elif path == "/file":
         head = [(b"content-length", b"%d" % os.stat(FILE).st_size), (b"x-worker", WHO)]
         await send({"type": "http.response.start", "status": 200, "headers": head})
@@ -116,6 +118,14 @@ async def big(send, size):
         await send({"type": "http.response.body", "body": PATTERN, "more_body": True})
         size -= len(PATTERN)
     await send({"type": "http.response.body", "body": PATTERN[:size]})
+
+
+async def wait(receive, send, size):
+    """Says so much, and waits for what will never happen."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-worker", WHO)]})
+    await send({"type": "http.response.body", "body": bytes(size), "more_body": True})
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def census():
