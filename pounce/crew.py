@@ -77,10 +77,6 @@ class CrewOwner(Protocol):
     def retired(self) -> None:
         """The only worker has reached its request limit."""
 
-    def queues_empty(self) -> None:
-        """After `stop`, everybody who stood in the queues of the sockets has been accepted. May be told by each worker,
-        for all sockets."""
-
     def gone(self) -> None:
         """The last worker has ended, after `stop`."""
 
@@ -162,8 +158,6 @@ class Crew:
         """A worker has reported something."""
         if what is Report.ENDED:
             self._ended(place, worker)
-        elif what is Report.EMPTY:
-            self._owner.queues_empty()
         elif place.worker is not worker:
             return
         elif self._stopping:

@@ -36,8 +36,7 @@ type Told = Callable[[Report], object]
 
 logger = logging.getLogger("pounce.error")
 
-REPORTS = {b"r": Report.READY, b"f": Report.FAILED, b"t": Report.RETIRING, b"c": Report.CRASHED, b"n": Report.EMPTY,
-           b"e": Report.ENDED}  # fmt: skip
+REPORTS = {b"r": Report.READY, b"f": Report.FAILED, b"t": Report.RETIRING, b"c": Report.CRASHED, b"e": Report.ENDED}
 WORDS = {report: word for word, report in REPORTS.items()}
 COMMANDS: dict[bytes, Callable[[Worker], object]] = {
     b"s": Worker.serve,

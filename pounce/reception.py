@@ -14,7 +14,7 @@ from functools import partial
 from pounce.board import Board, Lobby, Parcel
 from pounce.kernel.loop import READ, Loop
 from pounce.net.acceptor import Acceptor
-from pounce.net.listeners import Address, Listener, refuse_new_connections
+from pounce.net.listeners import Address, Listener
 from pounce.net.stream import unread
 
 type Connect = Callable[[socket.socket, Address | None, Address], object]
@@ -47,6 +47,7 @@ class Reception:
         self._weighing = False
         self._connect = connect
         self._acceptors: dict[int, list[Acceptor]] = {}  # by place
+        self._last: list[Acceptor] = []  # of all queues, at the end
         self._lobby: Lobby | None = None
         self._silent = loop.deadlines(silence, self._too_silent)
         self._open = False
@@ -75,7 +76,7 @@ class Reception:
     def _acceptor(self, listener: Listener, sock: socket.socket) -> Acceptor:
         # A socket bound to every address of the machine does not know which one a client has used.
         known = None if listener.address[0] in ("0.0.0.0", "::") else listener.address
-        return Acceptor(self._loop, sock, partial(self._accepted, known))
+        return Acceptor(self._loop, sock, partial(self._accepted, known), may_be_shut=not listener.inherited)
 
     def _accepted(self, known: Address | None, sock: socket.socket, peer: object) -> None:
         client = (peer[0], peer[1]) if isinstance(peer, tuple) else None
@@ -181,14 +182,21 @@ class Reception:
         """Lets no new connection begin, at any socket of the server: it is the server that ends. Sockets that it has
         inherited stay as they are, for the next one."""
         for listener in self._listeners:
-            for sock in listener.sockets if not listener.inherited else ():
-                refuse_new_connections(sock)
+            listener.refuse()
 
-    def drain(self) -> None:
-        """Takes everybody in who stands in a queue, be it the queue of a worker that cannot."""
+    def drain(self) -> bool:
+        """Takes everybody in who stands in a queue, be it the queue of a worker that cannot, and shuts the sockets
+        then. False when somebody stands there still, for whom there is no room."""
+        if not self._last:
+            self._last = [self._acceptor(listener, sock) for listener in self._listeners for sock in listener.sockets]
         for listener in self._listeners:
-            for sock in listener.sockets:
-                self._acceptor(listener, sock).drain()
+            if listener.address[1] is None:
+                listener.shut()  # first: the queue of a Unix socket stays, and nobody can come while it is emptied
+        if False in [acceptor.drain() for acceptor in self._last]:
+            return False
+        for listener in self._listeners:
+            listener.shut()
+        return True
 
     def stop(self) -> None:
         """Accepts no more. Clients wait in the queues."""

@@ -11,7 +11,5 @@ class Report(enum.Enum):
     """It has reached its request limit, or somebody has asked it to end; it goes on until the supervisor does."""
     CRASHED = "crashed"
     """Its loop has failed; it drains, and needs a successor."""
-    EMPTY = "empty"
-    """The server ends, and nobody stands in the queue of any of its sockets."""
     ENDED = "ended"
     """The last report."""

@@ -198,10 +198,6 @@ class Server:
     def retired(self) -> None:
         self._stop()  # as uvicorn: the only worker takes the server with it
 
-    def queues_empty(self) -> None:
-        for listener in self.listeners:
-            listener.shut()
-
     def gone(self) -> None:
         self._over = True
 
@@ -223,9 +219,10 @@ class Server:
         self._stopping = self._should_exit = True
         if self.started:
             logger.info("Shutting down")
-        self._crew.stop(self.config.timeout_graceful_shutdown)
         for listener in self.listeners:
+            listener.refuse()  # as each worker does, but one that is blocked does so late
             listener.unlink()  # nobody can find a Unix socket any more; who has found it is served
+        self._crew.stop(self.config.timeout_graceful_shutdown)
 
     def _force(self) -> None:
         """Ends at once what has not ended yet."""

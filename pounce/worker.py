@@ -261,9 +261,9 @@ class Worker:
         self.loop.call_later(LAST_ACCEPT, self._stop_accepting)
 
     def _stop_accepting(self) -> None:
-        if self._closing_accept:
-            self.reception.drain()
-            self._report(self, Report.EMPTY)
+        if self._closing_accept and not self.reception.drain() and self.connections:
+            self.loop.call_later(LAST_ACCEPT, self._stop_accepting)  # when one has ended there is room for another
+            return
         self.reception.stop()
         self._closing_accept = False
         self._look_for_the_end()
@@ -349,7 +349,7 @@ class Worker:
         if task is not None:
             self.exchanges.add(exchange)
             exchange.runs_as(task)
-            if not self.stream_bounds.looking:
+            if self.stream_bounds.wants_look:
                 self.stream_bounds.look_soon()
             if self._watches_exchanges:
                 self.admission.begun(exchange)

@@ -27,11 +27,14 @@ class Acceptor:
     """Calls `accepted(socket, peer name)` for each new connection; the socket is non-blocking."""
 
     def __init__(
-        self, loop: Loop, listening: socket.socket, accepted: Callable[[socket.socket, object], object]
-    ) -> None:
+        self, loop: Loop, listening: socket.socket, accepted: Callable[[socket.socket, object], object],
+        *, may_be_shut: bool = False,
+    ) -> None:  # fmt: skip
+        """`may_be_shut`: the server shuts the socket itself when it ends, in this worker or in another."""
         self._loop = loop
         self._listening = listening
         self._accepted = accepted
+        self._may_be_shut = may_be_shut
         self._retry: Timer | None = None
         self._no_room = False  # said once, until accepting works again
         self.accepting = False
@@ -50,10 +53,11 @@ class Acceptor:
             self.accepting = False
             self._loop.unwatch(self._listening)
 
-    def drain(self) -> None:
-        """Takes every connection that lies in the queue, however many."""
+    def drain(self) -> bool:
+        """Takes every connection that lies in the queue, however many. False when there was no room for all."""
         while self._take():
             pass
+        return not self._no_room
 
     def _ready(self, _events: int) -> None:
         for _ in range(BATCH):
@@ -71,7 +75,7 @@ class Acceptor:
                 return False
             if error.errno in GONE:
                 return True
-            if error.errno == errno.EINVAL:  # shut by the supervisor: the server ends
+            if error.errno == errno.EINVAL and self._may_be_shut:
                 self.stop()
                 return False
             raise

@@ -31,7 +31,7 @@ SO_ATTACH_FILTER, SO_BINDTOIFINDEX = 26, 62
 """From Linux's asm-generic/socket.h; the standard library does not name them."""
 
 NOWHERE = (1 << 31) - 1
-"""The index of no network interface: Linux counts them from 1, and there it would end."""
+"""The index of no network interface: it is the largest there can be, and they are counted from 1."""
 
 UNSENT = 256 * 1024
 """Bytes that the kernel may hold for a client that does not take them. Without a bound it takes 2.8 MB for each, and a
@@ -44,7 +44,8 @@ KEEP_ALIVE = [
     if hasattr(socket, name)
 ]
 """A client that vanishes while nothing is sent to it, as one that waits for an event, is known to be gone after 120
-seconds: six questions unanswered, ten seconds apart, after a minute of silence."""
+seconds: six questions unanswered, ten seconds apart, after a minute of silence. (Inherited sockets stay as they
+are.)"""
 
 type Address = tuple[str, int | None]
 """What the server is reached at: (host, port), or (path, None) for a Unix socket."""
@@ -83,6 +84,11 @@ class Listener:
                 sock.listen(backlog)
         except OSError as error:
             raise StartupError(f"cannot listen at {self.url}: {_reason(error)}") from None
+
+    def refuse(self) -> None:
+        """Lets no new connection begin; what has begun can still be accepted. May be asked by several workers."""
+        for sock in self.sockets if not self.inherited else ():
+            refuse_new_connections(sock)
 
     def shut(self) -> None:
         """Refuses whoever comes from now on, in all processes that have the sockets, and lets another server listen
@@ -251,18 +257,19 @@ def refuse_new_connections(sock: socket.socket) -> None:
     """Lets no further client begin a connection, while those that have begun can still be accepted.
 
     A listening socket that is closed resets what lies in its queue, and handshakes that are under way: requests of
-    clients who believe they are connected. So before the last accepts it is bound to a network interface that there is
-    none of (Linux 5.7): a new SYN finds no socket and is refused at once, and a proxy turns to the next server, while a
-    handshake that has begun does not look at the interface again.
+    clients who believe they are connected. So before the last accepts it is bound to a network interface that does not
+    exist (Linux 5.7): a new SYN finds no socket and is refused at once, and a proxy turns to the next server, while a
+    handshake that has begun does not look at the interface again (but one with a SYN cookie, under a flood, does).
+    Over a Unix socket a handshake is one step, and nothing is under way.
     """
-    if sock.family == socket.AF_UNIX:
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RD)  # a handshake is one step there, and the queue stays
-    elif sys.platform == "linux":
-        try:
+    if sys.platform != "linux" or sock.family == socket.AF_UNIX:
+        return
+    try:
+        # To bind it again takes a privilege, and a sibling may have done so already.
+        if sock.getsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX) != NOWHERE:
             sock.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, NOWHERE)
-        except OSError:  # an older kernel, or one that does not let everybody bind to an interface
-            _drop_new_connections(sock)
+    except OSError:  # an older kernel
+        _drop_new_connections(sock)
 
 
 def _drop_new_connections(sock: socket.socket) -> None:
