@@ -9,6 +9,7 @@ turn together. Any other configuration (another handler, a filter, propagation, 
 logging's methods) gets ordinary records. Both look the same.
 """
 
+import contextlib
 import http
 import logging
 import os
@@ -29,6 +30,21 @@ _COLOURS = {TRACE: 34, logging.DEBUG: 36, logging.INFO: 32, logging.WARNING: 33,
             logging.CRITICAL: 91}  # fmt: skip
 _STATUS_COLOURS = {1: 97, 2: 32, 3: 33, 4: 31, 5: 91}
 
+
+class Logger(logging.Logger):
+    """A broken log breaks no server. Handlers and filters are the operator's, what they have to format may be the
+    application's, and logging lets some of what these raise get out: that would end a worker."""
+
+    def handle(self, record: logging.LogRecord) -> None:
+        try:
+            super().handle(record)
+        except BaseException as error:
+            with contextlib.suppress(BaseException):
+                sys.stderr.write(f"pounce: {type(error).__name__} in logging, of {record.msg!r}\n")
+
+
+for _name in ("pounce", "pounce.error", "pounce.access"):
+    logging.getLogger(_name).__class__ = Logger  # they may be in use already
 access_logger = logging.getLogger("pounce.access")
 
 
@@ -214,7 +230,7 @@ class AccessLog:
             and not access_logger.filters
             and not access_logger.propagate
             and access_logger.isEnabledFor(logging.INFO)
-            and type(access_logger) is logging.Logger
+            and type(access_logger) is Logger
             and logging.Logger.callHandlers is _CALL_HANDLERS
             and logging.getLogRecordFactory() is logging.LogRecord
         )

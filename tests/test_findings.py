@@ -6,6 +6,7 @@ import errno
 import gc
 import http.client
 import importlib.machinery
+import logging
 import os
 import select
 import signal
@@ -19,6 +20,7 @@ import pytest
 from answers import content_of, status_of
 from harness import Rig, skipping_loop
 from server import Running, ask, get
+from test_net import Refusing, opened
 from test_workers import Crowd, Siblings, pair
 
 import pounce
@@ -29,7 +31,9 @@ from pounce.errors import ConfigError
 from pounce.imports import Watch
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import Cancelled
+from pounce.net.bounds import LOOKS, SETTLE
 from pounce.net.listeners import Listener
+from pounce.options import Bind
 from pounce.report import Report
 from pounce.testing import TestServer
 from pounce.worker import LINGER
@@ -741,3 +745,162 @@ def test_who_goes_through_the_finders_is_not_disturbed():
     assert during[0] is watch
     assert sys.meta_path == before
     assert importlib.machinery.PathFinder in sys.meta_path
+
+
+# What an application, a log or a client may be like
+
+
+class BadWords(Exception):
+    def __str__(self):
+        raise ZeroDivisionError("in __str__")
+
+
+class DeepWords(Exception):
+    def __str__(self):
+        return str(self)
+
+
+class NoLooking(Exception):
+    def __getattribute__(self, name):
+        raise RuntimeError(f"nobody asks for {name}")
+
+
+@pytest.mark.parametrize("kind", [BadWords, DeepWords, NoLooking])
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("websocket", [False, True])
+def test_an_exception_that_cannot_be_looked_at_costs_its_own_request_only(kind, waits, websocket, caplog):
+    async def app(scope, receive, send):
+        if scope["path"] == "/":
+            await hello(scope, receive, send)
+            return
+        if waits:
+            await pounce.sleep(0.1)
+        raise kind
+
+    rig = Rig(app)
+    client, other = rig.connect(), rig.connect()
+    client.send(GET.replace(b"/ ", b"/bad ") if not websocket else BAD_HANDSHAKE)
+    rig.wait(1)
+    assert status_of(client.read()) == 500
+    assert other.ask(GET).endswith(b"hello")
+    assert sum("Exception in ASGI application" in record.message for record in caplog.records) >= 1
+    assert rig.reports == [Report.READY]
+
+
+BAD_HANDSHAKE = (
+    b"GET /bad HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+class BrokenHandler(logging.Handler):
+    def emit(self, record):
+        raise RecursionError("in a handler")
+
+
+@pytest.mark.parametrize("name", ["pounce", "pounce.error", "pounce.access"])
+def test_a_log_that_is_broken_breaks_no_request(name, monkeypatch, caplog, capsys):
+    caplog.set_level(logging.INFO, logger=name)
+    monkeypatch.setattr(logging.getLogger(name), "handlers", [BrokenHandler()])
+    monkeypatch.setattr(logging.getLogger("pounce"), "propagate", False)
+
+    async def app(scope, receive, send):
+        await hello(scope, receive, send)
+        raise ZeroDivisionError
+
+    rig = Rig(app, access_log=True)
+    assert rig.connect().ask(GET).endswith(b"hello")
+    assert status_of(rig.connect().ask(b"BAD\r\n\r\n")) == 400
+    assert rig.reports == [Report.READY]
+    assert "pounce: RecursionError in logging, of " in capsys.readouterr().err
+
+
+def test_a_pipe_is_not_sent_as_a_file(tmp_path):
+    """To open it would wait for somebody who writes, and everybody else with it."""
+    os.mkfifo(tmp_path / "fifo")
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.pathsend", "path": str(tmp_path / "fifo")})
+
+    assert status_of(Rig(app).connect().ask(GET)) == 500
+
+
+def says(size):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(size)})
+
+    return app
+
+
+@pytest.mark.parametrize("late", [b"\r\n", GET, b"x" * 1000])
+@pytest.mark.parametrize("asked", [LAST_GET, b"GET / HTTP/1.0\r\n\r\n"])
+@pytest.mark.parametrize("size", [5_000, 60_000, 200_000])
+def test_a_response_arrives_whole_though_the_client_sends_something_after_the_last_byte(size, asked, late):
+    """When the kernel has taken all of it and the client not."""
+    rig = Rig(says(size))
+    with over_tcp(rig) as client:
+        client.sendall(asked)
+        rig.turn()
+        client.sendall(late)
+        assert len(content_of(read_to_the_end(rig, client))) == size
+
+
+def test_who_takes_the_last_of_a_response_slowly_is_not_cut_off_by_the_end_of_the_connection():
+    rig = Rig(says(200_000))
+    with over_tcp(rig) as client:
+        client.sendall(LAST_GET)
+        rig.turn()
+        rig.wait(2 * LINGER)
+        assert not rig.worker.connections
+        assert len(content_of(read_to_the_end(rig, client))) == 200_000
+
+
+def test_a_connection_whose_end_has_arrived_is_closed_though_the_client_keeps_its_side_open():
+    rig = Rig(hello)
+    with over_tcp(rig) as client:
+        client.sendall(LAST_GET)
+        rig.turn()
+        assert read_to_the_end(rig, client).endswith(b"hello")
+        rig.wait(2 * SETTLE)
+        assert not rig.worker.connections
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux tells what a client has acknowledged")
+def test_a_slow_reader_of_a_large_response_is_not_cut_off():
+    """The kernel takes more in large pieces only, and this client needs minutes for one."""
+    rig = Rig(big)
+    with over_tcp(rig) as client:
+        client.sendall(GET)
+        rig.turn()
+        for _ in range(120):
+            rig.wait(1)
+            with contextlib.suppress(BlockingIOError):
+                client.recv(10_000)
+        assert rig.worker.connections
+        rig.wait(30 * (1 + 2 / LOOKS))  # and takes nothing any more
+        assert not rig.worker.connections
+
+
+def test_who_stands_in_the_queue_when_there_is_no_descriptor_is_served_when_there_is_one():
+    """The server ends, and shuts no socket before that."""
+    with opened(Bind("", host="127.0.0.1")) as (listener,):
+        events = []
+        rig = Rig(waits_behind(0, events), place=(0, [listener], None))
+        rig.turn()
+        busy = socket.create_connection(listener.address)
+        busy.sendall(GET)
+        rig.turn()
+        waiting = socket.create_connection(listener.address)
+        waiting.sendall(GET)
+        (sock,) = listener.sockets
+        listener.sockets[0] = refusing = Refusing(sock, *[errno.EMFILE] * 3)
+        rig.worker.reception.stop()  # nor does it accept before its end
+        rig.worker.stop()
+        rig.wait(1)
+        assert refusing.calls == 3 + 2
+        assert len(rig.worker.connections) == 2
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == b"\x07"  # CLOSE
+        for client in (busy, waiting):
+            client.close()

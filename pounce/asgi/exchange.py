@@ -142,8 +142,9 @@ class Exchange:
         wake(self._writers)
 
     @property
-    def stream(self) -> Stream:
-        return self._connection.stream
+    def sends_on(self) -> Stream | None:
+        """The stream, until the whole response has been handed to it."""
+        return None if self.stage is COMPLETE else self._connection.stream
 
     @property
     def answerable(self) -> bool:
@@ -248,7 +249,7 @@ class Exchange:
     def _send_path(self, path: object) -> None:
         if not isinstance(path, str | os.PathLike):
             raise ApplicationError(f"the path of http.response.pathsend is a string, not {type(path).__name__}")
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # to open a FIFO would wait for a writer
         try:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
@@ -272,8 +273,9 @@ class Exchange:
         if self.task is not None:
             self._connection.worker.exchange_over(self)
         if error is not None:
-            gone = self.lost and isinstance(error, ClientDisconnected)
-            if not gone and not (self._cancelled and isinstance(error, Cancelled)):
+            # Of its type, because a class of the application's may do anything when an instance is asked.
+            gone = self.lost and issubclass(type(error), ClientDisconnected)
+            if not gone and not (self._cancelled and issubclass(type(error), Cancelled)):
                 log_failure(error)
         elif value is not None:
             logger.error("ASGI callable should return None, but returned '%s'.", value)
@@ -285,7 +287,7 @@ class Exchange:
             self.stage = COMPLETE
             if not answerable:
                 self._connection.cut()
-            elif isinstance(error, Cancelled):
+            elif issubclass(type(error), Cancelled):
                 self._connection.fail(503, "Service Unavailable")
             else:
                 self._connection.fail(500, "Internal Server Error")
@@ -304,9 +306,12 @@ class Exchange:
 
 
 def log_failure(error: BaseException) -> None:
-    """The application has raised `error`."""
-    logger.error("Exception in ASGI application\n", exc_info=error)
-    _hint(error)
+    """The application has raised `error`. Whatever that does when it is looked at ends nothing else."""
+    try:
+        logger.error("Exception in ASGI application\n", exc_info=error)
+        _hint(error)
+    except BaseException as another:
+        logger.error("Exception in ASGI application: %s, and %s on looking at it", type(error), type(another))
 
 
 def wake(waits: list[Wait] | None) -> None:

@@ -212,8 +212,8 @@ class WebSocketExchange(Exchange):
                 logger.error("ASGI callable should return None, but returned '%s'.", value)
             socket.application_over(1000)
             return
-        gone = socket.disconnect is not None and isinstance(error, ClientDisconnected)
-        if not gone and not (self._cancelled and isinstance(error, Cancelled)):
+        gone = socket.disconnect is not None and issubclass(type(error), ClientDisconnected)
+        if not gone and not (self._cancelled and issubclass(type(error), Cancelled)):
             log_failure(error)
         socket.application_over(1011)
 

@@ -10,7 +10,7 @@ Owner: the loop's thread.
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ class DeadlineQueue[Owner]:
                 break
             count += 1
         return count
+
+    def __iter__(self) -> Iterator[Owner]:
+        """Owners of running deadlines, the next to expire first."""
+        return iter(self._armed)
 
     def __len__(self) -> int:
         return len(self._armed)

@@ -1,12 +1,14 @@
 """How long a client may take nothing of what is sent to it, and how much the kernel may hold meanwhile.
 
-What the kernel has not taken waits in a stream, and has a deadline there. What it has taken may still lie there: for
-a client that has vanished until TCP gives up, which is a quarter of an hour, for one that does not read for ever. So
-the streams of requests that are being answered are looked at a few times within that deadline, and one whose client
-has acknowledged nothing for its length, with something outstanding all the time, is ended like any other.
+What the kernel does not take waits in a stream, whose deadline begins anew when it takes more. But it takes more in
+large pieces, which a slow client is long about; and what it has taken may lie there as well: for a client that has
+vanished until TCP gives up, which is a quarter of an hour, for one that does not read for ever. So where the kernel
+tells what a client has acknowledged (Linux, over TCP), that decides. The streams on which something is being sent are
+looked at a few times within the deadline's length. One whose client has acknowledged nothing for that length, with
+something outstanding all the time, is ended.
 
 (TCP_USER_TIMEOUT looks like the remedy and is none: Linux counts it from the first full window on, and cuts off slow
-readers that do read.)
+readers that acknowledge.)
 
 Owner: one worker's thread.
 """
@@ -16,73 +18,124 @@ import socket
 import sys
 import termios
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from pounce.kernel.deadlines import DeadlineQueue
 from pounce.kernel.loop import Loop
-
-if TYPE_CHECKING:
-    from pounce.net.stream import Stream
 
 TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 0)
 LOANS = 64
 """Connections of a worker that may have more in the kernel than the others: what it holds for slow readers has a
 bound."""
-LOOKS = 8  # within the deadline: a client is ended at most an eighth of it too late
+
+LOOKS = 8  # within the deadline's length: an end comes at most two eighths late
+SETTLE = 0.2  # seconds between two looks whether the end of a response has arrived
+PER_TURN = 500  # streams looked at: a millisecond or two
+
 TCP_INFO = getattr(socket, "TCP_INFO", None)  # Linux
-ACKNOWLEDGED = slice(120, 128)
-"""Where `struct tcp_info` has tcpi_bytes_acked, a 64-bit number (linux/tcp.h; Linux 4.1)."""
+ACKNOWLEDGED, SEGMENTS = slice(120, 128), slice(136, 140)
+"""Where `struct tcp_info` has tcpi_bytes_acked and tcpi_segs_out (linux/tcp.h, Linux 4.2). Kernels that only look like
+Linux fill in less: one that has sent no segment has not counted what was acknowledged."""
 
 
-class HasStream(Protocol):
+class Bounded(Protocol):
+    """A stream, as far as it is known here."""
+
     @property
-    def stream(self) -> "Stream": ...
+    def sock(self) -> socket.socket: ...
+    def abort(self) -> None: ...
+    def end(self) -> None: ...
+
+
+class Sender(Protocol):
+    """What may be sending on a stream."""
+
+    @property
+    def sends_on(self) -> Bounded | None: ...
 
 
 class StreamBounds:
     """The deadlines and the loans that all streams of one worker share."""
 
-    def __init__(self, loop: Loop, write: float | None, linger: float, active: Collection["HasStream"]) -> None:
-        """`write` and `linger` are lengths in seconds; `active` is what is being answered."""
-        self.write: DeadlineQueue[Stream] = loop.deadlines(write, lambda stream: stream.abort())
-        self.linger: DeadlineQueue[Stream] = loop.deadlines(linger, lambda stream: stream.abort())
+    def __init__(self, loop: Loop, write: float | None, linger: float, senders: Collection[Sender]) -> None:
+        """`write` and `linger` are lengths in seconds; `senders` is what may be sending, now and later."""
+        self.write: DeadlineQueue[Bounded] = loop.deadlines(write, self._took_nothing)
+        """Of streams that have something which the kernel does not take."""
+        self.linger: DeadlineQueue[Bounded] = loop.deadlines(linger, lambda stream: stream.end())
+        self.settle: DeadlineQueue[Bounded] = loop.deadlines(SETTLE, self._settle)
         self.loans = LOANS if TCP_NOTSENT_LOWAT else 0
-        self.looking = write is None or TCP_INFO is None
-        """Will the active streams be looked at, or never?"""
+        self.wants_look = write is not None and TCP_INFO is not None
+        """Should `look_soon` be called when something is being sent that may take a while?"""
         self._loop = loop
-        self._active = active
-        self._seen: dict[Stream, tuple[int, float]] = {}  # bytes acknowledged, and since when no more
+        self._senders = senders
+        self._left: list[Bounded] = []  # to look at in this look
+        self._seen: dict[Bounded, tuple[int, float]] = {}  # bytes acknowledged, and since when no more
+        self._seeing: dict[Bounded, tuple[int, float]] = {}  # the same, of this look
 
     def look_soon(self) -> None:
-        """Something is being answered. To be called when `looking` is false."""
-        self.looking = True
-        self._loop.call_later(self.write.length / LOOKS, self._look)
+        self.wants_look = False
+        self._loop.call_later(self.write.length / LOOKS, self._begin_look)
+
+    def _begin_look(self) -> None:
+        self._left = list({stream for each in self._senders if (stream := each.sends_on) is not None}.union(self.write))
+        self._look()
 
     def _look(self) -> None:
-        self.looking = False
-        now, before, self._seen = self._loop.now, self._seen, {}
-        for stream in [each.stream for each in self._active]:  # to end one may change what is active
+        now = self._loop.now
+        for stream in self._left[-PER_TURN:]:
             count = acknowledged(stream.sock)
             if count is None:
                 continue
-            last, since = before.get(stream, (count, now))
+            last, since = self._seen.get(stream, (count, now))
             if last != count:
                 since = now
             if now - since >= self.write.length:
                 stream.abort()
             else:
-                self._seen[stream] = count, since
-        if self._active:
+                self._seeing[stream] = count, since
+        del self._left[-PER_TURN:]
+        if self._left:
+            self._loop.call_soon(self._look)
+            return
+        self._seen, self._seeing = self._seeing, {}
+        self.wants_look = True
+        if self._senders or self.write:
             self.look_soon()
+
+    def _settle(self, stream: Bounded) -> None:
+        """All is sent, and the client sends nothing more. Has it acknowledged?"""
+        if outstanding(stream.sock):
+            self.settle.arm(stream)
+        else:
+            stream.end()
+
+    def _took_nothing(self, stream: Bounded) -> None:
+        """The kernel took nothing in time. Nor did the client, unless it has acknowledged something since a look in the
+        first quarter of that time; then the looks go on."""
+        count = acknowledged(stream.sock)
+        seen, since = self._seen.get(stream, (None, self._loop.now))
+        if count is None or (count == seen and self._loop.now - since >= self.write.length * (1 - 2 / LOOKS)):
+            stream.abort()
+        else:
+            self.write.arm(stream)
+
+
+def outstanding(sock: socket.socket) -> bool:
+    """Is something that was sent not acknowledged yet, so that a reset would destroy it? (Not over a Unix socket.)"""
+    if sock.family == socket.AF_UNIX:
+        return False
+    try:
+        return any(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
+    except OSError:
+        return False
 
 
 def acknowledged(sock: socket.socket) -> int | None:
     """Bytes that the client has acknowledged so far; None when nothing is outstanding, or where that cannot be told."""
-    assert TCP_INFO is not None
-    try:
-        if not any(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4))):
-            return None
-        count = sock.getsockopt(socket.IPPROTO_TCP, TCP_INFO, ACKNOWLEDGED.stop)[ACKNOWLEDGED]
-    except (OSError, ValueError):  # not TCP; closed
+    if TCP_INFO is None or sock.fileno() < 0 or not outstanding(sock):
         return None
-    return int.from_bytes(count, sys.byteorder) if len(count) == 8 else None
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, TCP_INFO, SEGMENTS.stop)
+    except OSError:
+        return None
+    return int.from_bytes(info[ACKNOWLEDGED], sys.byteorder) if any(info[SEGMENTS]) else None

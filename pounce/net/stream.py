@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from typing import Final, Literal, Protocol
 
 from pounce.kernel.loop import READ, WRITE, Loop
-from pounce.net.bounds import TCP_NOTSENT_LOWAT, StreamBounds
+from pounce.net.bounds import TCP_NOTSENT_LOWAT, StreamBounds, outstanding
 from pounce.net.file_part import BURST, FilePart
 
 READ_SIZE = 131072  # a WebSocket message of 64 KiB comes in one piece: 38 us instead of 46 for its echo
@@ -125,10 +125,12 @@ class Stream:
                 self.reading = False  # an end stays readable for ever
                 self._watch()
                 self._owner.ended()
-        elif not data and self.buffered:  # it may still read
+        elif data:
+            self._bounds.settle.disarm(self)  # who still sends has the time to come to an end
+        elif self.buffered:  # it may still read
             self.state = CLOSING
             self._watch()
-        elif not data:
+        else:
             self._lose(None)
 
     def read_now(self) -> None:
@@ -305,8 +307,12 @@ class Stream:
 
     def _borrow(self) -> None:
         """More waits than the kernel takes: lets it take more from the next turn on, if there is a loan left."""
+        if not self.buffered:
+            return
         bounds = self._bounds
-        if self.buffered and not self._lent and bounds.loans:
+        if bounds.wants_look:
+            bounds.look_soon()
+        if not self._lent and bounds.loans:
             with contextlib.suppress(OSError):  # not TCP
                 self._sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, LENT_UNSENT)
                 self._lent = True
@@ -346,11 +352,13 @@ class Stream:
                 self._finish()
 
     def _finish(self) -> None:
-        """All is written. To close with bytes unread would reset the connection, and what is still on its way to the
-        client would be lost."""
+        """All is written. A reset would destroy what is still on its way to the client, and comes of closing with bytes
+        unread, or of bytes that arrive later."""
         if self.state is CLOSING and not self.unread:
-            self._lose(None)
-            return
+            if not outstanding(self._sock):
+                self._lose(None)
+                return
+            self._bounds.settle.arm(self)
         self.state = LINGERING
         try:
             self._sock.shutdown(socket.SHUT_WR)
@@ -359,6 +367,10 @@ class Stream:
             return
         self._bounds.linger.arm(self)
         self._watch()
+
+    def end(self) -> None:
+        """Closes now, whatever the client does. The kernel goes on with what it has for a client that is only slow."""
+        self._lose(None)
 
     def abort(self) -> None:
         """Gives the connection up at once, by a reset: the client must not take what it has for the whole."""
@@ -375,6 +387,7 @@ class Stream:
         self._bounds.loans += self._lent
         self._bounds.write.disarm(self)
         self._bounds.linger.disarm(self)
+        self._bounds.settle.disarm(self)
         self.buffered = 0
         self._corked = False
         for part in self._buffer or ():
