@@ -98,9 +98,11 @@ class StreamBounds:
             self._loop.call_soon(self._look)
             return
         self._seen, self._seeing = self._seeing, {}
-        self.wants_look = True
         if self._senders or self.write:
             self.look_soon()
+        else:
+            self._seen.clear()  # else it would keep closed streams
+            self.wants_look = True
 
     def _settle(self, stream: Bounded) -> None:
         """All is sent, and the client sends nothing more. Has it acknowledged?"""
