@@ -1,5 +1,6 @@
 """HTTP/1 without sockets: the reader of requests and the writer of responses."""
 
+import time
 from urllib.parse import unquote
 
 import h11
@@ -224,6 +225,40 @@ def test_any_requests_in_any_segmentation_are_read_as_they_were_meant(sent, cuts
             request = None
     assert got == [(method, path, fields, content) for _, method, path, fields, content in sent]
     assert reader.pending == 0
+
+
+TRICKLES = {
+    "a request line": (b"GET /", b"y"),
+    "a request line of CR": (b"GET /", b"\r"),
+    "fields": (HEAD, b"a:\r\n"),
+    "a value": (HEAD + b"X: ", b"y"),
+    "a value of CR": (HEAD + b"X: ", b"\r"),
+    "a value behind a long request line": (b"GET /", b"y", b" HTTP/1.1\r\nX: "),
+    "a value behind an empty line": (b"\r\n" + HEAD + b"X: ", b"y"),
+    "a chunk's extension": (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;x=", b"y"),
+    "a trailer": (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: ", b"y"),
+}
+
+
+@pytest.mark.parametrize("name", TRICKLES)
+def test_what_comes_byte_by_byte_costs_no_more_for_what_is_here_already(name, monkeypatch):
+    monkeypatch.setattr("pounce.protocols.h1.chunks.LONGEST_LINE", 200_000)
+    start, more, *rest = TRICKLES[name]
+
+    def cost(here):
+        """Seconds for some bytes, when so many are here already."""
+        reader = RequestReader(Limits(head=200_000, fields=200_000, target=200_000), Memory())
+        begun = b"".join([start, more * (here // len(more)), *rest])
+        if reader.next_request(begun):
+            reader.read_body()
+        take = reader.next_request if reader.body_complete else lambda piece: (reader.feed(piece), reader.read_body())
+        began = time.thread_time()
+        for byte in more * (6000 // len(more)):
+            take(bytes((byte,)))
+        return time.thread_time() - began
+
+    # Another byte is put to the others, which is a copy, and no more than that.
+    assert min(cost(100_000) for _ in range(3)) < 8 * min(cost(1000) for _ in range(3)) + 0.02
 
 
 # Responses

@@ -43,7 +43,7 @@ TRAILER: Final = "trailer"
 class ChunkedContent:
     """The content of one request. `read` until `complete`."""
 
-    __slots__ = ("_awaits", "_excess", "_fields", "_head", "_left", "_room", "complete")
+    __slots__ = ("_awaits", "_excess", "_fields", "_head", "_left", "_room", "_searched", "complete")
 
     def __init__(self, *, body: int | None, head: int, fields: int) -> None:
         """Bounds: bytes of content (None is no bound), bytes of trailer lines, and their number."""
@@ -53,13 +53,14 @@ class ChunkedContent:
         self._awaits: Awaits = SIZE
         self._left = 0  # bytes of this chunk still to come
         self._excess = 0
+        self._searched = 0  # bytes of a line that has begun in which its end is not: it may come byte by byte
         self.complete = False
 
     def read(self, buffer: bytes) -> tuple[bytes, bytes]:
         """The content that is in `buffer`, and the rest of it: the beginning of a line, or, when the content is
         complete, what follows it. Raises ProtocolError."""
         parts: list[bytes] = []
-        place = 0
+        place, searched = 0, self._searched
         while not self.complete:
             if self._left:
                 part = buffer[place : place + self._left]
@@ -69,29 +70,32 @@ class ChunkedContent:
                 place += len(part)
                 self._left -= len(part)
                 continue
-            end = buffer.find(b"\r\n", place)
+            end = buffer.find(b"\r\n", place + searched)
             if end < 0:
-                self._refuse_hopeless(buffer[place : place + LONGEST_LINE + self._head])
+                self._refuse_hopeless(buffer[place + searched :], len(buffer) - place)
+                searched = max(0, len(buffer) - place - 1)  # CR may have come, and LF not yet
                 break
             line = buffer[place:end]
-            place = end + 2
+            place, searched = end + 2, 0
             if self._awaits is SIZE:
                 self._begin(line)
             elif self._awaits is TRAILER:
                 self._take_trailer(line)
             else:
                 self._end(line)
+        self._searched = searched
         return parts[0] if len(parts) == 1 else b"".join(parts), buffer[place:]
 
-    def _refuse_hopeless(self, line: bytes) -> None:
-        """Does not wait for the end of a line that cannot be one any more."""
-        if b"\n" in line or b"\r" in line[:-1]:
+    def _refuse_hopeless(self, part: bytes, size: int) -> None:
+        """Does not wait for the end of a line that cannot be one any more. `part` of it is new, `size` bytes are here
+        of the whole."""
+        if b"\n" in part or b"\r" in part[:-1]:
             raise ProtocolError(400, "a line of the chunks ends without CR LF")
-        if self._awaits is AFTER and line not in (b"", b"\r"):
+        if self._awaits is AFTER and part not in (b"", b"\r"):
             raise ProtocolError(400, "a chunk is longer than its size says")
         if self._awaits is TRAILER:
-            self._check_trailers(len(line))
-        elif len(line) > LONGEST_LINE:
+            self._check_trailers(size)
+        elif size > LONGEST_LINE:
             raise ProtocolError(400, "the line of a chunk is too long")
 
     # What a line can be

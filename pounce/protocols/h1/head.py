@@ -52,23 +52,23 @@ class Limits:
         """Bytes of content; None is no bound."""
 
 
-def refuse_hopeless(part: bytes, limits: Limits) -> None:
+def refuse_hopeless(part: bytes, limits: Limits, searched: int) -> None:
     """Does not wait for the end of what cannot become a request any more. Raises ProtocolError.
 
-    `part` is the beginning of a head, at least one byte.
+    `part` is the beginning of a head whose line has been checked. What lies before `searched` has been seen here.
     """
-    check_line(part, limits)
     if len(part) > limits.head + 3:  # the head's end would lie beyond the bound, even if it came now
         raise ProtocolError(431, "the request head is too large")
-    if b"\n\n" in part or b"\n\r\n" in part:
+    if part.find(b"\n\n", searched) >= 0 or part.find(b"\n\r\n", searched) >= 0:
         raise ProtocolError(400, "a line ends without CR LF")
 
 
-def check_line(head: bytes, limits: Limits) -> None:
-    """Refuses a wrong request line (section 3), or what has come of it. Raises ProtocolError."""
+def check_line(head: bytes, limits: Limits, searched: int = 0) -> bool:
+    """Refuses a wrong request line (section 3), or what has come of it. Has it come as a whole? Its end does not lie
+    before `searched`. Raises ProtocolError."""
     if not FIELD_NAME.match(head[:1]):  # a TLS handshake begins with 0x16
         raise ProtocolError(400, "this is not HTTP; a TLS client on a cleartext port?")
-    end = head.find(b"\r\n")
+    end = head.find(b"\r\n", searched)
     line = head[:end] if end >= 0 else head[: limits.target + LONGEST_METHOD + VERSION + 3].removesuffix(b"\r")
     method = line.find(b" ")
     if method > LONGEST_METHOD or (method < 0 and len(line) > LONGEST_METHOD):
@@ -78,12 +78,13 @@ def check_line(head: bytes, limits: Limits) -> None:
     if end < 0:
         if b"\n" in line:
             raise ProtocolError(400, "a line ends without CR LF")
-        return
+        return False
     match = REQUEST_LINE.fullmatch(line)
     if match is None:
         raise ProtocolError(400, "a malformed request line")
     if not match[3].startswith(b"1.") or len(match[3]) != 3:
         raise ProtocolError(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
+    return True
 
 
 def read_head(head: bytes, limits: Limits) -> Request:

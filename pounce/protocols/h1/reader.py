@@ -17,7 +17,7 @@ import re
 from pounce.fields import FIELD_NAME, Field
 from pounce.protocols.events import ProtocolError, Request, WebSocketRequest
 from pounce.protocols.h1.chunks import ChunkedContent
-from pounce.protocols.h1.head import FIELD_BYTES, HOST, read_head, refuse_hopeless
+from pounce.protocols.h1.head import FIELD_BYTES, HOST, check_line, read_head, refuse_hopeless
 from pounce.protocols.h1.head import Limits as Limits
 
 METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")}
@@ -103,13 +103,16 @@ class RequestReader:
     `body_complete`, then the next head.
     """
 
-    __slots__ = ("_chunks", "_limits", "_memory", "_remaining", "body_complete", "buffer")
+    __slots__ = ("_chunks", "_limits", "_line_read", "_memory", "_remaining", "_searched", "body_complete", "buffer")
 
     def __init__(self, limits: Limits, memory: Memory) -> None:
         self._limits = limits
         self._memory = memory
         self.buffer = b""
         """What has been fed and not yet taken out."""
+        # A head may come byte by byte, and each must not cost a look at all that came before it.
+        self._searched = 0  # where to go on looking for the end of a head that has begun
+        self._line_read = False  # has its request line come, and been checked?
         self._chunks: ChunkedContent | None = None  # while content comes in chunks
         self._remaining = 0  # bytes of other content still to come
         self.body_complete = True
@@ -149,8 +152,12 @@ class RequestReader:
             buffer = self.buffer = data
         elif data:
             buffer = self.buffer = buffer + data
-        end = buffer.find(b"\r\n\r\n")
+        searched = self._searched
+        end = buffer.find(b"\r\n\r\n", searched)
         if end > 0 and end <= self._limits.head:
+            if searched:
+                self._searched = 0
+                self._line_read = False
             request = self._read_fast(buffer, end)
             if request is not None:
                 return request
@@ -235,9 +242,13 @@ class RequestReader:
             buffer = buffer[EMPTY_LINES.match(buffer).end() :]  # type: ignore[union-attr]
             if buffer in (b"", b"\r"):
                 return None
-        end = buffer.find(b"\r\n\r\n")
+            self.buffer = buffer
+        end = buffer.find(b"\r\n\r\n", self._searched)
         if end < 0 or end > self._limits.head:
-            refuse_hopeless(buffer, self._limits)
+            if not self._line_read:
+                self._line_read = check_line(buffer, self._limits, self._searched)
+            refuse_hopeless(buffer, self._limits, self._searched)
+            self._searched = max(0, len(buffer) - 3)  # the end may have come in part
             return None
         end += 4
         request = read_head(buffer[:end], self._limits)
