@@ -10,17 +10,19 @@ Nothing that the client has sent stands in the reasons: they go back to the clie
 """
 
 import re
+from socket import AF_INET6, inet_pton  # `ipaddress` would cost another MiB
 
 from pounce.fields import FIELD_NAME, Field
 from pounce.protocols.events import ProtocolError, Request, WebSocketRequest
 
 HOST = re.compile(
-    rb"""(?: (?: \[ (?=[^\]]*:[^\]]*:) [0-9A-Fa-f:.]++ \]
+    rb"""(?: (?: \[ (?: ([0-9A-Fa-f:.]++) | [Vv][0-9A-Fa-f]++ \. [A-Za-z0-9\-._~!$&'()*+,;=:]++ ) \]
                | (?: [A-Za-z0-9\-._~!$&'()*+,;=] | %[0-9A-Fa-f]{2} )++ )
            (?: : (?: [0-5]?[0-9]{1,4} | 6[0-4][0-9]{3} | 65[0-4][0-9]{2} | 655[0-2][0-9] | 6553[0-5] )? )? )?""",
     re.VERBOSE,
 )
-"""uri-host [ ":" port ], RFC 9110 section 7.2 and RFC 3986 section 3.2.2; or nothing (RFC 9112, section 3.2)."""
+"""uri-host [ ":" port ], RFC 9110 section 7.2 and RFC 3986 section 3.2.2; or nothing (RFC 9112, section 3.2). The
+group is what must still be an IPv6 address: see `is_host`."""
 
 REQUEST_LINE = re.compile(rb"([-!#$%&'*+.^_`|~0-9a-zA-Z]++) ([!-~]++) HTTP/([0-9]++(?:\.[0-9]++)?)")
 """The version is looser than the grammar: HTTP/2 and HTTP/11.1 deserve to be told that they are too new."""
@@ -122,6 +124,19 @@ def _ask_h11(head: bytes) -> None:
         raise ProtocolError(error.error_status_hint, str(error).partition(":")[0]) from None
 
 
+def is_host(value: bytes) -> bool:
+    """May this be the value of a Host field?"""
+    match = HOST.fullmatch(value)
+    if match is None:
+        return False
+    if match[1] is not None:
+        try:
+            inet_pton(AF_INET6, match[1].decode("ascii"))
+        except OSError:
+            return False
+    return True
+
+
 def check_head(method: bytes, target: bytes, version: bytes, fields: list[Field]) -> Request:
     """What a server must know of a head, and must refuse in it beyond its syntax. Raises ProtocolError.
 
@@ -137,7 +152,7 @@ def check_head(method: bytes, target: bytes, version: bytes, fields: list[Field]
     hosts = table.get(b"host", ())
     if modern and not hosts:
         raise ProtocolError(400, "no Host field")  # section 3.2
-    if len(hosts) > 1 or (hosts and not HOST.fullmatch(hosts[0])):
+    if len(hosts) > 1 or (hosts and not is_host(hosts[0])):
         raise ProtocolError(400, "a Host field that is not one host")  # section 3.2
     if target[:1] != b"/" or method == b"CONNECT":
         target = _other_form(method, target, fields)
@@ -193,7 +208,7 @@ def _other_form(method: bytes, target: bytes, fields: list[Field]) -> bytes:
     if absolute is None:
         raise ProtocolError(400, "a request target that is neither a path nor a URL")
     authority, rest = absolute.groups()
-    if not authority or not HOST.fullmatch(authority):
+    if not authority or not is_host(authority):
         raise ProtocolError(400, "an absolute request target without a host")
     # Section 3.2.2: the target's authority counts, the Host field is ignored.
     fields[:] = [(b"host", authority), *(field for field in fields if field[0] != b"host")]

@@ -17,7 +17,7 @@ import re
 from pounce.fields import FIELD_NAME, Field
 from pounce.protocols.events import ProtocolError, Request, WebSocketRequest
 from pounce.protocols.h1.chunks import ChunkedContent
-from pounce.protocols.h1.head import FIELD_BYTES, HOST, check_line, read_head, refuse_hopeless
+from pounce.protocols.h1.head import FIELD_BYTES, check_line, is_host, read_head, refuse_hopeless
 from pounce.protocols.h1.head import Limits as Limits
 
 METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")}
@@ -222,7 +222,7 @@ class RequestReader:
             fields.append((lower, value.strip(b" \t")))
         table = dict(fields)
         host = table.get(b"host")
-        if host is None or not HOST.fullmatch(host):
+        if host is None or not is_host(host):
             return None
         if len(table) < count and any(lower in FRAMING or lower == b"host" for lower in _repeated(fields)):
             return None
