@@ -485,7 +485,6 @@ for text, words, allowed in (
     (b"GET \\ HTTP/1.1", "a backslash", "400!"),
     (b"GET a:80 HTTP/1.1", "authority form with GET", "400!"),
     (b"GET * HTTP/1.1", "asterisk form with GET", "400!"),
-    (b"OPTIONS * HTTP/1.1", "asterisk form", "200"),
     (b"OPTIONS *?a HTTP/1.1", "asterisk form with a query", "400!"),
     (b"OPTIONS ** HTTP/1.1", "two asterisks", "400!"),
     (b"OPTIONS /* HTTP/1.1", "a slash and an asterisk", "200"),
@@ -620,6 +619,20 @@ for target, words, saw in (
     (b"http://[::1]:80/", "IPv6", {"headers": [(b"host", b"[::1]:80")]}),
 ):
     case(f"absolute: {words}", "9112 3.2.2", line(b"GET " + target + b" HTTP/1.1"), "200", saw)
+for target, words, saw in (
+    (b"*", "asterisk form", {"path": "*", "raw_path": b"*", "headers": [(b"host", b"a")]}),
+    (b"http://b", "nothing but a host", {"path": "*", "raw_path": b"*", "headers": [(b"host", b"b")]}),
+    (b"HTTPS://b:81", "nothing but a host and a port", {"path": "*", "headers": [(b"host", b"b:81")]}),
+    (b"http://b/", "a host and a slash", {"path": "/", "raw_path": b"/"}),
+    (b"http://b?c", "a host and a query", {"path": "/", "query": b"c"}),
+):
+    case(
+        f"OPTIONS: {words}",
+        "9112 3.2.4",
+        line(b"OPTIONS " + target + b" HTTP/1.1"),
+        "200",
+        {"method": "OPTIONS", **saw},
+    )
 for target, words in (
     (b"http://", "no host"),
     (b"http:///b", "an empty host"),

@@ -108,7 +108,10 @@ def check_with_h11(data: bytes, reading: Reading) -> None:
             headers = [field for field in event.headers if field[0] != b"host"]
             rest = target.partition(b"://")[2]
             slash = min((place for place in (rest.find(b"/"), rest.find(b"?")) if place >= 0), default=len(rest))
-            target = rest[slash:] if rest[slash : slash + 1] == b"/" else b"/" + rest[slash:]
+            if event.method == b"OPTIONS" and slash == len(rest):
+                target = b"*"
+            else:
+                target = rest[slash:] if rest[slash : slash + 1] == b"/" else b"/" + rest[slash:]
         else:
             fields, headers = one["fields"], list(event.headers)
         assert event.method.decode() == one["method"]

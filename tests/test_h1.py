@@ -101,7 +101,8 @@ def test_an_absolute_target_gives_path_and_host(target, path, host):
 
 
 def test_an_asterisk_is_for_options_only():
-    assert read(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n")[0].path == b"*"
+    for target in (b"*", b"http://b"):
+        assert read(b"OPTIONS " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")[0].path == b"*"
     assert refused(b"GET * HTTP/1.1\r\nHost: a\r\n\r\n") == 400
 
 

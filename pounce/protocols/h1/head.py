@@ -212,4 +212,6 @@ def _other_form(method: bytes, target: bytes, fields: list[Field]) -> bytes:
         raise ProtocolError(400, "an absolute request target without a host")
     # Section 3.2.2: the target's authority counts, the Host field is ignored.
     fields[:] = [(b"host", authority), *(field for field in fields if field[0] != b"host")]
+    if not rest and method == b"OPTIONS":
+        return b"*"  # section 3.2.4: the last proxy on the way asks for it so
     return rest if rest.startswith(b"/") else b"/" + rest
