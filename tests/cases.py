@@ -730,6 +730,17 @@ case("Upgrade with content", "9110 7.8",
      {"body": b"hi"})  # fmt: skip
 case("Upgrade from HTTP/1.0", "9110 7.8",
      fields(b"Connection: upgrade, keep-alive", b"Upgrade: h2c", version=b"1.0") + CLOSE, "200 200!")  # fmt: skip
+for name, more, allowed in (
+    ("without Connection", [], "200 200"),
+    ("with Connection keep-alive", [b"Connection: keep-alive"], "200 200"),
+    ("with Connection close", [b"Connection: close"], "200!"),
+    ("with another option", [b"Connection: x-upgrade"], "200 200"),
+    ("without Connection, with content of length 0", [b"Content-Length: 0"], "200 200"),
+):
+    data = fields(
+        b"Upgrade: websocket", b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Key: " + b"A" * 22 + b"==", *more
+    )
+    case(f"Upgrade to WebSocket {name}", "9110 7.8", data + GET, allowed, {"body": b""})
 case("h2c with its settings", "9113 3.1",
      fields(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk"), "200")  # fmt: skip
 case("HTTP/2 preface", "9113 3.4", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", "505!")

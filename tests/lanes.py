@@ -31,7 +31,8 @@ type Reading = list[Any]
 def told(request: Request, content: bytes) -> dict[str, Any]:
     """All that a request says, with its content as far as it has come."""
     said = {name: getattr(request, name) for name in Request.__slots__}
-    return {**said, "fields": list(request.fields), "content": content}
+    websocket = request.asks_for_websocket
+    return {**said, "asks_for_websocket": websocket, "fields": list(request.fields), "content": content}
 
 
 def read(segments: Iterable[bytes], *, fast: bool, memory: Memory | None = None, limits: Limits = LIMITS) -> Reading:

@@ -87,6 +87,26 @@ def test_who_expects_to_be_told_to_continue(expect, version, length, wanted):
 
 
 @pytest.mark.parametrize(
+    ("method", "connection", "wanted"),
+    [
+        ("GET", "upgrade", True),
+        ("GET", "keep-alive, Upgrade", True),
+        ("GET", "x, Upgrade", True),
+        ("X-OWN", "Upgrade", True),
+        ("GET", "keep-alive", False),
+        ("GET", "close", False),
+        ("GET", "x-upgrade", False),
+        ("GET", None, False),
+        ("X-OWN", None, False),
+    ],
+)
+def test_upgrade_means_nothing_without_the_connection_option(method, connection, wanted):
+    field = f"Connection: {connection}\r\n" if connection else ""
+    head = f"{method} / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n{field}\r\n"
+    assert read(head.encode())[0].asks_for_websocket is wanted
+
+
+@pytest.mark.parametrize(
     ("target", "path", "host"),
     [
         (b"http://b.example/x?y", b"/x", b"b.example"),

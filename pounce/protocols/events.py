@@ -66,7 +66,7 @@ class Request:
         """Does the client wait for a 100 (Continue) before it sends the content (RFC 9110, section 10.1.1)?"""
 
     asks_for_websocket = False
-    """Does its Upgrade field name WebSocket (RFC 6455, section 4.1)?"""
+    """Does its Upgrade field name WebSocket, and its Connection field Upgrade (RFC 6455, section 4.1)?"""
 
 
 class WebSocketRequest(Request):

@@ -159,8 +159,9 @@ def check_head(method: bytes, target: bytes, version: bytes, fields: list[Field]
     if b"#" in target:
         raise ProtocolError(400, "a fragment in the request target")  # RFC 9110 section 7.1: it is not sent
     path, _, query = target.partition(b"?")
-    # RFC 9110, section 7.8: in HTTP/1.0 the field means nothing.
-    upgrades = modern and b"websocket" in _members(table.get(b"upgrade", ()))
+    # RFC 9110, section 7.8: in HTTP/1.0 the field means nothing, and it does not without the connection option, as it
+    # may be meant for somebody on the way.
+    upgrades = modern and b"upgrade" in options and b"websocket" in _members(table.get(b"upgrade", ()))
     return (WebSocketRequest if upgrades else Request)(
         method.decode("ascii"),
         path,

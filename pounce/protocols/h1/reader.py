@@ -301,10 +301,10 @@ def _repeated(fields: list[Field]) -> set[bytes]:
 def _read_framing(read: Fields, table: dict[bytes, bytes]) -> bool:
     """Takes in what the framing fields say. False if it is not for the fast lane."""
     upgrade = table.get(b"upgrade")
-    if upgrade is not None:
-        if upgrade.lower() != b"websocket" or b"content-length" in table or b"transfer-encoding" in table:
-            return False
-        read.kind = WebSocketRequest
+    if upgrade is not None and (
+        upgrade.lower() != b"websocket" or b"content-length" in table or b"transfer-encoding" in table
+    ):
+        return False
     length = table.get(b"content-length")
     if length is not None:
         if not length.isdigit() or len(length) > 18 or b"transfer-encoding" in table:
@@ -317,9 +317,9 @@ def _read_framing(read: Fields, table: dict[bytes, bytes]) -> bool:
     connection = table.get(b"connection")
     if connection is not None:
         connection = connection.lower()
-        if connection not in (b"keep-alive", b"close") and (
-            upgrade is None or connection not in (b"upgrade", b"keep-alive, upgrade")
-        ):
+        if upgrade is not None and connection in (b"upgrade", b"keep-alive, upgrade"):
+            read.kind = WebSocketRequest
+        elif connection not in (b"keep-alive", b"close"):
             return False
         read.keep_alive = connection != b"close"
     expect = table.get(b"expect")

@@ -80,11 +80,6 @@ class Handshake:
         return [(b"sec-websocket-protocol", str(subprotocol).encode("ascii"))]
 
 
-def asks_for_websocket(request: Request) -> bool:
-    """Does the Upgrade field name WebSocket? In HTTP/1.0 it means nothing (RFC 9110, section 7.8)."""
-    return request.version == "1.1" and b"websocket" in _tokens(request, b"upgrade")
-
-
 def _values(request: Request, name: bytes) -> list[bytes]:
     return [value for key, value in request.fields if key == name]
 
