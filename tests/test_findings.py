@@ -34,6 +34,7 @@ from pounce.kernel.task import Cancelled
 from pounce.net.bounds import LOOKS, SETTLE
 from pounce.net.listeners import Listener
 from pounce.options import Bind
+from pounce.protocols.events import ApplicationError
 from pounce.report import Report
 from pounce.testing import TestServer
 from pounce.worker import LINGER
@@ -904,3 +905,21 @@ def test_who_stands_in_the_queue_when_there_is_no_descriptor_is_served_when_ther
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == b"\x07"  # CLOSE
         for client in (busy, waiting):
             client.close()
+
+
+@pytest.mark.parametrize("reason", [b"bye", 5, ["bye"]])
+def test_a_reason_that_is_no_string_closes_no_websocket(reason):
+    seen = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        with pytest.raises(ApplicationError, match="the reason for closing a WebSocket is a string"):
+            await send({"type": "websocket.close", "reason": reason})
+        await send({"type": "websocket.close", "reason": "bye"})
+        seen.append(await receive())
+
+    client = Rig(app).connect()
+    assert client.ask(BAD_HANDSHAKE).endswith(b"\x88\x05\x03\xe8bye")
+    client.close()
+    assert seen == [{"type": "websocket.disconnect", "code": 1000, "reason": "bye"}]

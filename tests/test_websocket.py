@@ -197,7 +197,6 @@ def test_accepting():
     ("request_", "status"),
     [
         (handshake(method="POST"), 400),
-        (handshake(Connection="keep-alive"), 400),
         (handshake(Sec_WebSocket_Version=None), 426),
         (handshake(Sec_WebSocket_Version="12"), 426),
         (handshake(Sec_WebSocket_Key=None), 400),

@@ -151,6 +151,8 @@ class WebSocketExchange(Exchange):
             code, reason = message.get("code", 1000), message.get("reason") or ""
             if not isinstance(code, int) or not wire.may_be_sent(code):
                 raise ApplicationError(f"a WebSocket cannot be closed with the code {code!r}")
+            if not isinstance(reason, str):
+                raise ApplicationError(f"the reason for closing a WebSocket is a string, not {type(reason).__name__}")
             socket.close_by_application(code, reason)
         else:
             raise ApplicationError(f"ASGI message {kind!r} cannot be sent now: the WebSocket has been accepted")
