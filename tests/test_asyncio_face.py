@@ -106,6 +106,96 @@ def test_a_busy_executor_does_not_keep_the_server_from_ending():
         client.close()
 
 
+CANCELS = """
+import asyncio, sys
+
+def cancel_all_others():
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+
+async def in_the_background():
+    try:
+        await asyncio.sleep(1e6)
+    finally:
+        cancel_all_others()
+
+async def generator():
+    try:
+        yield 1
+        yield 2
+    finally:
+        await asyncio.sleep(0)
+        sys.stdout.write("generator closed\\n")
+
+kept = []
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        kept.append(asyncio.create_task(asyncio.sleep(1e6)))
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        cancel_all_others()
+        await asyncio.sleep(0.1)
+        kept.append(asyncio.create_task(in_the_background()))
+        kept.append(generator())
+        await anext(kept[-1])
+        sys.stdout.write("cleaned up\\n")
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    if scope["path"] == "/waits":
+        await asyncio.sleep(1e6)
+    if scope["path"] == "/cancels":
+        cancel_all_others()
+    if scope["path"] == "/stops":
+        asyncio.get_running_loop().stop()
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"o", "more_body": True})
+    if scope["path"] == "/streams":
+        await asyncio.sleep(1e6)
+    await send({"type": "http.response.body", "body": b"k"})
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_clean_up_that_cancels_all_tasks_but_its_own_runs_to_its_end(tmp_path, workers):
+    (tmp_path / "cancels.py").write_text(CANCELS)
+    with Running("cancels:app", "--port", "0", "--workers", workers, cwd=tmp_path) as server:
+        assert get(server.address)[0] == 200
+        server.stop()
+        assert server.log.count("cleaned up") == int(workers)
+        assert server.log.count("generator closed") == int(workers)
+        assert "Traceback" not in server.log
+
+
+def test_a_request_that_cancels_all_other_tasks_ends_the_other_requests_only(tmp_path):
+    (tmp_path / "cancels.py").write_text(CANCELS)
+    with Running("cancels:app", "--port", "0", "--lifespan", "off", cwd=tmp_path) as server:
+        waits, streams = (socket.create_connection(server.address, 30) for _ in range(2))
+        streams.sendall(GET % b"/streams")
+        assert b" 200 " in streams.recv(1000)
+        waits.sendall(GET % b"/waits")
+        server.wait_until_busy(server.address)
+        assert get(server.address, "/cancels")[0] == 200
+        assert b" 503 " in waits.recv(1000)
+        assert b"0\r\n\r\n" not in b"".join(iter(lambda: streams.recv(1000), b""))  # cut, and not as if complete
+        assert get(server.address)[0] == 200
+        assert "is being replaced" not in server.log
+        waits.close()
+        streams.close()
+
+
+def test_a_request_that_stops_the_loop_stops_nothing(tmp_path):
+    (tmp_path / "cancels.py").write_text(CANCELS)
+    with Running("cancels:app", "--port", "0", cwd=tmp_path) as server:
+        for _ in range(3):
+            assert get(server.address, "/stops")[0] == 200
+            assert get(server.address)[0] == 200
+        server.stop()
+        assert "cleaned up" in server.log
+        assert "Traceback" not in server.log
+
+
 @pytest.mark.parametrize("option", [[], ["--cancel-on-disconnect"]], ids=["told", "cancelled"])
 def test_a_client_that_has_gone(option, tmp_path):
     (tmp_path / "gone.py").write_text(

@@ -2,14 +2,17 @@
 
 The face is a stock `asyncio.SelectorEventLoop` whose selector is the worker's own loop:
 
-    run_until_complete ── every turn ──► selector.select(timeout)
-                                            └► worker's loop.turn(timeout): accept, read, drive, write, own timers
-                                               returns the events of asyncio's descriptors, and only those
+    run_forever ── every turn ──► selector.select(timeout)
+                                     └► worker's loop.turn(timeout): accept, read, drive, write, own timers
+                                        returns the events of asyncio's descriptors, and only those
 
 Both share one real selector: descriptors of the worker carry a callable, those of asyncio its own pair of handles.
 So transports, TLS, datagrams, subprocesses, executors, signals and debug mode are asyncio's own, and the worker's
 loop stays what it is. Nothing private of asyncio is touched; what it offers to implementers of loops and tasks
-(`_set_running_loop`, `_enter_task`, `_leave_task`: "Extending" in its documentation) is used in one place, below.
+(`_set_running_loop`, `_enter_task`, `_leave_task`, `_unregister_task`: "Extending" in its documentation) is used
+where a step changes its scheduler, and at the end.
+
+All tasks of the loop are the application's, which may cancel them all but its own: there is no root task.
 
 This is the only module of the server that imports asyncio. It is loaded when the application has imported it:
 
@@ -97,8 +100,9 @@ class Face:
         self._loop = loop
         self.asyncio_loop = asyncio.SelectorEventLoop(FaceSelector(loop))
         self._tasks: set[asyncio.Task[Any]] = set()  # asyncio itself keeps only weak references
-        self._root: asyncio.Task[None] | None = None
-        self._over = self.asyncio_loop.create_future()
+        self._over = False
+        self._patience: float | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._step: _Step | None = None
         self.closed = False
 
@@ -138,35 +142,45 @@ class Face:
         worker's own loop comes out; calling `run` again goes on."""
         if self._step is not None:
             self._end_step()
+        loop = self.asyncio_loop
         asyncio._set_running_loop(None)
-        asyncio.set_event_loop(self.asyncio_loop)
-        if self._root is None:
-            self._root = self.asyncio_loop.create_task(self._main(), name="pounce")
-        while not self._root.done():
+        asyncio.set_event_loop(loop)
+        self._run_until(lambda: self._over)
+        if self._patience is not None:
+            if self._closing is None:
+                self._closing = asyncio.Task(self._close(self._patience), loop=loop, name="pounce")
+                self._closing.add_done_callback(lambda _: loop.stop())
+                # What the application cancels in its own clean-up may be all tasks; it does not mean this one.
+                asyncio._unregister_task(self._closing)
+            self._run_until(self._closing.done)
+        asyncio.set_event_loop(None)
+        loop.close()
+        self.closed = True
+        if self._closing is not None:
+            self._closing.result()
+
+    def _run_until(self, over: Callable[[], bool]) -> None:
+        """An application that stops the loop stops its own turn, and nothing else."""
+        while not over():
             try:
-                self.asyncio_loop.run_until_complete(self._root)
+                self.asyncio_loop.run_forever()
             except (SystemExit, KeyboardInterrupt):  # from a task; whoever started it has been told
                 continue
-        asyncio.set_event_loop(None)
-        self.asyncio_loop.close()
-        self.closed = True
 
     def end(self, patience: float) -> None:
         """Lets `run` return, after what asyncio does at the end of a program, each part within `patience`
         seconds: what the application still has running is cancelled, asynchronous generators and helper threads
         are closed."""
-        if not self._over.done():
-            self._over.set_result(patience)
+        if not self._over:
+            self._patience = patience
+            self.abandon()
 
     def abandon(self) -> None:
         """Lets `run` return at once."""
-        if not self._over.done():
-            self._over.set_result(None)
+        self._over = True
+        self.asyncio_loop.stop()
 
-    async def _main(self) -> None:
-        patience = await self._over
-        if patience is None:
-            return
+    async def _close(self, patience: float) -> None:
         loop = self.asyncio_loop
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
