@@ -1,6 +1,7 @@
 """The loop, its deadlines and its tasks, in a world where nothing exists but time."""
 
 import contextvars
+import sys
 import threading
 import time
 
@@ -8,7 +9,7 @@ import pytest
 from harness import Idle, run_until_idle, sleeping_loop
 
 from pounce.kernel.loop import READ, Loop
-from pounce.kernel.task import Cancelled, State, Task, Wait, await_stack, spawn
+from pounce.kernel.task import MOST_PLACES, Cancelled, State, Task, Wait, await_stack, spawn
 from pounce.kernel.waits import sleep, to_thread
 
 
@@ -495,3 +496,73 @@ def test_the_stack_of_a_waiting_task_can_be_shown():
     assert names[0] == "outer"
     assert isinstance(task, Task)
     assert await_stack(None) == []
+
+
+def test_the_stack_of_a_deep_chain_ends_where_it_waits():
+    loop, _, _ = sleeping_loop()
+
+    async def innermost():
+        await sleep(1)
+
+    async def nested(depth):
+        await (nested(depth - 1) if depth else innermost())
+
+    places = spawn(loop, nested(200), Outcome()).stack()
+    assert "innermost" in [name.rsplit(".", 1)[-1] for _, _, name in places[200:]]
+
+
+class Answering:
+    """An application's own way to wait for `sleep`, which says of itself what a test wants it to."""
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.iterator = sleep(1).__await__()
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self.iterator)
+
+    def close(self):
+        self.iterator.close()
+
+    def __getattr__(self, name):
+        return self.answer(self)
+
+
+def raising(error):
+    def answer(_):
+        raise error
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [lambda self: self, lambda _: sys._getframe(), *map(raising, [ValueError(), Cancelled(), SystemExit()])],
+    ids=["itself", "a frame", "an error", "Cancelled", "SystemExit"],
+)
+def test_what_an_application_awaits_may_answer_anything(answer):
+    loop, _, _ = sleeping_loop()
+
+    async def main():
+        await Answering(answer)
+
+    places = spawn(loop, main(), Outcome()).stack()
+    assert places[0][2].endswith("main")
+    assert all(tuple(map(type, place)) == (str, int, str) for place in places)
+
+
+def test_a_chain_of_awaits_without_an_end_is_cut():
+    class Circle:
+        cr_frame = sys._getframe()
+
+        @property
+        def cr_await(self):
+            return self
+
+    assert len(await_stack(Circle())) == MOST_PLACES

@@ -17,9 +17,11 @@ Cancelling throws `Cancelled` in at the wait, once. A coroutine that catches it 
 Owner of a task and of what it waits for: the loop's thread, from beginning to end.
 """
 
+import contextlib
 import contextvars
 import enum
 from collections.abc import Callable, Coroutine, Generator
+from types import FrameType
 from typing import Any, Protocol
 
 from pounce.kernel.loop import Callback, Loop
@@ -32,6 +34,9 @@ READY = object()
 
 type Place = tuple[str, int, str]
 """Where a coroutine is: file, line, function."""
+
+MOST_PLACES = 1000
+"""In one stack. No chain that could be resumed is longer: it is the interpreter's recursion limit."""
 
 
 class Cancelled(BaseException):
@@ -263,17 +268,21 @@ def spawn(
 
 
 def await_stack(awaitable: object) -> list[Place]:
-    """The chain of awaits that ends where a coroutine waits, outermost call first."""
+    """The chain of awaits that ends where a coroutine waits, outermost call first.
+
+    Applications await objects of their own making, too. Whatever those answer, or raise, this comes to an end and
+    gives only places of real frames."""
     places: list[Place] = []
-    while awaitable is not None:
-        # Coroutines, generators and asynchronous generators name the same two things differently.
-        for prefix in ("cr", "gi", "ag"):
-            frame = getattr(awaitable, prefix + "_frame", None)
-            if frame is not None:
-                places.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname))
-                next_name = "gi_yieldfrom" if prefix == "gi" else prefix + "_await"
-                awaitable = getattr(awaitable, next_name, None)
+    with contextlib.suppress(BaseException):
+        while len(places) < MOST_PLACES:
+            # Coroutines, generators and asynchronous generators name the same two things differently.
+            for prefix in ("cr", "gi", "ag"):
+                frame = getattr(awaitable, prefix + "_frame", None)
+                if type(frame) is FrameType:
+                    places.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname))
+                    next_name = "gi_yieldfrom" if prefix == "gi" else prefix + "_await"
+                    awaitable = getattr(awaitable, next_name, None)
+                    break
+            else:
                 break
-        else:
-            break
     return places
