@@ -332,11 +332,21 @@ def _bridge(wait: Wait, *, move: bool = False) -> Generator[Any, Any, object]:
 
 def _report(done: Done, task: "asyncio.Task[Any]") -> None:
     if task.cancelled():
-        done(None, Cancelled())
+        done(None, Cancelled() if task.cancelling() else _raised(task))
     elif (error := task.exception()) is not None:
         done(None, error)
     else:
         done(task.result(), None)
+
+
+def _raised(task: "asyncio.Task[Any]") -> BaseException | None:
+    """The CancelledError of a coroutine that nobody has cancelled: its own, or from something else that it awaited.
+    An error like any other, which asyncio does not tell from a cancellation."""
+    try:
+        task.result()
+    except asyncio.CancelledError as error:
+        return error
+    return None
 
 
 def _untold(record: logging.LogRecord) -> bool:

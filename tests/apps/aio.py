@@ -377,6 +377,19 @@ async def broken(scope, receive):
 
 
 @thing
+async def cancelled_by_nobody(scope, receive):
+    raise asyncio.CancelledError
+
+
+@thing
+async def awaits_what_was_cancelled(scope, receive):
+    task = asyncio.create_task(asyncio.sleep(1e6))
+    await asyncio.sleep(0)
+    task.cancel()
+    await task
+
+
+@thing
 async def exits(scope, receive):
     await asyncio.sleep(0.001)
     raise SystemExit(5)
