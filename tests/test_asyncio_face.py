@@ -214,6 +214,24 @@ def test_a_request_that_stops_the_loop_stops_nothing(tmp_path):
         assert "Traceback" not in server.log
 
 
+def test_a_task_factory_that_fails_fails_its_requests_only(tmp_path):
+    (tmp_path / "factory.py").write_text(
+        "import asyncio\n"
+        "def factory(loop, coroutine, **more):\n"
+        "    coroutine.close()\n"
+        "    raise ZeroDivisionError\n"
+        "async def app(scope, receive, send):\n"
+        "    asyncio.get_running_loop().set_task_factory(factory)\n"
+        "    await send({'type': 'http.response.start', 'status': 200})\n"
+        "    await send({'type': 'http.response.body'})\n"
+    )
+    with Running("factory:app", "--port", "0", "--lifespan", "off", cwd=tmp_path) as server:
+        assert [get(server.address)[0] for _ in range(3)] == [200, 500, 500]
+        server.stop()
+        assert server.log.count("Exception in ASGI application") == 2
+        assert "is being replaced" not in server.log
+
+
 @pytest.mark.parametrize("option", [[], ["--cancel-on-disconnect"]], ids=["told", "cancelled"])
 def test_a_client_that_has_gone(option, tmp_path):
     (tmp_path / "gone.py").write_text(

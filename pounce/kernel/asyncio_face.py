@@ -118,7 +118,9 @@ class Face:
                 task = asyncio.Task(coroutine, loop=loop, eager_start=True, context=context)
             else:
                 task = loop.create_task(coroutine, context=context)
-        except (SystemExit, KeyboardInterrupt) as error:  # a task passes these on, for the program to end
+        except BaseException as error:
+            # A task passes SystemExit and KeyboardInterrupt on, for the program to end. The rest is from the
+            # application's own task factory.
             done(None, error)
             return None
         if task.done():
