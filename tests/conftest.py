@@ -2,6 +2,7 @@ import importlib.util
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -11,6 +12,9 @@ import pytest
 # A machine that is busy with something else must not fail a property.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")
+
+# A shell lets what it runs in the background ignore Ctrl-C, and so would every program that is started from here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The packages, on Debian, of the programs that tests use.
 PACKAGES = {
