@@ -124,12 +124,11 @@ class StreamBounds:
 
 def outstanding(sock: socket.socket) -> bool:
     """Is something that was sent not acknowledged yet, so that a reset would destroy it? (Not over a Unix socket.)"""
-    if sock.family == socket.AF_UNIX:
-        return False
     try:
-        return any(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
+        waits = any(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
     except OSError:
         return False
+    return waits and sock.family != socket.AF_UNIX  # asked last: it makes an enumeration's member
 
 
 def acknowledged(sock: socket.socket) -> int | None:
