@@ -946,6 +946,31 @@ def test_more_running_requests_than_allowed_get_503(caplog):
     assert "Exceeded concurrency limit." in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("name", "bound", "asked", "status"),
+    [
+        (
+            "limit_request_head",
+            300,
+            lambda size: b"GET / HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (b"y" * (size - 28)),
+            431,
+        ),
+        (
+            "limit_request_fields",
+            3,
+            lambda size: b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n" % (b"X: y\r\n" * (size - 1)),
+            431,
+        ),
+        ("limit_request_target", 20, lambda size: b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (b"a" * (size - 1)), 414),
+        ("limit_request_body", 3, lambda size: post(size, b"z" * size), 413),
+    ],
+)
+def test_each_bound_of_a_request_holds_to_the_byte(name, bound, asked, status):
+    rig = Rig(echo, **{name: bound})
+    assert status_of(rig.connect().ask(asked(bound))) == 200
+    assert status_of(rig.connect().ask(asked(bound + 1))) == status
+
+
 def test_too_large_content_gets_413():
     rig = Rig(echo, limit_request_body=10)
     assert status_of(rig.connect().ask(post(11))) == 413

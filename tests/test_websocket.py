@@ -293,11 +293,20 @@ def test_a_client_that_goes_before_the_answer():
     assert not rig.worker.exchanges
 
 
-def test_a_subprotocol_that_was_not_offered_is_the_applications_error(caplog):
-    app = Recorder({"type": "websocket.accept", "subprotocol": "c"})
+@pytest.mark.parametrize("chosen", [{"subprotocol": "c"}, {"headers": [(b"Sec-WebSocket-Protocol", b"c")]}])
+def test_a_subprotocol_that_was_not_offered_is_the_applications_error(chosen, caplog):
+    app = Recorder({"type": "websocket.accept", **chosen})
     socket = Socket(Rig(app), handshake("Sec-WebSocket-Protocol: a, b"))
     assert socket.status == 500
     assert "has not offered the subprotocol 'c'" in caplog.text
+
+
+@pytest.mark.parametrize("chosen", [{}, {"subprotocol": "b"}])
+def test_a_subprotocol_may_be_chosen_by_a_field_and_is_sent_once(chosen):
+    app = Recorder({"type": "websocket.accept", "headers": [(b"Sec-WebSocket-Protocol", b"b")], **chosen})
+    socket = Socket(Rig(app), handshake("Sec-WebSocket-Protocol: a, b"))
+    assert socket.status == 101
+    assert socket.head.lower().count(b"sec-websocket-protocol: b") == 1
 
 
 # Refusals

@@ -182,8 +182,9 @@ class WebSocketExchange(Exchange):
         worker = connection.worker
         shared = worker.web_sockets
         assert shared is not None
-        fields = handshake.chosen(message.get("subprotocol"))
-        fields += [(name, value) for name, value in message.get("headers") or () if name.lower() not in OWN]
+        own = list(message.get("headers") or ())
+        fields = handshake.chosen(message.get("subprotocol"), own)
+        fields += [(name, value) for name, value in own if name.lower() not in OWN]
         lines = write_fields(fields)
         deflate = negotiate(handshake.offers, shared.max_size) if shared.deflate else None
         head = handshake.answer(fields, lines, worker.default_fields(), deflate.answer() if deflate else None)

@@ -11,8 +11,9 @@ from pounce.protocols.events import ApplicationError, Request
 
 VERSION = b"13"
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-OWN = frozenset((b"connection", b"upgrade", b"sec-websocket-accept", b"sec-websocket-extensions", b"content-length",
-                 b"transfer-encoding"))  # fmt: skip
+PROTOCOL = b"sec-websocket-protocol"
+OWN = frozenset((b"connection", b"upgrade", b"sec-websocket-accept", b"sec-websocket-extensions", PROTOCOL,
+                 b"content-length", b"transfer-encoding"))  # fmt: skip
 """Fields of the answer that are not the application's."""
 
 type Offer = tuple[str, list[tuple[str, str | None]]]
@@ -49,7 +50,7 @@ class Handshake:
             raise HandshakeError(400, "the Sec-WebSocket-Key field is not one key of 16 bytes")
         self.key = keys[0]
         self.subprotocols: list[str] = []
-        for value in _values(request, b"sec-websocket-protocol"):
+        for value in _values(request, PROTOCOL):
             for name in filter(None, map(bytes.strip, value.split(b","))):
                 if not FIELD_NAME.fullmatch(name):
                     raise HandshakeError(400, "the Sec-WebSocket-Protocol field is not a list of names")
@@ -71,13 +72,17 @@ class Handshake:
         ]
         return b"".join(parts)
 
-    def chosen(self, subprotocol: object) -> list[Field]:
-        """The field for what the application has chosen from `subprotocols`. Raises ApplicationError."""
+    def chosen(self, subprotocol: object, fields: Iterable[Field]) -> list[Field]:
+        """The field for what the application has chosen from `subprotocols`, be it by a field of its own. Raises
+        ApplicationError."""
+        named = [value.decode("latin-1") for name, value in fields if name.lower() == PROTOCOL]
+        if subprotocol is None:
+            subprotocol = named[0] if named else None
         if subprotocol is None:
             return []
         if subprotocol not in self.subprotocols:
             raise ApplicationError(f"the client has not offered the subprotocol {subprotocol!r}")
-        return [(b"sec-websocket-protocol", str(subprotocol).encode("ascii"))]
+        return [(PROTOCOL, str(subprotocol).encode("ascii"))]
 
 
 def _values(request: Request, name: bytes) -> list[bytes]:
