@@ -32,8 +32,8 @@ _STATUS_COLOURS = {1: 97, 2: 32, 3: 33, 4: 31, 5: 91}
 
 
 class Logger(logging.Logger):
-    """A broken log breaks no server. Handlers and filters are the operator's, what they have to format may be the
-    application's, and logging lets some of what these raise get out: that would end a worker."""
+    """A broken log breaks no server. Handlers and filters are the operator's, and logging lets what a filter raises
+    get out, and some of what a handler raises: that would end a worker."""
 
     def handle(self, record: logging.LogRecord) -> None:
         try:
@@ -43,8 +43,11 @@ class Logger(logging.Logger):
                 sys.stderr.write(f"pounce: {type(error).__name__} in logging, of {record.msg!r}\n")
 
 
+# Who looks for the place that has logged something, as loguru's recipe does, passes over the frames of this file.
+Logger.handle.__code__ = Logger.handle.__code__.replace(co_filename=logging.__file__)
 for _name in ("pounce", "pounce.error", "pounce.access"):
-    logging.getLogger(_name).__class__ = Logger  # they may be in use already
+    with contextlib.suppress(TypeError):  # a program has made logging's loggers of another kind
+        logging.getLogger(_name).__class__ = Logger  # they may be in use already
 access_logger = logging.getLogger("pounce.access")
 
 

@@ -27,6 +27,7 @@ class Scheduler:
         self._loop = loop
         self._running = running
         self._face: Face | None = None
+        self._over = False
         self._thread = 0
         # SelectorEventLoop is the last name that asyncio gets, and the one that is needed here.
         self._watch = Watch("asyncio", "SelectorEventLoop", self._imported)
@@ -46,7 +47,7 @@ class Scheduler:
                 self._loop.post(self._put_on_face)
 
     def _put_on_face(self) -> None:
-        if self._face is not None:
+        if self._face is not None or self._over:  # another thread's import may be told late
             return
         self._watch.end()
         from pounce.kernel.asyncio_face import Face
@@ -73,12 +74,14 @@ class Scheduler:
 
     def end(self, patience: float) -> None:
         """The worker is over. Whatever the application still has running is cancelled, within `patience` seconds."""
+        self._over = True
         self._watch.end()
         if self._face is not None:
             self._face.end(patience)
 
     def abandon(self) -> None:
         """The worker is over, whatever is still running."""
+        self._over = True
         self._watch.end()
         if self._face is not None:
             self._face.abandon()

@@ -58,7 +58,7 @@ NO_HURRY = 5.0  # the same for a worker that retires: the server goes on, and no
 LAST_ACCEPT = 0.1
 """Seconds in which handshakes that have begun may end, after new ones are refused."""
 LINGER = 5.0
-"""Seconds a client may go on sending after the last response, before it is cut off."""
+"""Seconds a client may go on sending after it has taken the last response."""
 CANCEL_GRACE = 1.0
 """Seconds a cancelled application has for its own clean-up."""
 LIFESPAN_BOUND = 30.0
@@ -260,8 +260,8 @@ class Worker:
         self._closing_accept = True
         self.loop.call_later(LAST_ACCEPT, self._stop_accepting)
 
-    def _stop_accepting(self) -> None:
-        if self._closing_accept and not self.reception.drain() and self.connections:
+    def _stop_accepting(self, *, wait: bool = True) -> None:
+        if self._closing_accept and not self.reception.drain() and self.connections and wait:
             self.loop.call_later(LAST_ACCEPT, self._stop_accepting)  # when one has ended there is room for another
             return
         self.reception.stop()
@@ -295,8 +295,7 @@ class Worker:
         supervisor."""
         if self.phase is not Phase.DRAINING:
             return
-        if self._closing_accept:
-            self._stop_accepting()
+        self._stop_accepting(wait=False)
         self.admission.close()
         running = list(self.exchanges)
         if running:
@@ -349,8 +348,7 @@ class Worker:
         if task is not None:
             self.exchanges.add(exchange)
             exchange.runs_as(task)
-            if self.stream_bounds.wants_look:
-                self.stream_bounds.look_soon()
+            self.stream_bounds.look_soon()
             if self._watches_exchanges:
                 self.admission.begun(exchange)
 

@@ -214,12 +214,13 @@ def test_a_request_that_stops_the_loop_stops_nothing(tmp_path):
         assert "Traceback" not in server.log
 
 
-def test_a_task_factory_that_fails_fails_its_requests_only(tmp_path):
+@pytest.mark.parametrize("end", ["raise ZeroDivisionError", "return None"])
+def test_a_task_factory_that_fails_fails_its_requests_only(end, tmp_path):
     (tmp_path / "factory.py").write_text(
         "import asyncio\n"
         "def factory(loop, coroutine, **more):\n"
         "    coroutine.close()\n"
-        "    raise ZeroDivisionError\n"
+        f"    {end}\n"
         "async def app(scope, receive, send):\n"
         "    asyncio.get_running_loop().set_task_factory(factory)\n"
         "    await send({'type': 'http.response.start', 'status': 200})\n"

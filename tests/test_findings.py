@@ -31,11 +31,13 @@ from pounce.errors import ConfigError
 from pounce.imports import Watch
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import Cancelled
+from pounce.net.acceptor import Acceptor
 from pounce.net.bounds import LOOKS, SETTLE
 from pounce.net.listeners import Listener
 from pounce.options import Bind
 from pounce.protocols.events import ApplicationError
 from pounce.report import Report
+from pounce.scheduler import Scheduler
 from pounce.testing import TestServer
 from pounce.worker import LINGER
 
@@ -853,9 +855,108 @@ def test_who_takes_the_last_of_a_response_slowly_is_not_cut_off_by_the_end_of_th
     with over_tcp(rig) as client:
         client.sendall(LAST_GET)
         rig.turn()
-        rig.wait(2 * LINGER)
+        got = b""
+        while len(got) < 100_000:
+            rig.wait(1)
+            with contextlib.suppress(BlockingIOError):
+                got += client.recv(5_000)
+        assert rig.clock.now > 1000 + 2 * LINGER
+        got += read_to_the_end(rig, client)
+        assert len(content_of(got)) == 200_000
+    rig.turn()
+    assert not rig.worker.connections
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux tells what a client has acknowledged")
+@pytest.mark.parametrize("size", [100, 200_000])
+def test_who_takes_nothing_of_the_last_response_is_ended(size):
+    rig = Rig(says(size))
+    with over_tcp(rig) as client:
+        client.sendall(LAST_GET)
+        rig.turn()
+        rig.wait(30 * (1 + 1 / LOOKS) + LINGER)
         assert not rig.worker.connections
-        assert len(content_of(read_to_the_end(rig, client))) == 200_000
+
+
+def fill(sock):
+    """Gives the kernel as much as it takes, until it takes nothing for a while."""
+    took = True
+    while took:
+        took = False
+        time.sleep(0.05)
+        with contextlib.suppress(BlockingIOError):
+            while sock.send(b"x"):
+                took = True
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux tells what a client has acknowledged")
+def test_a_client_whose_kernel_is_full_to_the_byte_is_ended_as_well():
+    """The look has ended, and what is written next is taken by nobody."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for part in parts:
+            await send({"type": "http.response.body", "body": bytes(part), "more_body": True})
+        await send({"type": "http.response.body"})
+
+    rig, parts = Rig(app), [100, 100]
+    with over_tcp(rig) as client:
+        (connection,) = rig.worker.connections
+        client.sendall(GET)
+        fill(connection.stream.sock)
+        rig.turn()
+        assert connection.stream.buffered
+        rig.wait(30 * (1 + 2 / LOOKS))
+        assert not rig.worker.connections
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux tells what a client has acknowledged")
+def test_a_look_that_fails_is_not_the_last(monkeypatch):
+    rig = Rig(waits_behind(100_000, []))
+    with over_tcp(rig) as client:
+        client.sendall(GET)
+        rig.turn()
+        with monkeypatch.context() as patch:
+            patch.setattr("pounce.net.bounds.acknowledged", lambda _sock: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                rig.wait(30)
+        rig.wait(30 * (1 + 2 / LOOKS))
+        assert not rig.worker.connections
+
+
+class NoClass:
+    @property
+    def __class__(self):
+        raise RuntimeError("nobody asks for __class__")
+
+    def __str__(self):
+        raise RuntimeError("nor for words")
+
+
+def test_a_value_that_cannot_be_looked_at_is_told_of_and_nothing_else(caplog):
+    async def app(scope, receive, send):
+        await hello(scope, receive, send)
+        return NoClass()
+
+    rig = Rig(app)
+    assert rig.connect().ask(GET).endswith(b"hello")
+    assert "should return None, but returned '<class" in caplog.text
+
+
+def test_a_queue_that_a_sibling_has_emptied_is_empty():
+    """Though there was no descriptor when this worker last looked."""
+    with opened(Bind("", host="127.0.0.1")) as (listener,):
+        acceptor = Acceptor(Loop(), Refusing(listener.sockets[0], errno.EMFILE), lambda _sock, _name: None)
+        assert not acceptor.drain()
+        assert acceptor.drain()
+
+
+def test_asyncio_imported_at_the_very_end_holds_up_no_worker():
+    """Another thread has imported it, and that is told when the worker is over."""
+    scheduler = Scheduler(Loop(), list)
+    scheduler.end(1.0)
+    scheduler._put_on_face()
+    assert not scheduler.busy
 
 
 def test_a_connection_whose_end_has_arrived_is_closed_though_the_client_keeps_its_side_open():
@@ -880,7 +981,7 @@ def test_a_slow_reader_of_a_large_response_is_not_cut_off():
             with contextlib.suppress(BlockingIOError):
                 client.recv(10_000)
         assert rig.worker.connections
-        rig.wait(30 * (1 + 2 / LOOKS))  # and takes nothing any more
+        rig.wait(30 * (1 + 2 / LOOKS))  # and then takes nothing any more
         assert not rig.worker.connections
 
 

@@ -278,7 +278,7 @@ class Exchange:
             if not gone and not (self._cancelled and issubclass(type(error), Cancelled)):
                 log_failure(error)
         elif value is not None:
-            logger.error("ASGI callable should return None, but returned '%s'.", value)
+            log_returned(value)
         elif self.stage is not COMPLETE and not self.lost and not self.ended:
             what = "starting" if self.stage is START else "completing"
             logger.error("ASGI callable returned without %s response.", what)
@@ -305,13 +305,25 @@ class Exchange:
         return f"{self.request.method} {self.request.path.decode('ascii')}"
 
 
-def log_failure(error: BaseException) -> None:
-    """The application has raised `error`. Whatever that does when it is looked at ends nothing else."""
+# Whatever an object of the application's does when it is looked at, it ends nothing else.
+
+
+def log_failure(error: BaseException, where: str = "ASGI application") -> None:
+    """The application has raised `error`."""
     try:
-        logger.error("Exception in ASGI application\n", exc_info=error)
+        logger.error(f"Exception in {where}\n", exc_info=error)
         _hint(error)
     except BaseException as another:
-        logger.error("Exception in ASGI application: %s, and %s on looking at it", type(error), type(another))
+        logger.error("Exception in %s: %s, and %s on looking at it", where, type(error), type(another))
+
+
+def log_returned(value: object) -> None:
+    """The application has returned `value`."""
+    try:
+        text = str(value)
+    except BaseException as another:
+        text = f"{type(value)}, and {type(another)} on looking at it"
+    logger.error("ASGI callable should return None, but returned '%s'.", text)
 
 
 def wake(waits: list[Wait] | None) -> None:

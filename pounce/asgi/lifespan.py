@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from pounce.asgi.exchange import Message, Scope
+from pounce.asgi.exchange import Message, Scope, log_failure
 from pounce.kernel.task import Cancelled, Wait
 from pounce.protocols.events import ApplicationError
 
@@ -85,11 +85,11 @@ class Lifespan:
     def finished(self, _value: object, error: BaseException | None) -> None:
         """The application's lifespan call has ended."""
         self._running = False
-        if error is not None and not self._failed and not isinstance(error, Cancelled):
+        if error is not None and not self._failed and not issubclass(type(error), Cancelled):
             if self._mode == "auto" and not self._started:
                 logger.info("ASGI 'lifespan' protocol appears unsupported.")
                 self._tell(True)
                 return
-            logger.error("Exception in 'lifespan' protocol\n", exc_info=error)
+            log_failure(error, "'lifespan' protocol")
         # One that returns without a word has nothing to set up, or nothing more to clean up.
         self._tell(error is None and not self._failed)

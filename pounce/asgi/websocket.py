@@ -14,7 +14,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from pounce.asgi.connection_worker import ConnectionWorker
-from pounce.asgi.exchange import COMPLETE, HELD, START, Exchange, Message, Scope, log_failure, wake
+from pounce.asgi.exchange import COMPLETE, HELD, START, Exchange, Message, Scope, log_failure, log_returned, wake
 from pounce.asgi.websocket_connection import WebSocketConnection
 from pounce.errors import ClientDisconnected
 from pounce.kernel.task import Cancelled
@@ -212,7 +212,7 @@ class WebSocketExchange(Exchange):
             socket.worker.exchange_over(self)
         if error is None:
             if value is not None:
-                logger.error("ASGI callable should return None, but returned '%s'.", value)
+                log_returned(value)
             socket.application_over(1000)
             return
         gone = socket.disconnect is not None and issubclass(type(error), ClientDisconnected)

@@ -117,7 +117,10 @@ class Face:
             if loop.get_task_factory() is None:
                 task = asyncio.Task(coroutine, loop=loop, eager_start=True, context=context)
             else:
-                task = loop.create_task(coroutine, context=context)
+                made: object = loop.create_task(coroutine, context=context)
+                if not isinstance(made, asyncio.Task):
+                    raise TypeError(f"the task factory has made {type(made)}, which is no task")
+                task = made
         except BaseException as error:
             # A task passes SystemExit and KeyboardInterrupt on, for the program to end. The rest is from the
             # application's own task factory.
@@ -178,7 +181,7 @@ class Face:
             self.abandon()
 
     def abandon(self) -> None:
-        """Lets `run` return at once."""
+        """Lets `run` return at once, or, once it has been told to `end`, after that."""
         self._over = True
         self.asyncio_loop.stop()
 

@@ -54,7 +54,8 @@ class Acceptor:
             self._loop.unwatch(self._listening)
 
     def drain(self) -> bool:
-        """Takes every connection that lies in the queue, however many. False when there was no room for all."""
+        """Takes every connection that lies in the queue, however many. False when there is no room, were it for
+        nobody."""
         while self._take():
             pass
         return not self._no_room
@@ -68,6 +69,7 @@ class Acceptor:
         try:
             sock, name = self._listening.accept()
         except (BlockingIOError, InterruptedError):
+            self._no_room = False  # Linux looks for a descriptor before it looks into the queue
             return False
         except OSError as error:
             if error.errno in NO_ROOM:
@@ -76,6 +78,7 @@ class Acceptor:
             if error.errno in GONE:
                 return True
             if error.errno == errno.EINVAL and self._may_be_shut:
+                self._no_room = False
                 self.stop()
                 return False
             raise

@@ -21,15 +21,16 @@ from collections.abc import Collection
 from typing import Protocol
 
 from pounce.kernel.deadlines import DeadlineQueue
-from pounce.kernel.loop import Loop
+from pounce.kernel.loop import Loop, Timer
 
 TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 0)
 LOANS = 64
-"""Connections of a worker that may have more in the kernel than the others: what it holds for slow readers has a
-bound."""
+"""Open connections of a worker that may have more in the kernel than the others: what it holds for slow readers has a
+bound. (What is closed is the kernel's own affair: net.ipv4.tcp_max_orphans, tcp_mem.)"""
 
-LOOKS = 8  # within the deadline's length: an end comes at most two eighths late
+LOOKS = 8  # within the deadline's length: an end comes at most an eighth late
 SETTLE = 0.2  # seconds between two looks whether the end of a response has arrived
+NOTHING = -1  # is outstanding
 PER_TURN = 500  # streams looked at: a millisecond or two
 
 TCP_INFO = getattr(socket, "TCP_INFO", None)  # Linux
@@ -60,31 +61,36 @@ class StreamBounds:
     def __init__(self, loop: Loop, write: float | None, linger: float, senders: Collection[Sender]) -> None:
         """`write` and `linger` are lengths in seconds; `senders` is what may be sending, now and later."""
         self.write: DeadlineQueue[Bounded] = loop.deadlines(write, self._took_nothing)
-        """Of streams that have something which the kernel does not take."""
-        self.linger: DeadlineQueue[Bounded] = loop.deadlines(linger, lambda stream: stream.end())
+        """Of streams that have something which the kernel does not take. Whoever arms it calls `look_soon`."""
+        self.linger: DeadlineQueue[Bounded] = loop.deadlines(linger, self._lingered)
         self.settle: DeadlineQueue[Bounded] = loop.deadlines(SETTLE, self._settle)
         self.loans = LOANS if TCP_NOTSENT_LOWAT else 0
-        self.wants_look = write is not None and TCP_INFO is not None
-        """Should `look_soon` be called when something is being sent that may take a while?"""
+        self._looks = write is not None and TCP_INFO is not None
         self._loop = loop
         self._senders = senders
+        self._next: Timer | None = None  # look
         self._left: list[Bounded] = []  # to look at in this look
         self._seen: dict[Bounded, tuple[int, float]] = {}  # bytes acknowledged, and since when no more
         self._seeing: dict[Bounded, tuple[int, float]] = {}  # the same, of this look
 
     def look_soon(self) -> None:
-        self.wants_look = False
-        self._loop.call_later(self.write.length / LOOKS, self._begin_look)
+        """Something is being sent that may take a while."""
+        if self._next is None and self._looks:
+            self._next = self._loop.call_later(self.write.length / LOOKS, self._begin_look)
 
     def _begin_look(self) -> None:
-        self._left = list({stream for each in self._senders if (stream := each.sends_on) is not None}.union(self.write))
+        self._next = None
+        self.look_soon()  # first: an error in this look is not the end of all
+        senders = {stream for each in self._senders if (stream := each.sends_on) is not None}
+        self._left = list(senders.union(self.write, self.linger))
+        self._seeing = {}
         self._look()
 
     def _look(self) -> None:
         now = self._loop.now
         for stream in self._left[-PER_TURN:]:
             count = acknowledged(stream.sock)
-            if count is None:
+            if count is None or count == NOTHING:
                 continue
             last, since = self._seen.get(stream, (count, now))
             if last != count:
@@ -97,12 +103,19 @@ class StreamBounds:
         if self._left:
             self._loop.call_soon(self._look)
             return
-        self._seen, self._seeing = self._seeing, {}
-        if self._senders or self.write:
-            self.look_soon()
+        self._seen = self._seeing
+        if self._next is not None and not (self._senders or self.write or self.linger):
+            self._next.cancel()
+            self._next = None
+            self._seen = {}  # else it would keep closed streams
+
+    def _took_nothing(self, stream: Bounded) -> None:
+        """The kernel took nothing in time. If it can tell what the client has acknowledged, the looks decide."""
+        if acknowledged(stream.sock) is None:
+            stream.abort()
         else:
-            self._seen.clear()  # else it would keep closed streams
-            self.wants_look = True
+            self.write.arm(stream)
+            self.look_soon()
 
     def _settle(self, stream: Bounded) -> None:
         """All is sent, and the client sends nothing more. Has it acknowledged?"""
@@ -111,15 +124,13 @@ class StreamBounds:
         else:
             stream.end()
 
-    def _took_nothing(self, stream: Bounded) -> None:
-        """The kernel took nothing in time. Nor did the client, unless it has acknowledged something since a look in the
-        first quarter of that time; then the looks go on."""
-        count = acknowledged(stream.sock)
-        seen, since = self._seen.get(stream, (None, self._loop.now))
-        if count is None or (count == seen and self._loop.now - since >= self.write.length * (1 - 2 / LOOKS)):
-            stream.abort()
+    def _lingered(self, stream: Bounded) -> None:
+        """The client had its time to come to an end. If it only takes the rest slowly, the looks decide."""
+        if self._looks and outstanding(stream.sock):
+            self.linger.arm(stream)
+            self.look_soon()
         else:
-            self.write.arm(stream)
+            stream.end()
 
 
 def outstanding(sock: socket.socket) -> bool:
@@ -132,11 +143,13 @@ def outstanding(sock: socket.socket) -> bool:
 
 
 def acknowledged(sock: socket.socket) -> int | None:
-    """Bytes that the client has acknowledged so far; None when nothing is outstanding, or where that cannot be told."""
-    if TCP_INFO is None or sock.fileno() < 0 or not outstanding(sock):
+    """Bytes that the client has acknowledged so far, or NOTHING; None where that cannot be told."""
+    if TCP_INFO is None or sock.fileno() < 0:
         return None
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, TCP_INFO, SEGMENTS.stop)
     except OSError:
         return None
-    return int.from_bytes(info[ACKNOWLEDGED], sys.byteorder) if any(info[SEGMENTS]) else None
+    if not any(info[SEGMENTS]):
+        return None
+    return int.from_bytes(info[ACKNOWLEDGED], sys.byteorder) if outstanding(sock) else NOTHING

@@ -6,7 +6,7 @@ mark the owner should write no more; when it falls to the low-water mark, or the
 Progress is watched by a deadline: a client that takes nothing for its length is cut off.
 
     OPEN       reads and writes
-    CLOSING    writes what is left, then closes; lingers, if the client has sent more meanwhile
+    CLOSING    writes what is left, then closes; lingers, if the client has sent more or not taken all meanwhile
     LINGERING  has said that it writes no more, and throws away what still arrives, so that the kernel does not
                answer unread bytes with a reset that would destroy the last response (RFC 9112, 9.6)
     CLOSED     the descriptor is given back
@@ -230,6 +230,7 @@ class Stream:
     def _uncork(self) -> None:
         if self._corked:
             self._bounds.write.arm(self)
+            self._bounds.look_soon()
             self._flush()
             self._corked = False
             self._watch()
@@ -310,8 +311,7 @@ class Stream:
         if not self.buffered:
             return
         bounds = self._bounds
-        if bounds.wants_look:
-            bounds.look_soon()
+        bounds.look_soon()
         if not self._lent and bounds.loans:
             with contextlib.suppress(OSError):  # not TCP
                 self._sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, LENT_UNSENT)
