@@ -327,18 +327,6 @@ def test_connections_are_accepted_in_bounded_batches():
         accepting.close()
 
 
-def test_a_client_that_vanishes_in_silence_is_asked_whether_it_is_there():
-    with opened(Bind("", host="127.0.0.1")) as (listener,):
-        accepting = Accepting(listener.sockets[0])
-        with socket.create_connection(listener.sockets[0].getsockname()):
-            accepting.loop.turn(1)
-            (sock,) = accepting.sockets
-            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-            if hasattr(socket, "TCP_KEEPIDLE"):
-                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
-        accepting.close()
-
-
 def test_accepted_sockets_send_small_segments_at_once():
     with opened(Bind("", host="127.0.0.1")) as (listener,):
         client = socket.create_connection(listener.address)

@@ -38,15 +38,6 @@ UNSENT = 256 * 1024
 thousand slow readers all the memory that Linux gives to TCP; with it, what an application streams stays with the
 application until the client takes it. `net.stream` lends more to a few."""
 
-KEEP_ALIVE = [
-    (getattr(socket, name), value)
-    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6))
-    if hasattr(socket, name)
-]
-"""A client that vanishes while nothing is sent to it, as one that waits for an event, is known to be gone after 120
-seconds: six questions unanswered, ten seconds apart, after a minute of silence. (Inherited sockets stay as they
-are.)"""
-
 type Address = tuple[str, int | None]
 """What the server is reached at: (host, port), or (path, None) for a Unix socket."""
 
@@ -229,11 +220,9 @@ def _bind_tcp(family: int, name: tuple[str | int, ...], workers: int, *, dual: b
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
-            # Accepted sockets inherit all of these, which saves system calls for each.
+            # Accepted sockets inherit it, which saves a system call for each. (Not SO_KEEPALIVE: Linux asks thousands
+            # of clients in one moment, more than a network's queue holds, and gives up those it could not ask.)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for option, value in KEEP_ALIVE:
-                sock.setsockopt(socket.IPPROTO_TCP, option, value)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if TCP_NOTSENT_LOWAT:
                 sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT)
             sock.bind(name)
