@@ -62,6 +62,8 @@ class Tally:
     wrong: list[str] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     times: list[float] = field(default_factory=list)
+    stood: float = 0.0
+    """The longest time, in seconds, for which the clients' own program has stood still."""
 
     @property
     def balances(self) -> bool:
@@ -73,6 +75,7 @@ class Tally:
             f"sent {self.sent} = answered {self.answered} + refused {self.refused} + abandoned {self.abandoned} "
             f"+ to ask again {self.again} + cut {len(self.cuts)} + wrong {len(self.wrong)}; "
             f"{self.connected} connections, {self.not_connected} turned away"
+            + (f"; the clients stood still for up to {self.stood:.1f} s" if self.stood > 1 else "")
         )
 
 
@@ -132,6 +135,13 @@ class Connection:
 
     async def send(self, data: bytes) -> None:
         await self.loop.sock_sendall(self.sock, data)
+
+    def begin(self, data: bytes) -> bytes:
+        """Sends what goes at once, and gives the rest. Raises OSError."""
+        try:
+            return data[self.sock.send(data) :]
+        except BlockingIOError:
+            return data
 
     async def push(self, data: bytes, *, half_close: bool = False) -> None:
         """Sends as far as that goes: whoever reads will see."""
@@ -228,9 +238,8 @@ class Client:
             return connection
 
     async def kept(self) -> Connection:
-        if self.connection is not None and self.connection.ended:
+        while self.connection is None or self.connection.ended:  # also one that took long to be heard of
             self.close()
-        if self.connection is None:
             self.connection = await self.connect()
         return self.connection
 
@@ -245,12 +254,15 @@ class Client:
         own = connection is None
         connection = connection or await self.kept()
         tally = self.tally
-        # What is sent and what comes back may both be larger than the kernel's buffers.
         data = b"".join(data for data, _ in questions)
-        sending = asyncio.create_task(connection.push(data, half_close=half_close))
+        sending: asyncio.Task[None] | None = None
         closes = False
         try:
             with self.asking(kind, len(questions), connection) as asked:
+                # At once: nothing comes between the look whether it is still open and the first byte, be it that this
+                # program stands still. What is sent and what comes back may both be larger than the kernel's buffers.
+                rest = connection.begin(data)
+                sending = asyncio.create_task(connection.push(rest, half_close=half_close))
                 async with asyncio.timeout(ANSWER):
                     for _, expected in questions:
                         answer = await connection.answer()
@@ -269,7 +281,8 @@ class Client:
                             break
                     await sending
         finally:
-            sending.cancel()
+            if sending is not None:
+                sending.cancel()
             if own and (closes or half_close or asked.failed):
                 self.close()
 
@@ -298,9 +311,18 @@ class Traffic:
         self.deeds = deeds
         self.clients = [Client(address, self.tally, seed * 1000 + number) for number in range(count)]
         self._tasks: list[asyncio.Task[None]] = []
+        self._watch: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         self._tasks = [asyncio.create_task(self._run(client)) for client in self.clients]
+        self._watch = asyncio.create_task(self._standing())
+
+    async def _standing(self) -> None:
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(0.1)
+            now = time.monotonic()
+            self.tally.stood, last = max(self.tally.stood, now - last), now
 
     async def _run(self, client: Client) -> None:
         deeds, weights = list(self.deeds), list(self.deeds.values())
@@ -317,7 +339,11 @@ class Traffic:
         """Lets every client come to the end of what it does. Raises what has ended one too early."""
         for client in self.clients:
             client.enough = True
-        await asyncio.gather(*self._tasks)
+        try:
+            await asyncio.gather(*self._tasks)
+        finally:
+            if self._watch is not None:
+                self._watch.cancel()
 
     async def run(self, seconds: float) -> Tally:
         self.start()
