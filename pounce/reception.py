@@ -186,7 +186,7 @@ class Reception:
 
     def drain(self) -> bool:
         """Takes everybody in who stands in a queue, be it the queue of a worker that cannot, and shuts the sockets
-        then. False when somebody stands there still, for whom there is no room."""
+        then. False when there is no room to accept anybody, so that somebody may stand there still."""
         if not self._last:
             self._last = [self._acceptor(listener, sock) for listener in self._listeners for sock in listener.sockets]
         for listener in self._listeners:

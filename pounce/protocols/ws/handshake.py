@@ -75,9 +75,8 @@ class Handshake:
     def chosen(self, subprotocol: object, fields: Iterable[Field]) -> list[Field]:
         """The field for what the application has chosen from `subprotocols`, be it by a field of its own. Raises
         ApplicationError."""
-        named = [value.decode("latin-1") for name, value in fields if name.lower() == PROTOCOL]
         if subprotocol is None:
-            subprotocol = named[0] if named else None
+            subprotocol = next((value.decode("latin-1") for name, value in fields if name.lower() == PROTOCOL), None)
         if subprotocol is None:
             return []
         if subprotocol not in self.subprotocols:
