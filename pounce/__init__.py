@@ -6,7 +6,7 @@ worker behind one name.
 """
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from pounce.config import Config
 from pounce.errors import ClientDisconnected, ConfigError, StartupError
@@ -14,6 +14,9 @@ from pounce.kernel.waits import sleep, to_thread
 from pounce.per_worker import per_worker
 from pounce.supervisor import Server
 from pounce.version import __version__
+
+if TYPE_CHECKING:
+    from pounce.keywords import ConfigOptions
 
 __all__ = [
     "ClientDisconnected",
@@ -29,11 +32,11 @@ __all__ = [
 ]
 
 
-def run(app: Any, **options: Any) -> None:
+def run(app: Any, **options: "Unpack[ConfigOptions]") -> None:
     """Serves `app`, an import string or the application itself, until a signal ends it.
 
-    `options` are the fields of `Config`. Raises ConfigError for one that cannot be, and SystemExit with 3 when
-    the server cannot start. Ctrl-C ends it without a traceback.
+    `options` are the fields of `Config`; uvicorn.run's keywords are among them. Raises ConfigError for an invalid
+    value, and SystemExit with 3 when the server cannot start. Ctrl-C ends it without a traceback.
     """
     with contextlib.suppress(KeyboardInterrupt):
         Server(Config(app, **options)).run()

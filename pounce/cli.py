@@ -2,23 +2,18 @@
 
 import argparse
 import contextlib
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
-from pounce.config import DEFAULTS, OPTIONS, Config, load
-from pounce.errors import ConfigError
+from pounce import env_file
+from pounce.config import DEFAULTS, NOT_YET, OPTIONS, Config
+from pounce.errors import StartupError
 from pounce.options import meant
-
-# uvicorn's options for what is not built yet. Better no server than one without the TLS that was asked for.
-NOT_YET = {
-    "TLS": "ssl-keyfile ssl-certfile ssl-keyfile-password ssl-version ssl-cert-reqs ssl-ca-certs ssl-ciphers",
-    "HTTP/2": "http2",
-    "reload": "reload reload-dir reload-include reload-exclude reload-delay",
-    "trust in proxies": "proxy-headers forwarded-allow-ips",
-}
+from pounce.sources import Note, load
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,7 +26,8 @@ def parser() -> argparse.ArgumentParser:
         prog="pounce",
         usage="pounce APP [options]",
         description="An ASGI server for free-threaded Python.",
-        epilog="Every option can also be set as POUNCE_<NAME> in the environment, or in pounce.toml.",
+        epilog="Every option can also be set as POUNCE_<NAME> in the environment, or in pounce.toml. "
+        "For example: pounce main:app --threads auto --host 0.0.0.0 --port 80",
         allow_abbrev=False,
         add_help=False,
         argument_default=argparse.SUPPRESS,
@@ -41,13 +37,13 @@ def parser() -> argparse.ArgumentParser:
     groups: dict[str, Any] = {}
     for name, spec in OPTIONS.items():
         if spec.group not in groups:
-            groups[spec.group] = result.add_argument_group(spec.group)
-        add = partial(groups[spec.group].add_argument, *spec.flags, dest=name, help=describe(name).replace("%", "%%"))
+            groups[spec.group] = result if spec.group == NOT_YET else result.add_argument_group(spec.group)
+        help = argparse.SUPPRESS if spec.group == NOT_YET else describe(name).replace("%", "%%")
+        add = partial(groups[spec.group].add_argument, *spec.flags, dest=name, help=help)
         if spec.kind.metavar is None:
             add(action=_Switch, nargs=0)
         else:
-            action = "append" if spec.multiple else "store"
-            add(action=action, type=spec.kind.parse, metavar=spec.kind.metavar)
+            add(action=_Values if spec.multiple else _Value, type=spec.kind.parse, metavar=spec.kind.metavar)
     about = result.add_argument_group("about")
     about.add_argument("--version", action=_Version, nargs=0, help="Show the version and exit.")
     about.add_argument("-h", "--help", action="help", help="Show this and exit.")
@@ -68,7 +64,22 @@ class _Version(argparse.Action):
         parser.exit(message=version_text() + "\n")
 
 
-class _Switch(argparse.Action):
+class _Value(argparse.Action):
+    """An option and its value. Remembers which of its names was typed, for what may have to be said of the value."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, values)
+        vars(namespace).setdefault("typed", {})[self.dest] = option_string
+
+
+class _Values(_Value):
+    """One that may be given several times."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        super().__call__(parser, namespace, [*getattr(namespace, self.dest, ()), values], option_string)
+
+
+class _Switch(_Value):
     """--name and --no-name."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **kwargs: Any) -> None:
@@ -76,13 +87,15 @@ class _Switch(argparse.Action):
         super().__init__(names, dest, **kwargs)
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        setattr(namespace, self.dest, not (option_string or "").startswith("--no-"))
+        super().__call__(parser, namespace, not (option_string or "").startswith("--no-"), option_string)
 
 
 def describe(name: str) -> str:
     """What an option is for, and its default."""
     text, default = OPTIONS[name].help, DEFAULTS[name]
-    if isinstance(default, bool) or default in (None, (), "", "default"):
+    if isinstance(default, bool):
+        return f"{text} Default: {'on' if default else 'off'}."
+    if default in (None, (), "", "default"):
         return text
     return f"{text} Default: {default:g}." if isinstance(default, float) else f"{text} Default: {default}."
 
@@ -99,13 +112,9 @@ def version_text() -> str:
 def _refuse(result: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:
     """Explains what was not understood."""
     word = unknown[0].partition("=")[0]
-    plain = word.removeprefix("--").removeprefix("no-")
-    for what, names in NOT_YET.items():
-        if plain in names.split():
-            result.error(f"{word}: {what} is not in this version of pounce")
     if not word.startswith("-"):
         result.error(f"one application is enough: {word!r}")
-    known = [flag for action in result._actions for flag in action.option_strings]
+    known = [flag for action in result._actions if action.help != argparse.SUPPRESS for flag in action.option_strings]
     result.error(f"{word} is not an option{meant(word, known)}")
 
 
@@ -115,35 +124,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(serve(*configuration(arguments)))
 
 
-def configuration(arguments: Sequence[str] | None) -> tuple[Config, list[str]]:
+def configuration(arguments: Sequence[str] | None) -> tuple[Config, list[Note]]:
     """What the command line, the environment and the file say, and notes for the log. Raises SystemExit."""
     result = parser()
     given, unknown = result.parse_known_args(arguments)
-    # Accepted, because it is how things are.
-    unknown = [word for word in unknown if word != "--no-proxy-headers"]
     if unknown:
         _refuse(result, unknown)
+    flags = vars(given)
     try:
-        options, notes = load(vars(given), os.environ, os.getcwd())
+        options, notes = load(flags, os.environ, os.getcwd(), flags.pop("typed", {}))
         if "app" not in options:
             result.error("which application? Give it as module:attribute, for example main:app")
         config = Config(**options)
-    except ConfigError as error:
+        notes += _without_effect(config)
+    except StartupError as error:
         result.error(str(error))
-    for name, what in (("loop", "event loop"), ("http", "HTTP parser")):
-        if getattr(config, name) != "auto":
-            notes.append(f"--{name} {getattr(config, name)}: there is one {what} here, the server's own.")
-    if config.ws not in ("auto", "none", "wsproto"):
-        notes.append(f"--ws {config.ws}: WebSocket is spoken through wsproto here.")
-    if os.environ.get("FORWARDED_ALLOW_IPS"):
-        notes.append("FORWARDED_ALLOW_IPS is set, but trust in proxies is not in this version; ignored.")
     return config, notes
 
 
-def serve(config: Config, notes: Sequence[str] = ()) -> int:
-    """Runs a server to its end and gives its exit code."""
-    import logging
+def _without_effect(config: Config) -> Iterator[Note]:
+    """Notes on what is accepted and changes nothing."""
+    for name, what in (("loop", "event loop"), ("http", "HTTP parser")):
+        if getattr(config, name) != "auto":
+            text = f"--{name} {getattr(config, name)}: there is one {what} here, the server's own."
+            yield logging.WARNING, text
+    if config.ws not in ("auto", "none", "wsproto"):
+        yield logging.WARNING, f"--ws {config.ws}: WebSocket is spoken through wsproto here."
+    trusted = "FORWARDED_ALLOW_IPS"
+    if os.environ.get(trusted) or (config.env_file and env_file.value(config.env_file, trusted)):
+        text = f"{trusted} is set, but trust in proxies is not in this version; ignored."
+        yield logging.WARNING, text
 
+
+def serve(config: Config, notes: Sequence[Note] = ()) -> int:
+    """Runs a server to its end and gives its exit code."""
     from pounce.kernel.waits import close_helpers
     from pounce.supervisor import Server
 

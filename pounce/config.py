@@ -4,15 +4,15 @@ One frozen `Config` for the whole server, made before anything else happens and 
 carries its own description (`Option`), from which the command line, the environment, the configuration file and
 the README's table are made: an option exists in one place.
 
-Later sources win: defaults < pounce.toml or [tool.pounce] in pyproject.toml < environment < command line.
-A value that cannot be is refused with the name of the source it came from.
+What uvicorn has and this version has not are options too, of a group of their own: each is accepted at the values at
+which uvicorn would do nothing either, and refused at any other, from whatever source.
 """
 
 import os
-from collections.abc import Mapping
 from dataclasses import MISSING, InitVar, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
+from pounce import env_file
 from pounce.errors import ConfigError
 from pounce.options import (
     BINDS,
@@ -20,28 +20,56 @@ from pounce.options import (
     HEADERS,
     LEVEL,
     LOG_CONFIG,
+    MOST,
     TRUTH,
     WORKERS,
     Bind,
     Invalid,
     Kind,
+    NotInThisVersion,
     Option,
+    absent,
     choice,
     existing,
-    meant,
     parse_bind,
     seconds,
     text,
     whole,
 )
 
+if TYPE_CHECKING:
+    from pounce.keywords import ConfigOptions
+
 ADDRESSES, WORKING, APPLICATION = "where to listen", "workers and their end", "the application"
 WEBSOCKET = "WebSocket"
 REQUESTS, RESPONSES, LOGGING, IGNORED = "limits and deadlines", "responses", "logging", "accepted for uvicorn's sake"
+NOT_YET = "not in this version"
+
+WATCHFILES = "; until it is: watchfiles 'pounce APP'"
+WSGI = {"wsgi": "WSGI is not in this version of pounce; a2wsgi.WSGIMiddleware makes an ASGI application of one"}
+
+
+def _nothing(value: object) -> bool:
+    return not value
+
+
+def _anything(_value: object) -> bool:
+    """They only say how to do something, and whether to do it is another option."""
+    return True
+
+
+def _nobody_new(value: object) -> bool:
+    """Proxies that uvicorn trusts anyway: those on this machine."""
+    named = value.split(",") if isinstance(value, str) else value or ()
+    return isinstance(named, list | tuple) and {"127.0.0.1", "::1", ""}.issuperset(str(part).strip() for part in named)
 
 
 def option(default: Any, kind: Kind, group: str, help: str, *flags: str, multiple: bool = False) -> Any:
     return field(default=default, metadata={"option": (help, kind, group, flags, multiple)})
+
+
+def later(default: Any, kind: Kind, *flags: str, multiple: bool = False) -> Any:
+    return option(default, kind, NOT_YET, "Not in this version.", *flags, multiple=multiple)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +85,7 @@ class Config:
     host: str = option("127.0.0.1", text("HOST", optional=False), ADDRESSES, "Listen at this host name or address.")
     port: int = option(8000, whole(0, 65535, "PORT"), ADDRESSES, "Listen at this port; 0 picks a free one.")
     uds: str | None = option(None, text("PATH"), ADDRESSES, "Listen at this Unix socket instead.")
-    fd: int | None = option(None, whole(0, off=True), ADDRESSES, "Listen at this inherited socket instead.")
+    fd: int | None = option(None, whole(0, MOST, off=True), ADDRESSES, "Listen at this inherited socket instead.")
     bind: tuple[str, ...] = option(
         (),
         BINDS,
@@ -65,7 +93,7 @@ class Config:
         "Listen here instead: HOST:PORT, [IPv6]:PORT, unix:PATH or fd://N. May be given several times.",
         multiple=True,
     )
-    backlog: int = option(2048, whole(1), ADDRESSES, "Connections that may wait to be accepted, for each socket.")
+    backlog: int = option(2048, whole(1, MOST), ADDRESSES, "Connections that may wait to be accepted, for each socket.")
 
     workers: int | None = option(
         None,
@@ -98,16 +126,22 @@ class Config:
     timeout_graceful_shutdown: float | None = option(
         30.0, seconds(zero=True), WORKING, "Running requests may take so long to end when the server stops."
     )
+    timeout_worker_healthcheck: float | None = option(
+        5.0,
+        seconds(),
+        WORKING,
+        "End a worker process that has not answered for so long, its interpreter as a whole, and start another.",
+    )
     timeout_worker_stuck: float | None = option(
         None,
         seconds(),
         WORKING,
         "Give up a worker that has been blocked for so long, and start another. Default: off.",
-        "--timeout-worker-stuck",
-        "--timeout-worker-healthcheck",
     )
 
-    interface: str = option("auto", choice("auto", "asgi3", "asgi2"), APPLICATION, "What the application speaks.")
+    interface: str = option(
+        "auto", choice("auto", "asgi3", "asgi2", absent=WSGI), APPLICATION, "What the application speaks."
+    )
     lifespan: str = option("auto", choice("auto", "on", "off"), APPLICATION, "Send it lifespan events?")
     factory: bool = option(False, FLAG, APPLICATION, "APP is a function that makes the application.")
     app_dir: str = option(
@@ -129,14 +163,7 @@ class Config:
         0, whole(0), REQUESTS, "Beyond --limit-concurrency, so many requests wait for their turn before any gets 503."
     )
     queue_timeout: float = option(10.0, seconds(off=False), REQUESTS, "A request waits for its turn no longer.")
-    limit_request_head: int = option(
-        65536,
-        whole(256),
-        REQUESTS,
-        "Bytes of a request's line and fields.",
-        "--limit-request-head",
-        "--h11-max-incomplete-event-size",
-    )
+    limit_request_head: int = option(65536, whole(256), REQUESTS, "Bytes of a request's line and fields.")
     limit_request_fields: int = option(100, whole(1), REQUESTS, "Field lines of a request.")
     limit_request_target: int = option(8192, whole(16), REQUESTS, "Bytes of a request's target.")
     limit_request_body: int | None = option(None, whole(0, off=True), REQUESTS, "Bytes of a request's content.")
@@ -187,23 +214,77 @@ class Config:
     loop: str = option("auto", text("NAME", optional=False), IGNORED, "There is one event loop here: the server's own.")
     http: str = option("auto", text("NAME", optional=False), IGNORED, "There is one HTTP parser here.")
 
+    h11_max_incomplete_event_size: int | None = option(
+        None, whole(256, off=True), IGNORED, "Sets --limit-request-head, and raises --limit-request-target as far."
+    )
+
+    reload: bool = later(False, absent("reload", _nothing, None, hint=WATCHFILES))
+    reload_dirs: Any = later(None, absent("", _anything), "--reload-dir", multiple=True)
+    reload_includes: Any = later(None, absent("", _anything), "--reload-include", multiple=True)
+    reload_excludes: Any = later(None, absent("", _anything), "--reload-exclude", multiple=True)
+    reload_delay: Any = later(0.25, absent("", _anything))
+    proxy_headers: bool = later(True, FLAG)
+    forwarded_allow_ips: Any = later(None, absent("trust in proxies", _nobody_new))
+    http2: bool = later(False, absent("HTTP/2", _nothing, None))
+    ssl_keyfile: Any = later(None, absent("TLS", _nothing))
+    ssl_certfile: Any = later(None, absent("TLS", _nothing))
+    ssl_keyfile_password: Any = later(None, absent("TLS", _nothing))
+    ssl_version: Any = later(None, absent("TLS", lambda value: value in (None, "", 17), number=True))
+    ssl_cert_reqs: Any = later(None, absent("TLS", _nothing, number=True))
+    ssl_ca_certs: Any = later(None, absent("TLS", _nothing))
+    ssl_ciphers: Any = later(None, absent("TLS", lambda value: not value or value == "TLSv1"))
+    ssl_context_factory: Any = later(None, absent("TLS", _nothing))
+    callback_notify: Any = later(None, absent("callback_notify", _nothing))
+    timeout_notify: Any = later(30, absent("", _anything))
+
     threads: InitVar[int | str | None] = None
     """Another name for `workers`."""
 
+    if TYPE_CHECKING:  # what is accepted is wider than what is kept
+
+        def __init__(self, app: Any, **options: Unpack[ConfigOptions]) -> None: ...
+
     def __post_init__(self, threads: int | str | None) -> None:
         if threads is not None:
-            object.__setattr__(self, "workers", threads)
-        if self.workers is None and os.environ.get("WEB_CONCURRENCY"):
-            value = _parsed("workers", os.environ["WEB_CONCURRENCY"], "WEB_CONCURRENCY")
-            object.__setattr__(self, "workers", value)
+            self._set("workers", threads)
         for name, spec in OPTIONS.items():
             value = getattr(self, name)
             try:
-                object.__setattr__(self, name, spec.kind.check(value))
+                self._set(name, spec.kind.check(value))
+            except NotInThisVersion as error:
+                raise ConfigError(f"{name}: {error}") from None
             except Invalid as error:
-                raise ConfigError(f"{name}={value!r} is {error}") from None
+                said = "threads" if name == "workers" and threads is not None else name
+                raise ConfigError(f"{said}={value!r} is {error}") from None
+        if self.workers is None:
+            self._set("workers", self._web_concurrency())
+        if self.h11_max_incomplete_event_size is not None:
+            if self.limit_request_head == DEFAULTS["limit_request_head"]:
+                self._set("limit_request_head", self.h11_max_incomplete_event_size)
+            if self.limit_request_target == DEFAULTS["limit_request_target"]:
+                self._set("limit_request_target", max(self.limit_request_target, self.h11_max_incomplete_event_size))
         if self.limit_queue and self.limit_concurrency is None:
             raise ConfigError("limit_queue needs limit_concurrency: who waits in the queue waits for a place there")
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _web_concurrency(self) -> int | None:
+        """What a platform says of the number of workers, in the environment or in the file that will add to it."""
+        text, source = os.environ.get("WEB_CONCURRENCY"), "WEB_CONCURRENCY"
+        if not text and self.env_file:
+            text, source = env_file.value(self.env_file, "WEB_CONCURRENCY"), f"{self.env_file}: WEB_CONCURRENCY"
+        return parsed("workers", text, source) if text else None
+
+    @property
+    def should_reload(self) -> bool:
+        """For programs that ask uvicorn's Config."""
+        return False
+
+    @property
+    def is_ssl(self) -> bool:
+        """For programs that ask uvicorn's Config."""
+        return False
 
     def binds(self) -> list[Bind]:
         """Where to listen: one of the three ways to say it, in uvicorn's order of precedence."""
@@ -229,83 +310,20 @@ OPTIONS = _options()
 DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(Config) if f.default is not MISSING}
 delattr(Config, "threads")  # the default of an argument, not an attribute
 
-# Set for the set-up script and the tests, not for the server.
-FOREIGN_VARIABLES = frozenset(("POUNCE_PYTHON", "POUNCE_CACHE", "POUNCE_NO_SKIP", "POUNCE_GIL_IS_BACK"))
 
-
-def load(
-    flags: Mapping[str, Any], environ: Mapping[str, str], folder: str | os.PathLike[str]
-) -> tuple[dict[str, Any], list[str]]:
-    """Options from the file, the environment and the command line, checked, and notes for the log.
-
-    `flags` has what was given on the command line, parsed. Raises ConfigError.
-    """
-    values: dict[str, Any] = {}
-    notes: list[str] = []
-    file_name, from_file = _from_file(folder)
-    for name, value in from_file.items():
-        values[name] = _checked(name, value, f"{file_name}: {name}")
-    values |= _from_environment(environ, notes)
-    for name, value in flags.items():
-        values[name] = _checked(name, value, OPTIONS[name].flags[0] if name in OPTIONS else name)
-    return values, notes
-
-
-def _checked(name: str, value: Any, source: str) -> Any:
+def checked(name: str, value: Any, source: str) -> Any:
+    """The value as the option has it. Raises ConfigError, which names `source`."""
     if name == "app":
         return value
     try:
         return OPTIONS[name].kind.check(value)
+    except NotInThisVersion as error:
+        raise ConfigError(f"{source}: {error}") from None
     except Invalid as error:
         raise ConfigError(f"{source}: {value!r} is {error}") from None
 
 
-def _parsed(name: str, text: str, source: str) -> Any:
+def parsed(name: str, text: str, source: str) -> Any:
+    """The same for text."""
     spec = OPTIONS[name]
-    return _checked(name, [*map(spec.kind.parse, text.split())] if spec.multiple else spec.kind.parse(text), source)
-
-
-def _from_file(folder: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
-    for name, tables in (("pounce.toml", ()), ("pyproject.toml", ("tool", "pounce"))):
-        path = os.path.join(folder, name)
-        if not os.path.isfile(path):
-            continue
-        try:
-            with open(path, encoding="utf-8") as file:
-                written = file.read()
-            if tables and "pounce" not in written:
-                continue
-            import tomllib
-
-            found = tomllib.loads(written)
-        except (OSError, ValueError) as error:
-            if tables:
-                continue  # somebody else's file: not ours to complain about
-            raise ConfigError(f"{path}: {error}") from None
-        for table in tables:
-            found = found.get(table, {})
-        if found:
-            return name, {_known(key.replace("-", "_"), f"{name}: {key}"): value for key, value in found.items()}
-    return "", {}
-
-
-def _known(name: str, source: str) -> str:
-    name = {"threads": "workers", "header": "headers"}.get(name, name)
-    if name not in OPTIONS and name != "app":
-        raise ConfigError(f"{source} is not an option{meant(name, [*OPTIONS, 'threads', 'app'])}")
-    return name
-
-
-def _from_environment(environ: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for variable, value in environ.items():
-        if not variable.startswith("POUNCE_") or variable in FOREIGN_VARIABLES:
-            continue
-        try:
-            name = _known(variable.removeprefix("POUNCE_").lower(), variable)
-        except ConfigError as error:
-            # No reason to stop: Kubernetes sets POUNCE_SERVICE_HOST and more where a service has that name.
-            notes.append(f"{error}; ignored.")
-            continue
-        values[name] = value if name == "app" else _parsed(name, value, variable)
-    return values
+    return checked(name, [*map(spec.kind.parse, text.split())] if spec.multiple else spec.kind.parse(text), source)

@@ -4,7 +4,7 @@ Nothing here knows an option by name; those are in `config`.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from pounce.fields import field_problem
@@ -12,8 +12,19 @@ from pounce.fields import field_problem
 LOG_LEVELS = {"critical": 50, "error": 40, "warning": 30, "info": 20, "debug": 10, "trace": 5}
 
 
+LONGEST = 1e9
+"""Seconds; with more than a few times that, the kernel's calls overflow."""
+MOST = 2**31 - 1
+"""The largest number that a C int holds."""
+
+
 class Invalid(ValueError):
     """A value that cannot be; the text completes the sentence "VALUE is ..."."""
+
+
+class NotInThisVersion(Invalid):
+    """uvicorn has it, this version has not; the text completes "OPTION: ...". The value is not shown: it may be a
+    password."""
 
 
 class Bind(NamedTuple):
@@ -102,13 +113,19 @@ def seconds(*, zero: bool = False, off: bool = True) -> Kind:
             raise Invalid("not a number of seconds" + " and not off" * off)
         if value < 0 or (value == 0 and not zero):
             raise Invalid("less than 0" if zero else "not more than 0; off means no limit")
+        if value > LONGEST:
+            raise Invalid("more than thirty years" + "; off means no limit" * off)
         return value
 
     return Kind("SECONDS" + "|off" * off, _number, check)
 
 
-def choice(*values: str) -> Kind:
+def choice(*values: str, absent: Mapping[str, str] | None = None) -> Kind:
+    """One of `values`. `absent`: values that uvicorn has, and what is said of them."""
+
     def check(value: object) -> object:
+        if absent is not None and isinstance(value, str) and value in absent:
+            raise NotInThisVersion(absent[value])
         if value not in values:
             raise Invalid(f"not one of {', '.join(values)}{meant(str(value), values)}")
         return value
@@ -133,9 +150,24 @@ def existing(metavar: str, *, directory: bool = False) -> Kind:
             if not (os.path.isdir(value) if directory else os.path.isfile(value)):
                 raise Invalid(f"not an existing {'folder' if directory else 'file'}")
             return os.fspath(value)
-        return value
+        if value is not None and value != "":
+            raise Invalid("not text")
+        return "" if directory else None
 
     return Kind(metavar, str, check)
+
+
+def absent(
+    what: str, harmless: Callable[[Any], bool], metavar: str | None = "VALUE", *, number: bool = False, hint: str = ""
+) -> Kind:
+    """What uvicorn has and this version has not. A value at which uvicorn would do nothing either is accepted."""
+
+    def check(value: object) -> object:
+        if not harmless(value):
+            raise NotInThisVersion(f"{what} is not in this version of pounce{hint}")
+        return value
+
+    return Kind(metavar, _truth if metavar is None else _number if number else str, check)
 
 
 def _truth(text: str) -> bool | str:
@@ -164,11 +196,18 @@ def _parse_workers(text: str) -> int | str:
 
 
 def _check_workers(value: object) -> object:
+    if isinstance(value, str) and value not in ("auto", "off", "none"):
+        raise Invalid("not a whole number and not auto")
     return whole(0, 1024, off=True).check(0 if value == "auto" else value)
+
+
+_FRAMING = ("connection", "content-length", "transfer-encoding")
 
 
 def _check_headers(value: object) -> object:
     pairs = []
+    if value is None:  # uvicorn's default
+        return ()
     for given in value if isinstance(value, list | tuple) else [value]:
         pair = tuple(given.split(":", 1)) if isinstance(given, str) else given
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
@@ -180,6 +219,8 @@ def _check_headers(value: object) -> object:
             problem = "cannot be written in ISO-8859-1"
         if problem:
             raise Invalid(f"not a field that HTTP allows: {name}: {content}")
+        if name.lower() in _FRAMING:
+            raise Invalid(f"not possible: {name} says where a response ends, and is the server's own to write")
         pairs.append((name, content))
     return tuple(pairs)
 
@@ -198,13 +239,21 @@ def _check_binds(value: object) -> object:
     return tuple(texts)
 
 
+def _check_log_config(value: object) -> object:
+    if value == "default" or not isinstance(value, str | os.PathLike):
+        if isinstance(value, int | float | list | tuple):
+            raise Invalid("neither a file nor a dictionary")
+        return value
+    return existing("FILE").check(value)
+
+
 FLAG = Kind(None, _truth, _check_truth)
 TRUTH = Kind("true|false", _truth, _check_truth)
 WORKERS = Kind("N|auto", _parse_workers, _check_workers)
 LEVEL = Kind("|".join(LOG_LEVELS), str, _check_level)
 HEADERS = Kind("NAME:VALUE", str, _check_headers)
 BINDS = Kind("ADDRESS", str, _check_binds)
-LOG_CONFIG = Kind("FILE", str, lambda value: value if value == "default" else existing("FILE").check(value))
+LOG_CONFIG = Kind("FILE", str, _check_log_config)
 
 
 def meant(word: str, known: Any) -> str:

@@ -37,12 +37,12 @@ class Server:
     any thread; setting `force_exit` as well ends it at once.
     """
 
-    def __init__(self, config: Config, notes: Sequence[str] = (), *, may_start_anew: bool = False) -> None:
+    def __init__(self, config: Config, notes: Sequence[tuple[int, str]] = (), *, may_start_anew: bool = False) -> None:
         self.config = config
         self.started = False
         self._may_start_anew = may_start_anew  # the process is nothing but this server
         self._settled = threading.Event()  # started, or ended without having started
-        self._notes = notes  # warnings from before there was a log
+        self._notes = notes  # levels and lines, from before there was a log
         self._should_exit = False
         self._force_exit = False
         self._loop = Loop()
@@ -94,8 +94,8 @@ class Server:
         for an option that cannot be. A signal that ended it is raised again when all is done."""
         try:
             self._configure_logging()
-            for note in self._notes:
-                logger.warning(note)
+            for level, note in self._notes:
+                logger.log(level, note)
             self._prepare()
             with self._hearing_signals():
                 self._serve()

@@ -7,10 +7,13 @@ with TestServer(app) as server:
 import contextlib
 import threading
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from pounce.config import Config
 from pounce.supervisor import Server
+
+if TYPE_CHECKING:
+    from pounce.keywords import ConfigOptions
 
 
 class TestServer:
@@ -22,9 +25,10 @@ class TestServer:
 
     __test__ = False  # not a test, whatever pytest thinks of the name
 
-    def __init__(self, app: Any, *, timeout: float = 10.0, **options: Any) -> None:
-        defaults: dict[str, Any] = {"port": 0, "log_config": None, "access_log": False, "workers": 1}
-        self.server = Server(Config(app, **{**defaults, **options}))
+    def __init__(self, app: Any, *, timeout: float = 10.0, **options: "Unpack[ConfigOptions]") -> None:
+        defaults: ConfigOptions = {"port": 0, "log_config": None, "access_log": False, "workers": 1}
+        given: ConfigOptions = {**defaults, **options}
+        self.server = Server(Config(app, **given))
         self._timeout = timeout
         self._thread = threading.Thread(target=self._run, name="pounce-test-server", daemon=True)
 

@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
-from pounce.config import OPTIONS, Config, load
+from pounce.config import OPTIONS, Config
 from pounce.errors import ConfigError
+from pounce.sources import load
 
 
 def loaded(tmp_path, flags=None, environ=None):
@@ -63,8 +64,8 @@ def test_variables_that_are_no_options_are_noted_and_ignored(tmp_path):
     values, notes = load({}, environ, tmp_path)
     assert values == {}
     assert notes == [
-        "POUNCE_SERVICE_HOST is not an option; ignored.",
-        "POUNCE_PROT is not an option (did you mean port?); ignored.",
+        (30, "POUNCE_PROT is not an option (did you mean port?); ignored."),
+        (30, "Kubernetes has set POUNCE_SERVICE_HOST for a Service named pounce; ignored."),
     ]
 
 
@@ -93,7 +94,7 @@ def test_mistakes_in_the_file_are_named(tmp_path, file, words):
         ({"port": "8000"}, "port='8000' is not a whole number"),
         ({"port": -1}, "port=-1 is not between 0 and 65535"),
         ({"workers": -1}, "workers=-1 is not between 0 and 1024"),
-        ({"threads": "many"}, "workers='many' is not a whole number and not off"),
+        ({"threads": "many"}, "threads='many' is not a whole number and not auto"),
         ({"timeout_keep_alive": -1}, "timeout_keep_alive=-1 is less than 0"),
         ({"timeout_write": 0}, "timeout_write=0 is not more than 0; off means no limit"),
         ({"timeout_write": float("nan")}, "not a number of seconds"),

@@ -65,7 +65,7 @@ def install(uv: Path, fresh: Path) -> None:
     pip: list[str | Path] = [uv, "pip", "install", "--python", fresh / "bin" / "python", "--group", "dev"]
     # Wheels only, but for this project: where a package has none for this interpreter, building it would need
     # more than a C compiler.
-    wheels = ["--only-binary", ":all:", "--no-binary", "pounce"]
+    wheels = ["--only-binary", ":all:", "--no-binary", "pounce-asgi"]
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     for apps, network in ((True, True), (True, False), (False, True), (False, False)):
         command = [*pip, *wheels, "--editable", ".", *(["--group", "apps"] if apps else [])]

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from pounce.cli import describe
-from pounce.config import OPTIONS
+from pounce.config import NOT_YET, OPTIONS
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- options: tools/options_table.py -->\n", "<!-- end of options -->\n"
@@ -13,6 +13,8 @@ BEGIN, END = "<!-- options: tools/options_table.py -->\n", "<!-- end of options 
 def table() -> str:
     lines, group = [], None
     for name, spec in OPTIONS.items():
+        if spec.group == NOT_YET:
+            continue
         if spec.group != group:
             group = spec.group
             lines += ["", f"**{group[0].upper()}{group[1:]}**", "", "| Option | |", "| --- | --- |"]

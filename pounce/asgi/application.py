@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType, ModuleType
 from typing import Any
 
-from pounce import imports
+from pounce import env_file, imports
 from pounce.asgi.exchange import Application, Receive, Scope, Send
 from pounce.config import Config
 from pounce.errors import StartupError
@@ -35,7 +35,8 @@ def load(config: Config, import_module: Callable[[str], ModuleType] = importlib.
     """Imports the application, with `import_module`, and prepares it. Raises StartupError; its cause, if it has
     one, is what the application's own code has raised, with the application's own frames."""
     if config.env_file is not None:
-        _set_environment(config.env_file)
+        env_file.load(config.env_file)
+        logger.info("Loading environment from '%s'", config.env_file)
     app = config.app
     if isinstance(app, str):
         if config.app_dir not in sys.path:
@@ -47,15 +48,6 @@ def load(config: Config, import_module: Callable[[str], ModuleType] = importlib.
     if interface == "asgi2":
         return Loaded(_asgi3(app), "2.0", name)
     return Loaded(app, "3.0", name)
-
-
-def _set_environment(path: str) -> None:
-    try:
-        from dotenv import load_dotenv
-    except ImportError:
-        raise StartupError("--env-file needs python-dotenv: pip install 'pounce[dotenv]'") from None
-    logger.info("Loading environment from '%s'", path)
-    load_dotenv(dotenv_path=path)
 
 
 class ApplicationFailed(StartupError):

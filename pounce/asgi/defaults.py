@@ -16,7 +16,7 @@ class DefaultFields:
         if config.server_header and "server" not in dict(fields):
             fields.insert(0, ("server", "pounce"))
         self._fixed = "".join(f"{name}: {value}\r\n" for name, value in fields).encode("latin-1")
-        self._with_date = config.date_header
+        self._with_date = config.date_header and "date" not in dict(fields)
         self._loop = loop
         self._lines = b""
         self._until = -inf
