@@ -14,7 +14,7 @@ from typing import Protocol
 from pounce.board import Board
 from pounce.kernel.loop import Loop, Timer
 from pounce.report import Report
-from pounce.watch import Watch
+from pounce.watch import Watch, WatchThread
 from pounce.worker import CANCEL_GRACE
 
 QUICK = 10.0
@@ -105,13 +105,21 @@ class Place:
 
 class Crew:
     def __init__(
-        self, owner: CrewOwner, loop: Loop, count: int, board: Board | None = None, patience: float | None = None
+        self,
+        owner: CrewOwner,
+        loop: Loop,
+        count: int,
+        board: Board | None = None,
+        patience: float | None = None,
+        *,
+        alone: bool = False,
     ) -> None:
-        """`patience`: seconds after which a blocked worker is given up; None: never."""
+        """`patience`: seconds after which a blocked worker is given up; None: never. `alone`: the only worker may have
+        this thread."""
         self._owner = owner
         self._loop = loop
         self.places = [Place(number) for number in range(count)]
-        self._watch = Watch(loop, self.places, board, patience, self._lose)
+        self._watch = WatchThread(self.places) if alone else Watch(loop, self.places, board, patience, self._lose)
         self._living: set[WorkerHandle] = set()
         self._serving = False
         self._stopping = False
@@ -120,6 +128,12 @@ class Crew:
 
     def start(self) -> None:
         self._fill(self.places[0])
+
+    def signalled(self, heard: Callable[[], bool], patience: float | None) -> None:
+        """A signal asks the server to end; `heard` tells whether the loop has got to it. Called by the handler. What
+        keeps the loop from it for `patience` seconds is interrupted by another signal."""
+        if isinstance(self._watch, WatchThread):
+            self._watch.signalled(heard, patience)
 
     def serve(self) -> None:
         """Lets every worker accept clients, and from now on every new one as soon as it is ready."""

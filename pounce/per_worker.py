@@ -42,9 +42,11 @@ def enter_worker() -> Token:
 
 
 def leave_worker(token: Token) -> None:
-    """The worker has ended. Its objects end with its token."""
+    """The calling thread is this worker's no longer, because it has ended. Its objects end with its token."""
     with _lock:
         _workers.discard(token)
+    _context.set(None)
+    _thread.token = None
 
 
 def _current() -> Token:

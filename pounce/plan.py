@@ -1,7 +1,8 @@
 """How an application is run: on threads or in processes, as one copy or as several.
 
 Threads, where Python has no GIL. Processes, where it has one and there is more than one worker, or where the
-application has brought a library that turned the GIL back on. One worker is a thread on either.
+application has brought a library that turned the GIL back on. On either, one worker has the thread that
+runs the server.
 
 Worker threads share one copy of the application, unless it holds an object that belongs to one event loop: then
 each has its own (see `copies`). That can show when it has been imported, or when the first worker's lifespan has
@@ -11,6 +12,7 @@ Owner: the supervisor's thread.
 """
 
 import contextlib
+import contextvars
 import logging
 import os
 import sys
@@ -27,6 +29,7 @@ from pounce.cpus import usable_cpus
 from pounce.crew import Told, WorkerHandle
 from pounce.errors import StartupError
 from pounce.kernel.loop import Loop
+from pounce.local import LocalWorker
 from pounce.net.listeners import BALANCES, Listener
 from pounce.processes import ProcessWorker
 from pounce.threads import ThreadWorker
@@ -80,6 +83,8 @@ class Plan:
         self.board: Board | None = None
         """What the workers know of each other; one that is alone has no need of it."""
         self._loaded: Loaded | None = None
+        self._context = contextvars.Context()
+        """What the application has set while it was imported."""
         self._copied = False
         self._told_why = False
 
@@ -99,6 +104,7 @@ class Plan:
         before = has_gil()
         with _listening_to_warnings() as said:
             self._loaded = load(self._config)
+        self._context = contextvars.copy_context()
         if has_gil() and not before and self.count > 1:
             named = [text.split("'")[1] for text in said if _GIL_WARNING in text and "'" in text]
             self._gil_is_back(named[0] if named else None, replace)
@@ -162,11 +168,20 @@ class Plan:
             because = f", because {who} the GIL"
         return f"{self.count} worker process{'es' if many else ''}{because}"
 
-    def make(self, number: int, listeners: list[Listener], loop: Loop, told: Told) -> WorkerHandle:
-        """A worker for place `number`."""
+    @property
+    def alone(self) -> bool:
+        """Can the worker have the supervisor's thread? Not one that is to be given up when it is stuck: then the
+        supervisor must not be stuck with it."""
+        return not self.processes and self.count == 1 and self._config.timeout_worker_stuck is None
+
+    def make(self, number: int, listeners: list[Listener], loop: Loop, told: Told, *, here: bool) -> WorkerHandle:
+        """A worker for place `number`; `here`: on this thread, where it can have that."""
         if self.processes:
             return ProcessWorker(number, self._config, listeners, loop, told, self.board)
-        return ThreadWorker(number, self._config, self._loader(number), listeners, loop, told, self.board)
+        load = self._loader(number)
+        if here and self.alone:
+            return LocalWorker(number, self._config, load, listeners, loop, told)
+        return ThreadWorker(number, self._config, load, listeners, loop, told, self.board, self._context)
 
     def _loader(self, number: int) -> Callable[[], Loaded]:
         loaded = self._loaded

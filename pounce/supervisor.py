@@ -1,7 +1,7 @@
 """The server as a whole: starts the crew, hears signals, and ends in order.
 
 The supervisor is a loop like a worker's, on the thread that called `run`: everything that happens to it is a call
-on that loop, so nothing here needs a lock.
+on that loop, so nothing here needs a lock. The only worker shares that thread and loop (see `local`).
 
 Order of start: sockets are bound, the application is imported, the first worker starts its lifespan, the others
 follow, and when all are ready clients are let in. So every mistake shows once, and before anyone is served.
@@ -11,17 +11,21 @@ still does not end is given up, or killed if it is a process. The second signal 
 """
 
 import contextlib
+import contextvars
 import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 
 from pounce.config import Config
 from pounce.crew import Crew, Told, WorkerHandle
 from pounce.errors import StartupError
 from pounce.kernel.loop import Loop
+from pounce.kernel.task import Interrupted
+from pounce.local import LocalWorker, in_application, possible
 from pounce.logging import configure
 from pounce.net.listeners import Address, Listener, open_listeners
 from pounce.plan import Plan, has_gil, start_anew
@@ -50,7 +54,11 @@ class Server:
         """Where it listens, one per address."""
         self._plan: Plan | None = None
         self._crew: Crew | None = None
+        self._local: LocalWorker | None = None
+        """The worker on this thread."""
         self._signals: list[int] = []
+        self._importing = False
+        self._unheard = False  # what a signal has asked of the loop has not been done yet
         self._stopping = False
         self._over = False
         self._exit_code = 0
@@ -92,13 +100,21 @@ class Server:
     def run(self) -> None:
         """Serves until told to stop. Raises SystemExit with uvicorn's code when the server cannot start: 3, or 2
         for an option that cannot be. A signal that ended it is raised again when all is done."""
+        contextvars.copy_context().run(self._run)  # what the application sets is no affair of the caller's
+
+    def _run(self) -> None:
         try:
-            self._configure_logging()
-            for level, note in self._notes:
-                logger.log(level, note)
-            self._prepare()
             with self._hearing_signals():
+                self._configure_logging()
+                for level, note in self._notes:
+                    logger.log(level, note)
+                self._prepare()
                 self._serve()
+        except Interrupted:
+            first = signal.Signals(self._signals[0])
+            logger.info("Stopped by %s before the application was imported.", first.name)
+            if first == signal.SIGINT:
+                self._exit_code = 1  # as uvicorn, where the start is what was interrupted
         except StartupError as error:
             logger.error(error, exc_info=error.__cause__)
             self._exit_code = error.exit_code
@@ -126,7 +142,8 @@ class Server:
         if threading.current_thread() is not threading.main_thread():
             yield  # somebody else's program: its signals are its own
             return
-        before = {number: signal.signal(number, self._signalled) for number in (signal.SIGINT, signal.SIGTERM)}
+        # Libraries that want to know whether the server is ending look at what this method belongs to (sse-starlette).
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         wakeup = signal.set_wakeup_fd(self._loop.wakeup_fd, warn_on_full_buffer=False)
         try:
             yield
@@ -139,8 +156,17 @@ class Server:
         """Binds the sockets and, for threads, imports the application."""
         plan = self._plan = Plan(self.config)
         self.listeners = open_listeners(self.config.binds(), plan.count)
-        plan.load(start_anew if self._may_start_anew else None)
-        self._crew = Crew(self, self._loop, plan.count, plan.board, self.config.timeout_worker_stuck)
+        try:
+            self._importing = True
+            if self._signals:
+                raise Interrupted
+            plan.load(start_anew if self._may_start_anew else None)
+        finally:
+            self._importing = False
+        if self._signals:  # which the application has not let through, or which came last
+            raise Interrupted
+        patience = self.config.timeout_worker_stuck
+        self._crew = Crew(self, self._loop, plan.count, plan.board, patience, alone=plan.alone and possible())
 
     def _serve(self) -> None:
         assert self._plan is not None
@@ -156,7 +182,11 @@ class Server:
         else:
             self._crew.start()
         while not self._over:
-            self._loop.turn()
+            if self._local is not None:
+                self._local.run()
+                self._local = None
+            else:
+                self._loop.turn()
         if self.started:
             logger.info("Finished server process [%d]", os.getpid())
 
@@ -164,7 +194,11 @@ class Server:
 
     def hire(self, number: int, told: Told) -> WorkerHandle:
         assert self._plan is not None
-        return self._plan.make(number, self.listeners, self._loop, told)
+        here = self._local is None and possible()
+        worker = self._plan.make(number, self.listeners, self._loop, told, here=here)
+        if isinstance(worker, LocalWorker):
+            self._local = worker
+        return worker
 
     def first_ready(self) -> None:
         assert self._plan is not None
@@ -208,10 +242,28 @@ class Server:
         """Was a worker thread left running that did not end?"""
         return self._crew is not None and self._crew.left_behind
 
-    def _signalled(self, number: int, _frame: object) -> None:
-        """Runs on the main thread, between any two of its instructions: leaves the rest to the loop."""
+    def handle_exit(self, number: int, frame: FrameType | None) -> None:
+        """The handler of SIGINT and SIGTERM. Runs on the main thread, between any two of its instructions, and leaves
+        the rest to the loop; but code of the application that holds up this very thread is interrupted: its import, and
+        what still runs when a further signal comes before the loop has got to the last one."""
         self._signals.append(number)
-        self._loop.call_soon(self._stop if len(self._signals) == 1 else self._force)
+        self._should_exit = True
+        if self._importing:
+            raise Interrupted
+        blocked = self._unheard and in_application(frame)
+        self._unheard = True
+        self._post(self._heard)
+        if self._crew is not None:
+            self._crew.signalled(lambda: not self._unheard, self.config.timeout_graceful_shutdown)
+        if blocked:
+            raise Interrupted
+
+    def _heard(self) -> None:
+        self._unheard = False
+        if len(self._signals) == 1:
+            self._stop()
+        else:
+            self._force()
 
     def _stop(self) -> None:
         if self._stopping or self._crew is None:

@@ -6,8 +6,10 @@ supervisor's.
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable
+from contextvars import Context
 from functools import partial
 
 from pounce import stacks
@@ -32,17 +34,28 @@ class ThreadWorker:
         listeners: list[Listener],
         loop: Loop,
         told: Told,
-        board: Board | None = None,
+        board: Board | None,
+        context: Context,
     ) -> None:
+        """`context` is the one in which the application was imported; the worker runs in a copy of it."""
+
         def report(_worker: Worker, what: Report) -> None:  # on the worker's thread
             loop.post(lambda: told(what))
 
         self._worker = Worker(number, config, load, listeners, report, board=board)
+        self._context = context.copy()
         self._thread = threading.Thread(target=self._run, name=f"pounce-worker-{number + 1}", daemon=True)
         self.name = f"thread {self._thread.name}"
 
     def _run(self) -> None:
+        self._context.run(self._run_in_context)
+
+    def _run_in_context(self) -> None:
+        if (decimal := sys.modules.get("decimal")) is not None:
+            # The one thing in a context that is changed in place, and is the thread's own otherwise.
+            decimal.setcontext(decimal.getcontext().copy())
         self._worker.run()
+        self._worker.loop.close()
 
     def start(self) -> None:
         self._thread.start()

@@ -6,10 +6,13 @@ what a blocked worker has begun waits for it: its running exchanges and the next
 Several times a second the watch asks each worker how long it has not turned its loop, and compares. It keeps no
 state but what it has told people.
 
-Owner: the supervisor's thread.
+Owner: the supervisor's thread; where that is the only worker's as well, a thread of its own.
 """
 
+import contextlib
 import logging
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -118,6 +121,54 @@ class Watch:
             "Worker %d (%s) has been blocked for %.1f s by %s; %s accepts in its place.%s",
             place.number + 1, worker.name, seconds, request, helps, "" if same else "\n" + stack,
         )  # fmt: skip
+
+
+class WatchThread:
+    """A watch on a thread of its own, for a worker that shares its thread with the supervisor. It only looks, and says
+    what it sees. The places are not its own: it reads whether there is a worker and whether that is ready, each in one
+    step."""
+
+    def __init__(self, places: Sequence["Place"]) -> None:
+        self._loop = Loop()
+        self._main = threading.get_ident()
+        self._places = places
+        self._over = False
+        self._watch = Watch(self._loop, places, None, None, lambda _place: None)
+        self._thread = threading.Thread(target=self._run, name="pounce-watch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it has stopped already
+            self._loop.post(self._end)
+
+    def signalled(self, heard: Callable[[], bool], patience: float | None) -> None:
+        """A signal asks the server to end, which its loop should get to at once. Called by the handler."""
+        with contextlib.suppress(RuntimeError):  # it has ended
+            self._loop.post(lambda: self._loop.call_later(TICK, lambda: self._complain(heard, patience)))
+
+    def _complain(self, heard: Callable[[], bool], patience: float | None) -> None:
+        if heard():
+            return
+        worker = self._places[0].worker
+        request = worker.describe()[0] if worker is not None else "something"
+        logger.warning("Shutting down once %s lets go of the server's thread (CTRL+C to interrupt it)", request)
+        if patience is not None:
+            self._loop.call_later(patience, lambda: self._interrupt(heard))
+
+    def _interrupt(self, heard: Callable[[], bool]) -> None:
+        if not heard():
+            signal.pthread_kill(self._main, signal.SIGTERM)
+
+    def _end(self) -> None:
+        self._over = True
+
+    def _run(self) -> None:
+        self._watch.start()
+        while not self._over:
+            self._loop.turn()
+        self._loop.close()
 
 
 def current_request(worker: Worker) -> str:

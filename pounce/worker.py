@@ -169,7 +169,6 @@ class Worker:
             except BaseException:
                 self._loop_failed()
         leave_worker(token)
-        self.loop.close()
         self._report(self, Report.ENDED)
 
     def start(self) -> None:

@@ -25,6 +25,7 @@ FLOORS = {
     "copies": 6,
     "loop_bound": 6,
     "threads": 6,
+    "local": 6,
     "processes": 6,
     "cpus": 6,
     "worker": 5,

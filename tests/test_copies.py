@@ -373,4 +373,4 @@ def test_per_worker_survives_an_empty_context():
 
     with TestServer(app, reset_contextvars=True, lifespan="off") as server:
         get((server.host, server.port))
-    assert names == ["pounce-worker-1"]
+    assert names == ["pounce-test-server"]

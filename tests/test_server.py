@@ -157,7 +157,8 @@ def test_ctrl_c_while_the_application_is_imported(tmp_path):
     (tmp_path / "slow.py").write_text("import time\nprint('importing', flush=True)\nwhile True: time.sleep(0.01)\n")
     with Running("slow:app", "--port", "0", cwd=tmp_path, ready=False) as server:
         server.wait_for("importing")
-        assert server.stop(signal.SIGINT) == 130
+        assert server.stop(signal.SIGINT) == 1
+        assert server.lines[1:] == ["INFO:     Stopped by SIGINT before the application was imported."]
         assert "Traceback" not in server.log
 
 

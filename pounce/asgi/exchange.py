@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pounce.errors import ClientDisconnected
 from pounce.fields import Field
-from pounce.kernel.task import Cancelled, Driver, Wait
+from pounce.kernel.task import Cancelled, Driver, Interrupted, Wait
 from pounce.net.stream import HIGH_WATER, JOIN_BELOW, LITTLE, Stream
 from pounce.protocols.events import ApplicationError, Request
 
@@ -308,8 +308,23 @@ class Exchange:
 # Whatever an object of the application's does when it is looked at, it ends nothing else.
 
 
+def where_it_was(error: BaseException) -> str:
+    """The innermost line that the error has passed, but for what the signal itself has called."""
+    place = "?"
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] != "pounce":
+            place = f"{code.co_qualname} ({os.path.basename(code.co_filename)}:{trace.tb_lineno})"
+        trace = trace.tb_next
+    return place
+
+
 def log_failure(error: BaseException, where: str = "ASGI application") -> None:
     """The application has raised `error`."""
+    if issubclass(type(error), Interrupted):
+        logger.error("Interrupted: %s", where_it_was(error))
+        return
     try:
         logger.error(f"Exception in {where}\n", exc_info=error)
         _hint(error)

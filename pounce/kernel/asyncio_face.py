@@ -31,6 +31,7 @@ import asyncio
 import contextvars
 import logging
 import selectors
+import signal
 import sys
 import types
 from collections.abc import Callable, Coroutine, Generator, Mapping
@@ -66,7 +67,23 @@ class FaceSelector(selectors.BaseSelector):
         return self._loop.turn(timeout)
 
     def close(self) -> None:
-        """The real selector is the worker's, and so is its end."""
+        """The real selector is the worker's, and so is its end. What asyncio has left in it would keep it awake."""
+        for key in list(self.get_map().values()):
+            if key.data.__class__ is tuple:
+                self.unregister(key.fileobj)
+
+
+class FaceLoop(asyncio.SelectorEventLoop):
+    def __init__(self, loop: Loop) -> None:
+        super().__init__(FaceSelector(loop))
+        self._wakeup_fd = loop.wakeup_fd
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """With its last handler asyncio takes away what wakes the loop at a signal; the server has handlers as well."""
+        removed = super().remove_signal_handler(sig)
+        if (fd := signal.set_wakeup_fd(self._wakeup_fd, warn_on_full_buffer=False)) != -1:
+            signal.set_wakeup_fd(fd)
+        return removed
 
 
 class FaceTask:
@@ -98,7 +115,7 @@ class Face:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self.asyncio_loop = asyncio.SelectorEventLoop(FaceSelector(loop))
+        self.asyncio_loop = FaceLoop(loop)
         self._tasks: set[asyncio.Task[Any]] = set()  # asyncio itself keeps only weak references
         self._over = False
         self._patience: float | None = None

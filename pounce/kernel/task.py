@@ -44,6 +44,10 @@ class Cancelled(BaseException):
     application does not swallow it."""
 
 
+class Interrupted(Cancelled):
+    """Thrown into code that is running, by a signal."""
+
+
 class State(enum.Enum):
     RUNNING = "running"
     WAITING = "waiting"

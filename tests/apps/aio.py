@@ -56,7 +56,7 @@ async def lifespan(scope, receive, send):
 @thing
 async def the_loop(scope, receive):
     loop = asyncio.get_running_loop()
-    assert type(loop) is asyncio.SelectorEventLoop
+    assert isinstance(loop, asyncio.SelectorEventLoop)
     assert loop is scope["state"]["loop"]  # the request runs where its lifespan did
     task = asyncio.current_task()
     assert isinstance(task, asyncio.Task)

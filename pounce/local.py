@@ -1,0 +1,111 @@
+"""A worker on the supervisor's own thread and loop: the only worker of a server, mostly.
+
+What an application does with its thread works then as under any other server: `signal.signal` and
+`loop.add_signal_handler` where that is the main thread, debuggers, libraries that insist on it. Supervisor and worker
+take turns on one loop, so a request that blocks holds up the supervisor too; who looks on is `watch.WatchThread`.
+
+Owner: the thread that called `Server.run`.
+"""
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+
+from pounce import stacks
+from pounce.asgi.application import Loaded
+from pounce.config import Config
+from pounce.kernel.loop import Loop
+from pounce.net.listeners import Listener
+from pounce.report import Report
+from pounce.watch import current_request
+from pounce.worker import Worker
+
+type Told = Callable[[Report], object]
+
+_DRIVERS = ("kernel.task", "kernel.asyncio_face", "asgi.application")
+"""The modules of the server that call the application."""
+
+
+def possible() -> bool:
+    """May a worker have this thread? Not where it runs an asyncio loop: only one can run on a thread."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is None or asyncio._get_running_loop() is None
+
+
+def in_application(frame: FrameType | None) -> bool:
+    """Is the code that a signal has interrupted there the application's, or of a library that it called?"""
+    interrupted = frame
+    while frame is not None:
+        package, _, module = str(frame.f_globals.get("__name__")).partition(".")
+        if package == __package__:
+            return frame is not interrupted and module in _DRIVERS
+        frame = frame.f_back
+    return False
+
+
+class LocalWorker:
+    name = "the server's own thread"
+
+    def __init__(
+        self, number: int, config: Config, load: Callable[[], Loaded], listeners: list[Listener], loop: Loop, told: Told
+    ) -> None:
+        def report(_worker: Worker, what: Report) -> None:
+            loop.call_soon(lambda: told(what))
+
+        self._worker = Worker(number, config, load, listeners, report, loop)
+        self._thread = threading.get_ident()
+
+    def run(self) -> None:
+        """Turns the loop that it shares with the supervisor until the worker has ended."""
+        self._worker.run()
+
+    def start(self) -> None:
+        """Whoever turns the supervisor's loop calls `run` next."""
+
+    def serve(self) -> None:
+        self._post(self._worker.serve)
+
+    def retire(self) -> None:
+        self._post(self._worker.retire)
+
+    def stop(self) -> None:
+        self._post(self._worker.stop)
+
+    def cancel(self) -> None:
+        self._post(self._worker.cancel)
+
+    def abandon(self) -> None:
+        self._post(self._worker.abandon)
+
+    def _post(self, call: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._worker.loop.post(call)
+
+    def kill(self) -> bool:
+        """A thread cannot be ended from outside, nor from inside."""
+        return False
+
+    def join(self) -> None:
+        """It has ended before its report is heard."""
+
+    def stand_in(self, number: int) -> None:
+        """It has no board, and shares its only sockets with whoever may be there besides."""
+
+    def step_back(self, number: int) -> None: ...
+
+    def blocked_for(self, now: float) -> float:
+        return now - self._worker.loop.busy_since
+
+    def describe(self) -> tuple[str, str]:
+        return current_request(self._worker), stacks.of(partial(signal.pthread_kill, self._thread))
+
+    def lose(self) -> None:
+        self.retire()
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._worker.exit_code
