@@ -2,7 +2,7 @@
 
 Two ways, because there are two threads to think of. The one that executes the module is caught by listening to the
 module's loader. One that wants the module meanwhile only waits for the first, and is caught by listening to
-`__import__`, for as long as anyone watches.
+`__import__`, for as long as anyone watches for it.
 """
 
 import builtins
@@ -20,24 +20,28 @@ _lock = threading.Lock()
 
 
 class Watch:
-    """Calls `imported()` on every thread that imports the module `name`, until `end`. The module has been executed
-    when it has the attribute `last`.
+    """Calls `imported()` on the thread that has executed the module `name`, and with `waiting` also on every thread
+    that imports it, until `end`. The module has been executed when it has the attribute `last`.
 
     Finds nothing itself: it lets the others find, and listens in when what they found is executed.
     """
 
     watches: tuple["Watch", ...] = ()
+    waiting: tuple["Watch", ...] = ()
 
-    def __init__(self, name: str, last: str, imported: Callable[[], object]) -> None:
+    def __init__(self, name: str, last: str, imported: Callable[[], object], *, waiting: bool = False) -> None:
         self._name = name
         self._last = last
         self._imported = imported
+        self._waits = waiting
 
     def begin(self) -> None:
         """Starts watching. What has been imported before is told at once."""
         with _lock:
-            if not Watch.watches:
-                builtins.__import__ = _import
+            if self._waits:
+                if not Watch.waiting:
+                    builtins.__import__ = _import
+                Watch.waiting = (*Watch.waiting, self)
             Watch.watches = (*Watch.watches, self)
             # A new list each time: another thread may be going through the old one.
             sys.meta_path = [self, *sys.meta_path]
@@ -47,8 +51,9 @@ class Watch:
         with _lock:
             if self in Watch.watches:
                 Watch.watches = tuple(watch for watch in Watch.watches if watch is not self)
+                Watch.waiting = tuple(watch for watch in Watch.waiting if watch is not self)
                 sys.meta_path = [finder for finder in sys.meta_path if finder is not self]
-                if not Watch.watches and builtins.__import__ is _import:
+                if not Watch.waiting and builtins.__import__ is _import:
                     builtins.__import__ = _original
 
     def look(self) -> None:
@@ -93,6 +98,6 @@ _original = builtins.__import__
 
 def _import(name: str, *rest: Any, **more: Any) -> ModuleType:
     module = _original(name, *rest, **more)
-    for watch in Watch.watches:
+    for watch in Watch.waiting:
         watch.look()
     return module

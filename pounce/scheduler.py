@@ -1,8 +1,11 @@
-"""What drives a worker's coroutines: the kernel's own scheduler, or asyncio once the application has imported it.
+"""What drives a worker's coroutines: the kernel's own scheduler, or asyncio once the application needs it.
 
 Plain applications never import asyncio, and then neither does their server. Others get a face (see
 `kernel.asyncio_face`), from the start or from the moment of the import, and everything that is running goes on
 with it.
+
+Some libraries do not import asyncio: they look whether it is loaded and runs a task, and fail where it does not. An
+application that has loaded one of them will need asyncio, so that counts as its import.
 
 Owner: the worker's thread. The import may happen on any thread.
 """
@@ -11,6 +14,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from pounce.imports import Watch
@@ -21,6 +25,11 @@ if TYPE_CHECKING:
     from pounce.kernel.asyncio_face import Face
 
 
+ASKERS = ("anyio", "sniffio")
+"""Modules that look for a running asyncio. Every other library known to do so (httpcore, httpx, Starlette, aiologic,
+dnspython, tenacity ...) asks one of these two, and imports it before it asks."""
+
+
 class Scheduler:
     def __init__(self, loop: Loop, running: Callable[[], Iterable[Driver | None]]) -> None:
         """`running` gives what has been spawned and is not over."""
@@ -29,8 +38,11 @@ class Scheduler:
         self._face: Face | None = None
         self._over = False
         self._thread = 0
-        # SelectorEventLoop is the last name that asyncio gets, and the one that is needed here.
-        self._watch = Watch("asyncio", "SelectorEventLoop", self._imported)
+        # SelectorEventLoop is the last name that asyncio gets, and the one that is needed here. Whoever imports asyncio
+        # on this thread is told before the next line, also where another thread executes it.
+        self._watch = Watch("asyncio", "SelectorEventLoop", self._imported, waiting=True)
+        self._askers = [Watch(name, "__name__", lambda: import_module("asyncio")) for name in ASKERS]
+        self._anyio = Watch("anyio._backends._asyncio", "backend_class", self._anyio_imported)
         self.spawn: Callable[..., Driver | None] = partial(spawn, loop)
         """Drives a coroutine at once, until it first has to wait: see `kernel.task.spawn`."""
 
@@ -38,6 +50,9 @@ class Scheduler:
         """This thread is the worker's. Notices from now on when asyncio is imported, or that it has been."""
         self._thread = threading.get_ident()
         self._watch.begin()
+        for watch in self._askers:
+            if self._face is None:
+                watch.begin()
 
     def _imported(self) -> None:
         if threading.get_ident() == self._thread:
@@ -49,15 +64,28 @@ class Scheduler:
     def _put_on_face(self) -> None:
         if self._face is not None or self._over:  # another thread's import may be told late
             return
-        self._watch.end()
+        self._end_watches()
         from pounce.kernel.asyncio_face import Face
 
         face = self._face = Face(self._loop)
         self.spawn = face.spawn
+        self._anyio.begin()
         face.take_over()
         for task in self._running():
             if isinstance(task, Task):
                 task.hand_over()
+
+    def _anyio_imported(self) -> None:
+        """On whichever thread has imported anyio's back end. No coroutine of this worker is further than that import,
+        or a turn of its loop will come before anyio looks for the root."""
+        self._anyio.end()
+        assert self._face is not None
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._face.asyncio_loop.call_soon_threadsafe(self._face.give_anyio_its_root)
+
+    def _end_watches(self) -> None:
+        for watch in (self._watch, *self._askers, self._anyio):
+            watch.end()
 
     def turn(self) -> None:
         """Turns the worker's loop: once, or, with a face, until `end` or `abandon`. What the loop raises comes out,
@@ -75,13 +103,13 @@ class Scheduler:
     def end(self, patience: float) -> None:
         """The worker is over. Whatever the application still has running is cancelled, within `patience` seconds."""
         self._over = True
-        self._watch.end()
+        self._end_watches()
         if self._face is not None:
             self._face.end(patience)
 
     def abandon(self) -> None:
         """The worker is over, whatever is still running."""
         self._over = True
-        self._watch.end()
+        self._end_watches()
         if self._face is not None:
             self._face.abandon()

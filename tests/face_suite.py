@@ -12,7 +12,7 @@ import contextlib
 import sys
 import unittest
 
-from pounce.kernel.asyncio_face import FaceSelector
+from pounce.kernel.asyncio_loop import FaceSelector, WorkerEventLoop
 from pounce.kernel.loop import Loop
 
 
@@ -23,7 +23,7 @@ class Selector(FaceSelector):
         self._loop.close()
 
 
-class FaceLoop(asyncio.SelectorEventLoop):
+class FaceLoop(WorkerEventLoop):
     def __init__(self, selector=None):
         super().__init__(Selector(Loop(selector)))
 

@@ -42,7 +42,7 @@ LEAVES = {"config", "env_file", "errors", "fields", "imports", "keywords", "logg
           "per_worker", "sources", "version"}  # fmt: skip
 # Protocols do no I/O, and sockets know no protocol, so these two do not know each other although one is above.
 STRANGERS = {("protocols", "net"), ("protocols", "kernel")}
-MAY_IMPORT_ASYNCIO = {"kernel/asyncio_face.py"}
+MAY_IMPORT_ASYNCIO = {"kernel/asyncio_face.py", "kernel/asyncio_loop.py"}
 LONGEST = 400
 
 

@@ -1,6 +1,6 @@
 """asyncio for applications that stand on it. The server does not.
 
-The face is a stock `asyncio.SelectorEventLoop` whose selector is the worker's own loop:
+The face is an `asyncio.SelectorEventLoop` (see `asyncio_loop`) whose selector is the worker's own loop:
 
     run_forever ── every turn ──► selector.select(timeout)
                                      └► worker's loop.turn(timeout): accept, read, drive, write, own timers
@@ -8,13 +8,17 @@ The face is a stock `asyncio.SelectorEventLoop` whose selector is the worker's o
 
 Both share one real selector: descriptors of the worker carry a callable, those of asyncio its own pair of handles.
 So transports, TLS, datagrams, subprocesses, executors, signals and debug mode are asyncio's own, and the worker's
-loop stays what it is. Nothing private of asyncio is touched; what it offers to implementers of loops and tasks
+loop stays what it is. Nothing private of asyncio is touched here; what it offers to implementers of loops and tasks
 (`_set_running_loop`, `_enter_task`, `_leave_task`, `_unregister_task`: "Extending" in its documentation) is used
-where a step changes its scheduler, and at the end.
+where a step changes its scheduler, and for the root task.
 
-All tasks of the loop are the application's, which may cancel them all but its own: there is no root task.
+All tasks that `asyncio.all_tasks` gives are the application's, which may cancel them all but its own. The root task,
+which lasts as long as the loop is turned and closes what the application has left open, is not among them. anyio
+keeps its helper threads for as long as the root task runs, and takes the running request for it where it finds none: so
+it is told.
 
-This is the only module of the server that imports asyncio. It is loaded when the application has imported it:
+This module and `asyncio_loop` are the only ones of the server that import asyncio. They are loaded when the application
+has imported it:
 
 - before the workers start: each worker begins with a face;
 - later, in the middle of a request: `put_on` in the importing worker, at once, and in the others with their next
@@ -30,60 +34,18 @@ Owner: the worker's thread.
 import asyncio
 import contextvars
 import logging
-import selectors
-import signal
 import sys
 import types
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import Any
 
 from pounce.kernel import task as kernel_task
+from pounce.kernel.asyncio_loop import FaceLoop
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import READY, Cancelled, Done, Place, Timekeeper, Wait, await_stack
 
 logger = logging.getLogger("pounce.error")
-
-
-class FaceSelector(selectors.BaseSelector):
-    """The worker's loop, as asyncio uses a selector."""
-
-    def __init__(self, loop: Loop) -> None:
-        self._loop = loop
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        return self._loop.selector.register(fileobj, events, data)
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._loop.selector.unregister(fileobj)
-
-    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        return self._loop.selector.modify(fileobj, events, data)
-
-    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return self._loop.selector.get_map()
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        return self._loop.turn(timeout)
-
-    def close(self) -> None:
-        """The real selector is the worker's, and so is its end. What asyncio has left in it would keep it awake."""
-        for key in list(self.get_map().values()):
-            if key.data.__class__ is tuple:
-                self.unregister(key.fileobj)
-
-
-class FaceLoop(asyncio.SelectorEventLoop):
-    def __init__(self, loop: Loop) -> None:
-        super().__init__(FaceSelector(loop))
-        self._wakeup_fd = loop.wakeup_fd
-
-    def remove_signal_handler(self, sig: int) -> bool:
-        """With its last handler asyncio takes away what wakes the loop at a signal; the server has handlers as well."""
-        removed = super().remove_signal_handler(sig)
-        if (fd := signal.set_wakeup_fd(self._wakeup_fd, warn_on_full_buffer=False)) != -1:
-            signal.set_wakeup_fd(fd)
-        return removed
 
 
 class FaceTask:
@@ -117,9 +79,9 @@ class Face:
         self._loop = loop
         self.asyncio_loop = FaceLoop(loop)
         self._tasks: set[asyncio.Task[Any]] = set()  # asyncio itself keeps only weak references
-        self._over = False
         self._patience: float | None = None
-        self._closing: asyncio.Task[None] | None = None
+        self._told_to_end = self.asyncio_loop.create_future()
+        self._root: asyncio.Task[None] | None = None
         self._step: _Step | None = None
         self.closed = False
 
@@ -130,6 +92,8 @@ class Face:
         if self._step is not None:
             self._end_step()
         loop = self.asyncio_loop
+        debug = loop.get_debug()
+        begun = loop.time() if debug else 0.0
         try:
             if loop.get_task_factory() is None:
                 task = asyncio.Task(coroutine, loop=loop, eager_start=True, context=context)
@@ -143,6 +107,9 @@ class Face:
             # application's own task factory.
             done(None, error)
             return None
+        if debug and (seconds := loop.time() - begun) >= loop.slow_callback_duration:
+            # As the loop itself says in debug mode of every later step.
+            logging.getLogger("asyncio").warning("Executing %r took %.3f seconds", task, seconds)
         if task.done():
             _report(done, task)
             return None
@@ -167,44 +134,51 @@ class Face:
         loop = self.asyncio_loop
         asyncio._set_running_loop(None)
         asyncio.set_event_loop(loop)
-        self._run_until(lambda: self._over)
-        if self._patience is not None:
-            if self._closing is None:
-                self._closing = asyncio.Task(self._close(self._patience), loop=loop, name="pounce")
-                self._closing.add_done_callback(lambda _: loop.stop())
-                # What the application cancels in its own clean-up may be all tasks; it does not mean this one.
-                asyncio._unregister_task(self._closing)
-            self._run_until(self._closing.done)
+        if self._root is None:
+            self._root = asyncio.Task(self._live(), loop=loop, name="pounce", context=contextvars.Context())
+            asyncio._unregister_task(self._root)
+            self._root.add_done_callback(lambda _: loop.stop())
+        while not self._root.done():  # an application that stops the loop stops its own turn, and nothing else
+            try:
+                loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):  # from a task; whoever started it has been told
+                continue
         asyncio.set_event_loop(None)
         loop.close()
         self.closed = True
-        if self._closing is not None:
-            self._closing.result()
-
-    def _run_until(self, over: Callable[[], bool]) -> None:
-        """An application that stops the loop stops its own turn, and nothing else."""
-        while not over():
-            try:
-                self.asyncio_loop.run_forever()
-            except (SystemExit, KeyboardInterrupt):  # from a task; whoever started it has been told
-                continue
+        self._root.result()
 
     def end(self, patience: float) -> None:
         """Lets `run` return, after what asyncio does at the end of a program, each part within `patience`
         seconds: what the application still has running is cancelled, asynchronous generators and helper threads
         are closed."""
-        if not self._over:
+        if not self._told_to_end.done():
             self._patience = patience
             self.abandon()
 
     def abandon(self) -> None:
         """Lets `run` return at once, or, once it has been told to `end`, after that."""
-        self._over = True
-        self.asyncio_loop.stop()
+        if not self._told_to_end.done():
+            self._told_to_end.set_result(None)
+
+    def give_anyio_its_root(self) -> None:
+        """On this thread, in a turn of asyncio's loop, when anyio's back end has been loaded."""
+
+        async def tell() -> None:  # a task, because that is how anyio knows where it runs
+            root_task = getattr(sys.modules["anyio._backends._asyncio"], "_root_task", None)
+            if root_task is not None:
+                root_task.set(self._root)
+
+        asyncio.Task(tell(), loop=self.asyncio_loop, eager_start=True)
+
+    async def _live(self) -> None:
+        await self._told_to_end
+        if self._patience is not None:
+            await self._close(self._patience)
 
     async def _close(self, patience: float) -> None:
         loop = self.asyncio_loop
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        tasks = asyncio.all_tasks()
         for task in tasks:
             task.cancel()
         if tasks:
