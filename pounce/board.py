@@ -54,6 +54,9 @@ class Inbox(Protocol):
     def count(self) -> int:
         """How many there are to take."""
 
+    def close(self) -> None:
+        """Nobody uses it any more."""
+
 
 class ThreadInbox:
     def __init__(self) -> None:
@@ -84,6 +87,8 @@ class ThreadInbox:
 
     def count(self) -> int:
         return len(self._parcels)
+
+    def close(self) -> None: ...
 
 
 class ProcessInbox:
@@ -126,6 +131,10 @@ class ProcessInbox:
 
     def count(self) -> int:
         return unread(self._reader)  # each is one byte
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()
 
     def _room(self) -> bool:
         """Is a descriptor free? Where none is, one that comes in a message is lost for good (unix(7), SCM_RIGHTS), so
@@ -184,6 +193,11 @@ class Board:
         with self._lock:
             self._holders[number] = loop
             self.inboxes[number].open(loop, arrived)
+
+    def close(self) -> None:
+        """The server has ended."""
+        for inbox in self.inboxes:
+            inbox.close()
 
     def holds(self, number: int, loop: Loop) -> bool:
         """Is the place this worker's, and not its successor's? Always, between processes: what is lost is killed."""

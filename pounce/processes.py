@@ -20,13 +20,15 @@ import time
 import traceback
 from collections.abc import Callable
 from functools import partial
+from types import FrameType
 from typing import NoReturn
 
 from pounce import stacks
-from pounce.asgi.application import load
+from pounce.asgi.application import Loaded, load
 from pounce.board import Board
 from pounce.config import Config
 from pounce.kernel.loop import READ, Loop
+from pounce.kernel.task import Interrupted
 from pounce.net.listeners import Listener
 from pounce.report import Report
 from pounce.watch import current_request
@@ -65,6 +67,7 @@ class ProcessWorker:
         self._pipe: socket.socket | None = None
         self._line: socket.socket | None = None
         self._asked_at: float | None = None
+        self._starting = True
         self._pidfd: int | None = None
         self.pid = 0
         self.exit_code: int | None = None
@@ -76,11 +79,16 @@ class ProcessWorker:
         line, childs_line = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
-        self.pid = os.fork()
-        if not self.pid:
-            pipe.close()
-            line.close()
-            _child(self._number, self._config, self._listeners, child, childs_line, self._loop, self._board)
+        # A signal that comes to the child before it has handlers of its own waits for them.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        try:
+            self.pid = os.fork()
+            if not self.pid:
+                pipe.close()
+                line.close()
+                _child(self._number, self._config, self._listeners, child, childs_line, self._loop, self._board, before)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         child.close()
         childs_line.close()
         self.name = f"process {self.pid}"
@@ -107,6 +115,7 @@ class ProcessWorker:
             elif word == TERMINATED:
                 self._told(Report.RETIRING)  # nothing new, if the server is ending anyway
             elif (report := REPORTS[word]) is not Report.ENDED:  # the end is when the process is gone
+                self._starting = False
                 self._told(report)
         if not words:
             self._gone()
@@ -151,6 +160,9 @@ class ProcessWorker:
 
     def stop(self) -> None:
         self._say(b"x")
+        if self._starting and self.exit_code is None:  # it may be in the middle of its import, and hear nothing
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
 
     def cancel(self) -> None:
         self._say(b"k")
@@ -197,7 +209,7 @@ class ProcessWorker:
 
 def _child(
     number: int, config: Config, listeners: list[Listener], pipe: socket.socket, line: socket.socket, parents: Loop,
-    board: Board | None,
+    board: Board | None, mask: set[signal.Signals | int],
 ) -> NoReturn:  # fmt: skip
     """The life of a worker process. Never returns: the frames above belong to the supervisor."""
     code = 1
@@ -213,7 +225,10 @@ def _child(
         parents.close()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor decides
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         code = _work(number, config, listeners, pipe, line, board)
+    except Interrupted:
+        code = 128 + signal.SIGTERM
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:
@@ -228,6 +243,37 @@ def _child(
         os._exit(code)
 
 
+class Termination:
+    """What the handler of SIGTERM belongs to in a worker process. Libraries find it there and ask it whether the server
+    is ending (sse-starlette), as they ask uvicorn's server."""
+
+    def __init__(self, config: Config, loop: Loop, said: Callable[[], object]) -> None:
+        """`said` is called on `loop` when the process has been told to end."""
+        self._config = config
+        self._loop = loop
+        self._said = said
+        self._importing = False
+        self.worker: Worker | None = None
+
+    @property
+    def should_exit(self) -> bool:
+        return self.worker is not None and self.worker.draining
+
+    def handle_exit(self, _number: int, _frame: FrameType | None) -> None:
+        if self._importing:
+            raise Interrupted
+        with contextlib.suppress(RuntimeError):  # it has ended
+            self._loop.post(self._said)
+
+    def load(self) -> Loaded:
+        """Imports the application; SIGTERM ends that."""
+        self._importing = True
+        try:
+            return load(self._config)
+        finally:
+            self._importing = False
+
+
 def _work(
     number: int, config: Config, listeners: list[Listener], pipe: socket.socket, line: socket.socket,
     board: Board | None,
@@ -239,8 +285,10 @@ def _work(
         with contextlib.suppress(OSError):  # the supervisor is gone; `hear` will notice
             pipe.send(word)
 
-    worker = Worker(
-        number, config, lambda: load(config), listeners, lambda _worker, what: say(WORDS[what]), loop, board
+    # The supervisor replaces the worker, or is ending itself: it may have been told so in the same moment.
+    termination = Termination(config, loop, lambda: say(TERMINATED))
+    worker = termination.worker = Worker(
+        number, config, termination.load, listeners, lambda _worker, what: say(WORDS[what]), loop, board
     )
     heard = b""
 
@@ -274,8 +322,7 @@ def _work(
                 COMMANDS[word](worker)
 
     loop.watch(pipe, READ, hear)
-    # The supervisor replaces the worker, or is ending itself: it may have been told so in the same moment.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: loop.call_soon(lambda: say(TERMINATED)))
+    signal.signal(signal.SIGTERM, termination.handle_exit)
     signal.set_wakeup_fd(loop.wakeup_fd, warn_on_full_buffer=False)
     patience = config.timeout_graceful_shutdown
     threading.Thread(target=_answer, args=(line, worker, patience), name="pounce-line", daemon=True).start()

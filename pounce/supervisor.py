@@ -121,6 +121,8 @@ class Server:
         finally:
             for listener in self.listeners:
                 listener.close()
+            if self._plan is not None and self._plan.board is not None:
+                self._plan.board.close()
             self._loop.close()
             self._settled.set()
         if self._exit_code:
