@@ -20,3 +20,13 @@ def field_problem(name: object, value: object) -> str | None:
     if not FIELD_VALUE.fullmatch(value):
         return f"{name!r} has an illegal value: {value!r}"
     return None
+
+
+def checked_field(name: object, value: object) -> Field | str:
+    """A field of an application's, as it is sent; or what is wrong with it. Blanks around a value are no part of it
+    (RFC 9110, section 5.5)."""
+    if isinstance(name, bytearray):
+        name = bytes(name)
+    if isinstance(value, bytes | bytearray):
+        value = bytes(value).strip(b" \t")
+    return field_problem(name, value) or (name, value)  # type: ignore[return-value]  # no problem: both are bytes

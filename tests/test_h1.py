@@ -286,7 +286,7 @@ def test_what_comes_byte_by_byte_costs_no_more_for_what_is_here_already(name, mo
 
 
 def asked(method="GET", version="1.1", keep_alive=True):
-    return Request(method, b"/", b"", version, [], keep_alive, 0, False)
+    return Request(method, b"/", b"", version, [(b"te", b"gzip;q=0.5, trailers")], keep_alive, 0, False)
 
 
 class writing(ResponseWriter):
@@ -355,9 +355,8 @@ def test_statuses_without_content(status):
     assert wire.endswith(b"\r\n\r\n")
     assert b"content-length" not in wire
     assert b"transfer-encoding" not in wire
-    writer = writing()
-    with pytest.raises(ApplicationError, match="cannot have content"):
-        write(writer, [b"x"], status)
+    assert write(writing(), [b"x"], status) == wire
+    assert write(writing(), [b"", b"x"], status) == wire
 
 
 def test_a_204_has_no_length_and_a_304_may_have_one():
@@ -400,7 +399,6 @@ def test_what_the_application_sends_itself_is_not_sent_twice():
         (b"a b", b"c"),
         (b"a:", b"c"),
         (b"", b"c"),
-        (b"a", b" c"),
         ("a", b"c"),
         (b"a", "c"),
         (b"a", 1),
@@ -427,9 +425,7 @@ def test_two_lengths_are_one_if_they_agree():
         writing().start(200, [length, (b"content-length", b"2")])
 
 
-@pytest.mark.parametrize(
-    ("parts", "problem"), [([b"123456"], "more content"), ([b"123"], "less content"), ([b"123", b"456"], "more")]
-)
+@pytest.mark.parametrize(("parts", "problem"), [([b"123456"], "more content"), ([b"123"], "less content")])
 def test_content_and_length_must_agree(parts, problem):
     with pytest.raises(ApplicationError, match=problem):
         write(writing(), parts, fields=[(b"content-length", b"5")])

@@ -10,6 +10,7 @@ from pounce.config import Config
 from pounce.kernel.deadlines import DeadlineQueue
 from pounce.kernel.loop import Loop
 from pounce.net.bounds import StreamBounds
+from pounce.net.listeners import Address
 from pounce.protocols.events import Request
 from pounce.protocols.h1.reader import Limits
 from pounce.protocols.h1.reader import Memory as RequestMemory
@@ -39,8 +40,6 @@ class ConnectionWorker(Protocol):
     asgi_version: str
     state: dict[str, Any]
     extensions: dict[str, dict[str, object]]
-    old_extensions: dict[str, dict[str, object]]
-    """What HTTP/1.0 can do."""
     default_fields: Callable[[], bytes]
     logs_access: bool
     counts_requests: bool
@@ -59,4 +58,4 @@ class ConnectionWorker(Protocol):
     def connection_over(self, connection: "Connection") -> None: ...
     def connection_replaced(self, old: "HTTP1Connection", new: "WebSocketConnection") -> None: ...
     def request_answered(self) -> None: ...
-    def log_access(self, connection: "HTTP1Connection", request: Request, status: int) -> None: ...
+    def log_access(self, client: Address | None, request: Request, status: int) -> None: ...

@@ -1,27 +1,23 @@
 """One request and its response, as the application sees them: `scope`, `receive` and `send`.
 
-An exchange checks the order of what the application says (ASGI HTTP 2.5) and translates it for the protocol; it
-does not know how messages are framed. Its stages:
-
-    START     nothing has been said
-    HELD      the start is known and held back until the first part of the content
-    BODY      content is flowing
-    TRAILERS  the content is over, trailers were promised
-    COMPLETE  everything has been said; the application may still be running
+An exchange checks the order of what the application says (ASGI HTTP) and translates it for the protocol; it
+does not know how messages are framed.
 
 Owner: the worker's thread.
 """
 
 import logging
 import os
-import stat
-import threading
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from pounce.asgi.failures import is_departure, log_departure, log_failure, log_returned
+from pounce.asgi.pathsend import open_file
+from pounce.asgi.stages import BODY, COMPLETE, EXPECTED, HELD, START, STARTED, TRAILERS, Stage
 from pounce.errors import ClientDisconnected
 from pounce.fields import Field
-from pounce.kernel.task import Cancelled, Driver, Interrupted, Wait
+from pounce.kernel.task import Cancelled, Driver, Task, Wait
+from pounce.kernel.waits import sleep
 from pounce.net.stream import HIGH_WATER, JOIN_BELOW, LITTLE, Stream
 from pounce.protocols.events import ApplicationError, Request
 
@@ -36,14 +32,14 @@ type Application = Callable[[Scope, Receive, Send], Coroutine[Any, Any, object]]
 
 logger = logging.getLogger("pounce.error")
 
-
-type Stage = Literal["start", "held", "body", "trailers", "complete"]
-# Names of the module, because an enumeration's members cost a lookup more, six times for every request.
-START: Final = "start"
-HELD: Final = "held"
-BODY: Final = "body"
-TRAILERS: Final = "trailers"
-COMPLETE: Final = "complete"
+PER_TURN = 1 << 20
+"""Bytes that an application may say without the loop having a turn, for clients that take them as fast as they come."""
+MESSAGE = 4096
+"""What a message counts beside its content."""
+FAREWELL = 32
+"""Turns of the loop in which whoever has received the disconnect may end the application where it sends. A framework
+that listens cancels what it has running; an error from `send` before that would end its background tasks too. Each
+HTTP middleware of Starlette's takes two turns."""
 
 
 class Exchange:
@@ -66,6 +62,10 @@ class Exchange:
     """Does the client still wait for a 100 (Continue)?"""
     _body: list[bytes] | None = None  # content that has come and was not yet received
     _body_given = False  # has the application received all of the content?
+    _told = False  # has it received the disconnect?
+    _farewell = False  # did somebody listen when the client left?
+    _remarked = False  # is it in the log that messages are ignored?
+    _said = 0  # bytes since it last gave way to others, a message counting MESSAGE
     _cancelled = False
     _readers: list[Wait] | None = None
     _writers: list[Wait] | None = None
@@ -98,6 +98,7 @@ class Exchange:
     def lose(self) -> None:
         """The connection is gone: whoever waits learns of it."""
         self.lost = True
+        self._farewell = self._told or bool(self._readers)
         if self.queued:
             self._connection.worker.admission.leave(self)
         wake(self._readers)
@@ -112,6 +113,8 @@ class Exchange:
     def runs_as(self, task: Driver) -> None:
         """The application has to wait: from now on this task goes on with it."""
         self.task = task
+        if self.stage is HELD:
+            self._connection.worker.loop.call_soon(self._let_head_leave)
         if self._cancelled:  # in its first step
             task.cancel()
 
@@ -174,7 +177,9 @@ class Exchange:
 
     async def receive(self) -> Message:
         """The next part of the content, then `http.disconnect` when the client is gone or the response is over
-        (ASGI HTTP, "Request" and "Disconnect")."""
+        (ASGI HTTP, "Request" and "Disconnect"). After that it waits for as long as the application runs."""
+        while self._told:
+            await self._wait_to_receive()
         while self.stage is not COMPLETE:
             if not self._body_given:
                 if self._body or self.body_complete:
@@ -187,6 +192,7 @@ class Exchange:
             if self.lost or self.ended:
                 break
             await self._wait_to_receive()
+        self._told = True
         return {"type": "http.disconnect"}
 
     def _take_body(self) -> Message:
@@ -207,54 +213,103 @@ class Exchange:
         come now.
         """
         if self.lost:
-            raise ClientDisconnected("the client has disconnected")
-        kind = message["type"]
+            await self._client_gone()
+        try:
+            kind = message["type"]
+            stage = self.stage
+            connection = self._connection
+            if kind == "http.response.start" and stage is START:
+                trailers = "trailers" in message and message["trailers"]
+                connection.writer.start(self.request, message["status"], message.get("headers", ()), trailers)
+                self.stage = HELD
+                if self.task is not None:
+                    connection.worker.loop.call_soon(self._let_head_leave)
+                return
+            if kind == "http.response.body" and (stage is HELD or stage is BODY or stage is STARTED):
+                body = message["body"] if "body" in message else b""  # noqa: SIM401  # on 3.13t `get` is a third slower
+                if body.__class__ is not bytes:
+                    body = _bytes(body)
+                more = "more_body" in message and message["more_body"]
+                connection.send_body(self, body, more)
+                if not more and not connection.writer.awaits_trailers:
+                    self._complete()
+                    return
+                self.stage = BODY if more else TRAILERS
+                self._said += len(body)
+            else:
+                self._say(kind, message)
+        except Exception:
+            await self._give_way()  # to others, by whoever tries again and again
+            raise
+        self._said += MESSAGE
+        if self._said >= PER_TURN:
+            await self._give_way()
+        while connection.stream.buffered > HIGH_WATER and not self.lost and self.stage is not COMPLETE:
+            await self._wait_to_send()
+
+    def _say(self, kind: str, message: Message) -> None:
+        """Takes what is neither the start nor content, or comes when it cannot."""
         stage = self.stage
         connection = self._connection
-        if kind == "http.response.start" and stage is START:
-            trailers = "trailers" in message and message["trailers"]
-            connection.writer.start(self.request, message["status"], message.get("headers", ()), trailers)
-            self.stage = HELD
-            return
-        if kind == "http.response.body" and (stage is HELD or stage is BODY):
-            body = message["body"] if "body" in message else b""  # noqa: SIM401  # on 3.13t `get` is a third slower
-            if body.__class__ is not bytes:
-                body = _bytes(body)
-            more = "more_body" in message and message["more_body"]
-            connection.send_body(self, body, more)
-            if more:
-                self.stage = BODY
-            elif connection.writer.awaits_trailers:
-                self.stage = TRAILERS
-            else:
-                self._complete()
-                return
-        elif kind == "http.response.pathsend" and stage is HELD:
+        if kind == "http.response.pathsend" and (stage is HELD or stage is STARTED):
             self._send_path(message["path"])
         elif kind == "http.response.trailers" and stage is TRAILERS:
             more = message.get("more_trailers", False)
             connection.send_trailers(message.get("headers", ()), more=more)
             if not more:
                 self._complete()
-        elif kind == "http.response.early_hint" and stage is START:
-            connection.send_early_hint(self, message.get("links", ()))
+        elif kind == "http.response.early_hint" and stage is not COMPLETE:
+            if self.answerable:  # else the head has left: "the server may decide to ignore" it
+                connection.send_early_hint(self, message.get("links", ()))
         elif stage is COMPLETE and str(kind).startswith("http.response."):
             # ASGI HTTP, "Response Body": "any further messages on the channel will be ignored".
-            logger.warning("ASGI app sent %r after the response was complete; it is ignored.", kind)
+            if not self._remarked:
+                logger.warning("ASGI app sent %r after the response was complete; it is ignored.", kind)
+            self._remarked = True
         else:
-            raise ApplicationError(f"ASGI message {kind!r} cannot be sent now: {_EXPECTED[stage]}")
-        while connection.stream.buffered > HIGH_WATER and not self.lost and self.stage is not COMPLETE:
-            await self._wait_to_send()
+            self._misplaced(kind, EXPECTED[stage])
+
+    def _misplaced(self, kind: str, expected: str) -> None:
+        """A message that cannot come now. Raises ApplicationError while there is a client to be answered."""
+        if not self._gone:
+            raise ApplicationError(f"ASGI message {kind!r} cannot be sent now: {expected}")
+        if not self._remarked:
+            logger.debug("ASGI app sent %r after the disconnect of %s; it is ignored.", kind, self.name)
+        self._remarked = True
+
+    @property
+    def _gone(self) -> bool:
+        """Has the application received that the client is gone?"""
+        return self._told and self.ended
+
+    async def _give_way(self) -> None:
+        """Lets the loop take a turn now and then: an application that says much, to a client that takes it at once or
+        to none, must not keep all others waiting."""
+        self._said += MESSAGE
+        if self._said >= PER_TURN:
+            self._said = 0
+            await sleep(0)
+
+    async def _client_gone(self) -> NoReturn:
+        """Raises ClientDisconnected, when whoever listens for the disconnect had its time to act."""
+        if self._farewell and type(self.task) is not Task:  # which has no other beside it that could listen
+            self._farewell = False
+            for _ in range(FAREWELL):
+                await sleep(0)
+        await self._give_way()
+        raise ClientDisconnected("the client has disconnected")
+
+    def _let_head_leave(self) -> None:
+        """The application has said how the response begins, and then waits: its client may wait for the head, as
+        EventSource does, and proxies too."""
+        if self.stage is HELD and not self.lost and not (self.task is not None and self.task.over):
+            self._connection.send_head(self)
+            self.stage = STARTED
 
     def _send_path(self, path: object) -> None:
-        if not isinstance(path, str | os.PathLike):
-            raise ApplicationError(f"the path of http.response.pathsend is a string, not {type(path).__name__}")
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # to open a FIFO would wait for a writer
+        fd, size = open_file(path)
         try:
-            found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode):
-                raise ApplicationError(f"{os.fspath(path)!r} is not a regular file")
-            self._connection.send_file(self, fd, found.st_size)
+            self._connection.send_file(self, fd, size)
         except BaseException:
             os.close(fd)
             raise
@@ -273,9 +328,9 @@ class Exchange:
         if self.task is not None:
             self._connection.worker.exchange_over(self)
         if error is not None:
-            # Of its type, because a class of the application's may do anything when an instance is asked.
-            gone = self.lost and issubclass(type(error), ClientDisconnected)
-            if not gone and not (self._cancelled and issubclass(type(error), Cancelled)):
+            if self.lost and is_departure(error):
+                log_departure(self.name, error)
+            elif not (self._cancelled and issubclass(type(error), Cancelled)):
                 log_failure(error)
         elif value is not None:
             log_returned(value)
@@ -305,42 +360,6 @@ class Exchange:
         return f"{self.request.method} {self.request.path.decode('ascii')}"
 
 
-# Whatever an object of the application's does when it is looked at, it ends nothing else.
-
-
-def where_it_was(error: BaseException) -> str:
-    """The innermost line that the error has passed, but for what the signal itself has called."""
-    place = "?"
-    trace = error.__traceback__
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        if str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] != "pounce":
-            place = f"{code.co_qualname} ({os.path.basename(code.co_filename)}:{trace.tb_lineno})"
-        trace = trace.tb_next
-    return place
-
-
-def log_failure(error: BaseException, where: str = "ASGI application") -> None:
-    """The application has raised `error`."""
-    if issubclass(type(error), Interrupted):
-        logger.error("Interrupted: %s", where_it_was(error))
-        return
-    try:
-        logger.error(f"Exception in {where}\n", exc_info=error)
-        _hint(error)
-    except BaseException as another:
-        logger.error("Exception in %s: %s, and %s on looking at it", where, type(error), type(another))
-
-
-def log_returned(value: object) -> None:
-    """The application has returned `value`."""
-    try:
-        text = str(value)
-    except BaseException as another:
-        text = f"{type(value)}, and {type(another)} on looking at it"
-    logger.error("ASGI callable should return None, but returned '%s'.", text)
-
-
 def wake(waits: list[Wait] | None) -> None:
     if waits:
         for wait in waits:
@@ -356,25 +375,3 @@ def _bytes(body: object) -> bytes:
 
 _NOT_THEIRS = (os.path.dirname(os.path.dirname(__file__)), os.path.join(os.path.dirname(os.__file__), "asyncio"))
 """Where the application's own code is not."""
-
-_OTHER_LOOP = ("bound to a different event loop", "attached to a different loop")
-_hinted = threading.Event()  # once per process: set by the first worker that has seen it
-
-
-def _hint(error: BaseException) -> None:
-    """Says what to do about an object of another worker's loop, once."""
-    if any(words in str(error) for words in _OTHER_LOOP) and not _hinted.is_set():
-        _hinted.set()
-        logger.error(
-            "An object that belongs to one worker's event loop was used in another's. Give each worker thread its own: "
-            "--app-copies worker, or pounce.per_worker; or use --worker-kind process."
-        )
-
-
-_EXPECTED = {
-    START: "the response has not been started with 'http.response.start'",
-    HELD: "'http.response.body' must follow 'http.response.start'",
-    BODY: "'http.response.body' must follow until more_body is false",
-    TRAILERS: "'http.response.trailers' was promised",
-    COMPLETE: "the response is complete",
-}

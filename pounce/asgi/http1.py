@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from pounce.asgi.connection_worker import ConnectionWorker
 from pounce.asgi.exchange import Exchange
+from pounce.asgi.http1_response import DISCARD, ResponseSide
 from pounce.asgi.scope import http_scope
 from pounce.fields import Field
 from pounce.kernel.deadlines import DeadlineQueue
@@ -30,22 +31,19 @@ from pounce.net.listeners import Address
 from pounce.net.stream import HIGH_WATER, Stream
 from pounce.protocols.events import ProtocolError, Request
 from pounce.protocols.h1.reader import RequestReader
-from pounce.protocols.h1.writer import CONTINUE, UNKNOWN, UNKNOWN_HEAD, ResponseWriter, write_fields
+from pounce.protocols.h1.writer import UNKNOWN, UNKNOWN_HEAD, ResponseWriter
 
 if TYPE_CHECKING:
     from pounce.asgi.websocket_connection import WebSocketConnection
 
 PIPELINED_PER_TURN = 32
 """Requests of one connection that are answered before the others get their turn."""
-DISCARD = 65536
-"""Bytes of unread content that are worth reading to keep a connection; more costs more than a new one."""
 
 logger = logging.getLogger("pounce.error")
 
 
-class HTTP1Connection:
-    __slots__ = ("_advancing", "_came", "_deadline", "_discarded", "_ended", "client", "closing", "exchange",
-                 "reader", "server", "stream", "worker", "writer")  # fmt: skip
+class HTTP1Connection(ResponseSide):
+    __slots__ = ("_came", "_deadline", "_discarded", "_ended", "server")
 
     def __init__(
         self, worker: ConnectionWorker, sock: socket.socket, client: Address | None, server: Address | None
@@ -55,11 +53,9 @@ class HTTP1Connection:
         self.server = server
         self.reader = RequestReader(worker.limits, worker.request_memory)
         self.writer = ResponseWriter(worker.response_memory, worker.default_fields)
-        self.exchange: Exchange | None = None
-        """The exchange whose response is not yet complete."""
+        self.exchange = None
         self.closing = False
-        """No further request will be served."""
-        self._advancing = False  # `received` is on the stack
+        self._advancing = False
         self._ended = False  # the client has closed its side
         self._discarded = 0  # bytes of unread content thrown away for this request
         self._came = 0.0  # bytes of content since the first of its deadlines was armed, less what they have cost
@@ -142,7 +138,6 @@ class HTTP1Connection:
     # Requests
 
     def advance(self) -> None:
-        """Goes on with the requests that have arrived already."""
         if self.exchange is None:
             self.received(b"")
 
@@ -257,66 +252,6 @@ class HTTP1Connection:
             self._await_body()
         return False
 
-    # Responses
-
-    def send_continue(self) -> None:
-        self.stream.write(CONTINUE)
-
-    def send_early_hint(self, exchange: Exchange, links: Iterable[bytes]) -> None:
-        """A 103 (RFC 8297). HTTP/1.0 clients know no interim responses and get none."""
-        lines = write_fields([(b"link", link) for link in links])
-        if exchange.request.version == "1.1":
-            self.stream.write(b"HTTP/1.1 103 Early Hints\r\n" + lines + b"\r\n")
-
-    def send_body(self, exchange: Exchange, data: bytes, more: bool) -> None:
-        """Sends a part of the content, with the head before the first."""
-        writer = self.writer
-        held = writer.held
-        worker = self.worker
-        if held is not None and (worker.draining or not self.reader.body_complete):
-            self._decide_keep_alive(exchange)
-        parts = writer.body(data, more)
-        if held is not None and worker.logs_access:
-            worker.log_access(self, exchange.request, held.status)
-        if more:
-            self.stream.write_soon(parts)
-        elif len(parts) == 1:
-            self.stream.write(parts[0])
-        elif parts:
-            self.stream.write_parts(parts)
-
-    def send_file(self, exchange: Exchange, fd: int, size: int) -> None:
-        """A whole file as content. Takes over `fd`, unless it raises."""
-        held = self.writer.held
-        assert held is not None
-        self._decide_keep_alive(exchange)
-        head = self.writer.file_head(size)
-        if self.worker.logs_access:
-            self.worker.log_access(self, exchange.request, held.status)
-        self.stream.write_file(head, fd, 0, 0 if self.writer.bodiless else size)
-
-    def send_trailers(self, fields: Iterable[Field], *, more: bool) -> None:
-        self.stream.write_parts(self.writer.trailers(fields, more=more))
-
-    def _decide_keep_alive(self, exchange: Exchange) -> None:
-        """The response says whether the connection goes on, so it must be known when its head is written."""
-        if self.worker.draining or exchange.expects_continue:
-            # A client that was never told to go on may send its content or not (RFC 9110, section 10.1.1): where
-            # its next request begins cannot be known.
-            self.writer.keep_alive = False
-        elif not self.reader.body_complete and (exchange.request.content_length or 0) > DISCARD:
-            self.writer.keep_alive = False
-
-    def response_complete(self) -> None:
-        """The response has been handed to the stream whole. The next request may come in."""
-        self.exchange = None
-        if self.worker.counts_requests:
-            self.worker.request_answered()
-        if not self.writer.keep_alive:
-            self.close(linger=not self.reader.body_complete or self.reader.pending > 0)
-        elif not self._advancing:
-            self.worker.loop.call_soon(self.advance)
-
     # Refusals and ends
 
     def _refuse(self, error: ProtocolError) -> None:
@@ -342,7 +277,7 @@ class HTTP1Connection:
         exchange = self.exchange
         assert exchange is not None
         if self.worker.logs_access or exchange.request.asks_for_websocket:
-            self.worker.log_access(self, exchange.request, status)
+            self.worker.log_access(self.client, exchange.request, status)
         self._begin_answer(exchange.request, status, fields)
         self._decide_keep_alive(exchange)
         self.writer.keep_alive = self.writer.keep_alive and not close

@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from pounce.asgi.exchange import Message, Scope, log_failure
+from pounce.asgi.exchange import Message, Scope
+from pounce.asgi.failures import log_failure
 from pounce.kernel.task import Cancelled, Wait
 from pounce.protocols.events import ApplicationError
 

@@ -14,7 +14,9 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from pounce.asgi.connection_worker import ConnectionWorker
-from pounce.asgi.exchange import COMPLETE, HELD, START, Exchange, Message, Scope, log_failure, log_returned, wake
+from pounce.asgi.exchange import MESSAGE, PER_TURN, Exchange, Message, Scope, wake
+from pounce.asgi.failures import is_departure, log_departure, log_failure, log_returned
+from pounce.asgi.stages import COMPLETE, HELD, START
 from pounce.asgi.websocket_connection import WebSocketConnection
 from pounce.errors import ClientDisconnected
 from pounce.kernel.task import Cancelled
@@ -113,7 +115,10 @@ class WebSocketExchange(Exchange):
     # What the application calls
 
     async def receive(self) -> Message:
-        """`websocket.connect`, then messages as they come, then `websocket.disconnect` whenever it is asked for."""
+        """`websocket.connect`, then messages as they come, then `websocket.disconnect`. After that it waits for as long
+        as the application runs."""
+        while self._told:
+            await self._wait_to_receive()
         self.answering = False
         if not self._said_connect:
             self._said_connect = True
@@ -126,9 +131,11 @@ class WebSocketExchange(Exchange):
                     self.answering = True
                     return {"type": "websocket.receive", "text" if data.__class__ is str else "bytes": data}
                 if socket.disconnect is not None:
+                    self._told = True
                     code, reason = socket.disconnect
                     return {"type": "websocket.disconnect", "code": code, "reason": reason}
             elif self.lost or self.ended or self.stage not in (START, HELD):
+                self._told = True
                 return {"type": "websocket.disconnect", "code": wire.ABNORMAL, "reason": ""}
             await self._wait_to_receive()
 
@@ -139,14 +146,31 @@ class WebSocketExchange(Exchange):
         can come now.
         """
         socket = self.socket
-        kind = message["type"]
-        if socket is None:
-            await self._answer(kind, message)
-            return
-        if kind == "websocket.send":
-            socket.send(_data(message))
-            while socket.stream.buffered > HIGH_WATER and socket.disconnect is None:
-                await self._wait_to_send()
+        try:
+            kind = message["type"]
+            if socket is None:
+                await self._answer(kind, message)
+                return
+            self._say_to(socket, kind, message)
+        except Exception:
+            await self._give_way()  # to others, by whoever tries again and again
+            raise
+        self._said += MESSAGE
+        if self._said >= PER_TURN:
+            await self._give_way()
+        while socket.stream.buffered > HIGH_WATER and socket.disconnect is None:
+            await self._wait_to_send()
+
+    def _say_to(self, socket: WebSocketConnection, kind: str, message: Message) -> None:
+        """Takes a message when the handshake is over."""
+        if socket.disconnect is not None:
+            if not socket.closed_by_application:
+                raise ClientDisconnected("the client has disconnected")
+            self._misplaced(kind, "'websocket.close' has been sent")
+        elif kind == "websocket.send":
+            data = _data(message)
+            self._said += len(data)
+            socket.send(data)
         elif kind == "websocket.close":
             code, reason = message.get("code", 1000), message.get("reason") or ""
             if not isinstance(code, int) or not wire.may_be_sent(code):
@@ -155,7 +179,7 @@ class WebSocketExchange(Exchange):
                 raise ApplicationError(f"the reason for closing a WebSocket is a string, not {type(reason).__name__}")
             socket.close_by_application(code, reason)
         else:
-            raise ApplicationError(f"ASGI message {kind!r} cannot be sent now: the WebSocket has been accepted")
+            self._misplaced(kind, "the WebSocket has been accepted")
 
     async def _answer(self, kind: str, message: Message) -> None:
         """Answers the handshake."""
@@ -164,9 +188,9 @@ class WebSocketExchange(Exchange):
         if kind.startswith("websocket.http.response."):
             await super().send({**message, "type": kind.removeprefix(DENIAL)})
             if kind.endswith("start") and not self._connection.worker.logs_access:  # else it comes with the content
-                self._connection.worker.log_access(self._connection, self.request, message["status"])
+                self._connection.worker.log_access(self._connection.client, self.request, message["status"])
         elif self.stage is not START:
-            raise ApplicationError(f"ASGI message {kind!r} cannot be sent now: the WebSocket has been refused")
+            self._misplaced(kind, "the WebSocket has been refused")
         elif kind == "websocket.accept":
             self._accept(message)
         elif kind == "websocket.close":
@@ -174,7 +198,7 @@ class WebSocketExchange(Exchange):
             self.stage = COMPLETE
             self.message_came()
         else:
-            raise ApplicationError(f"ASGI message {kind!r} cannot be sent now: the WebSocket has not been accepted")
+            self._misplaced(kind, "the WebSocket has not been accepted")
 
     def _accept(self, message: Message) -> None:
         connection, handshake = self._connection, self._handshake
@@ -191,8 +215,12 @@ class WebSocketExchange(Exchange):
         self._handshake = None
         frames = wire.Wire(shared.max_size, deflate, shared.unmask)
         self.socket = WebSocketConnection(worker, shared, self, frames, connection.stream)
-        worker.log_access(connection, self.request, 101)
+        worker.log_access(connection.client, self.request, 101)
         self.socket.begin(head, connection.hand_over(self.socket))
+
+    @property
+    def _gone(self) -> bool:
+        return self._told and (self.ended or self.socket is not None)
 
     # When the application has ended
 
@@ -215,8 +243,9 @@ class WebSocketExchange(Exchange):
                 log_returned(value)
             socket.application_over(1000)
             return
-        gone = socket.disconnect is not None and issubclass(type(error), ClientDisconnected)
-        if not gone and not (self._cancelled and issubclass(type(error), Cancelled)):
+        if socket.disconnect is not None and is_departure(error):
+            log_departure(self.name, error)
+        elif not (self._cancelled and issubclass(type(error), Cancelled)):
             log_failure(error)
         socket.application_over(1011)
 

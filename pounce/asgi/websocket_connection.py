@@ -19,9 +19,7 @@ Owner: the worker's thread.
 from typing import TYPE_CHECKING, Final, Literal
 
 from pounce.asgi.connection_worker import ConnectionWorker
-from pounce.errors import ClientDisconnected
 from pounce.net.stream import HIGH_WATER, JOIN_BELOW, Stream
-from pounce.protocols.events import ApplicationError
 from pounce.protocols.ws import wire
 
 if TYPE_CHECKING:
@@ -43,8 +41,8 @@ type End = tuple[int, str, bool]
 
 
 class WebSocketConnection:
-    __slots__ = ("_by_application", "_end", "_held", "_ping", "_pong", "_queue", "_queued",
-                 "_received", "_shared", "_state", "_wire", "_written", "disconnect", "exchange", "stream",
+    __slots__ = ("_end", "_held", "_ping", "_pong", "_queue", "_queued", "_received", "_shared",
+                 "_state", "_wire", "_written", "closed_by_application", "disconnect", "exchange", "stream",
                  "worker")  # fmt: skip
 
     def __init__(
@@ -64,7 +62,7 @@ class WebSocketConnection:
         self._queued = 0  # their size
         self._held = False  # is decoding held up until the application takes one?
         self._end: End | None = None  # what is carried out when ENDING is over
-        self._by_application = False  # has it closed?
+        self.closed_by_application = False
         self._written = -1.0  # the turn in which something was written at once
         self._ping = b""  # payload of the ping that is not answered yet
         self._pong: bytes | None = None  # of the ping to answer when the client reads again
@@ -175,9 +173,7 @@ class WebSocketConnection:
         return None
 
     def send(self, data: str | bytes) -> None:
-        """Sends a message. Raises ClientDisconnected, ApplicationError."""
-        if self.disconnect is not None:
-            self._check_open("websocket.send")
+        """Sends a message."""
         head, payload = self._wire.message(data)
         if len(payload) <= JOIN_BELOW:
             self._write(head + payload)
@@ -185,18 +181,11 @@ class WebSocketConnection:
             self.stream.write_parts((head, payload))
 
     def close_by_application(self, code: int, reason: str) -> None:
-        self._check_open("websocket.close")
-        self._by_application = True
+        self.closed_by_application = True
         if self._state is ENDING:
             self.carry_out_end(code, reason)
         else:
             self._begin_close(code, reason)
-
-    def _check_open(self, kind: str) -> None:
-        if self._by_application:
-            raise ApplicationError(f"ASGI message {kind!r} cannot be sent now: 'websocket.close' has been sent")
-        if self.disconnect is not None:
-            raise ClientDisconnected("the client has disconnected")
 
     def application_over(self, code: int) -> None:
         """The application has returned or raised."""

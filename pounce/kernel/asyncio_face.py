@@ -71,6 +71,10 @@ class FaceTask:
     def running(self) -> bool:
         return getattr(self.task.get_coro(), "cr_running", False)
 
+    @property
+    def over(self) -> bool:
+        return self.task.done()
+
 
 class Face:
     """One worker's asyncio."""

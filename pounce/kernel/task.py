@@ -69,6 +69,10 @@ class Driver(Protocol):
     def running(self) -> bool:
         """Is the coroutine on its thread's stack now? Any thread may ask."""
 
+    @property
+    def over(self) -> bool:
+        """Has the coroutine ended? Whoever started it may not have been told yet."""
+
 
 class Parked(Protocol):
     """What a wait keeps and wakes: a task, or what stands for one in another scheduler."""
@@ -244,6 +248,10 @@ class Task:
     @property
     def running(self) -> bool:
         return getattr(self._coroutine, "cr_running", False)
+
+    @property
+    def over(self) -> bool:
+        return self.state is State.DONE if self._adopted is None else self._adopted.over
 
 
 def spawn(

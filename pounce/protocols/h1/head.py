@@ -24,7 +24,9 @@ HOST = re.compile(
 """uri-host [ ":" port ], RFC 9110 section 7.2 and RFC 3986 section 3.2.2; or nothing (RFC 9112, section 3.2). The
 group is what must still be an IPv6 address: see `is_host`."""
 
-REQUEST_LINE = re.compile(rb"([-!#$%&'*+.^_`|~0-9a-zA-Z]++) ([!-~]++) HTTP/([0-9]++(?:\.[0-9]++)?)")
+REQUEST_LINE = re.compile(
+    rb"([-!#$%&'*+.^_`|~0-9a-zA-Z]++) ([!-~]++) HTTP/([0-9]\.[0-9]|[2-9]|[1-9][0-9]++(?:\.[0-9]++)?)"
+)
 """The version is looser than the grammar: HTTP/2 and HTTP/11.1 deserve to be told that they are too new."""
 
 ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*)([^#]*)")

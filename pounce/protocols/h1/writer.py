@@ -10,9 +10,10 @@ or frame a second response.
 """
 
 import http
+import logging
 from collections.abc import Callable, Iterable, Sequence
 
-from pounce.fields import Field, field_problem
+from pounce.fields import Field, checked_field
 from pounce.protocols.events import ApplicationError, Request
 
 OWN_FIELDS = frozenset((b"connection", b"content-length", b"date", b"server", b"transfer-encoding"))
@@ -20,6 +21,8 @@ OWN_FIELDS = frozenset((b"connection", b"content-length", b"date", b"server", b"
 
 NOT_A_TRAILER = frozenset((b"content-length", b"transfer-encoding", b"host", b"connection", b"trailer", b"te",
                            b"content-encoding", b"content-type", b"content-range", b"set-cookie"))  # fmt: skip
+
+logger = logging.getLogger("pounce.error")
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CRLF = b"\r\n"
@@ -41,15 +44,16 @@ def write_fields(fields: Iterable[Field]) -> bytes:
     """Field lines of an application's fields. Raises ApplicationError for what is not a field."""
     lines = bytearray()
     for name, value in fields:
-        check_field(name, value)
-        lines += b"%b: %b\r\n" % (name, value)
+        lines += b"%b: %b\r\n" % checked(name, value)
     return bytes(lines)
 
 
-def check_field(name: bytes, value: bytes) -> None:
-    problem = field_problem(name, value)
-    if problem:
-        raise ApplicationError("a response header " + problem)
+def checked(name: bytes, value: bytes) -> Field:
+    """The field as it is sent. Raises ApplicationError."""
+    field = checked_field(name, value)
+    if isinstance(field, str):
+        raise ApplicationError("a response header " + field)
+    return field
 
 
 class Start:
@@ -69,17 +73,15 @@ class Start:
         self.overrides: set[bytes] = set()
         """Names of the server's own fields that the application has sent itself."""
         lines = bytearray()
-        for name, value in fields:
-            check_field(name, value)
+        for field in fields:
+            name, value = checked(*field)
             lower = name.lower()
             if lower in OWN_FIELDS and not self._take(lower, value):
                 continue
             lines += b"%b: %b\r\n" % (name, value)
-        if status == 205 and self.length is None:  # no content, and said so (RFC 9110 section 15.3.6)
+        if status == 205:  # no content, and said so (RFC 9110 section 15.3.6)
             self.length = 0
             lines += b"content-length: 0\r\n"
-        elif status == 205 and self.length:
-            raise ApplicationError("a response with status 205 cannot have content")
         self.lines = bytes(lines)
         self.head = b""
         """Everything but the framing, as `with_defaults` last said."""
@@ -102,7 +104,7 @@ class Start:
                 raise ApplicationError(f"the response has an impossible Content-Length: {value!r}")
             first = self.length is None
             self.length = length
-            return first and self.status != 204  # RFC 9110 section 8.6: not twice, and not in a 204
+            return first and self.status not in (204, 205)  # RFC 9110 section 8.6: not twice, and not in a 204
         if name == b"connection":
             options = [option.strip() for option in value.lower().split(b",")]
             self.close = self.close or b"close" in options
@@ -118,9 +120,11 @@ class Memory:
 
     STARTS = 512
     LONGEST = 1024  # bytes of field lines
-    __slots__ = ("_lines", "_starts")
+    ROUTES = 64
+    __slots__ = ("_lines", "_routes", "_starts")
 
     def __init__(self) -> None:
+        self._routes: set[tuple[str, bytes]] = set()  # those that the log has been told of
         self._lines: dict[int, bytes] = {}
         self._starts: dict[object, Start] = {}
 
@@ -139,6 +143,13 @@ class Memory:
                 self._starts[key] = known
         return known
 
+    def warn(self, request: Request, what: str) -> None:
+        """Content that cannot be sent was left out. Told once for each of so many routes."""
+        route = request.method, request.path
+        if route not in self._routes and len(self._routes) < self.ROUTES:
+            self._routes.add(route)
+            logger.warning("%s %s: %s.", request.method, request.path.decode("ascii"), what)
+
     def _line(self, status: int) -> bytes:
         line = self._lines.get(status)
         if line is None:
@@ -154,8 +165,8 @@ class ResponseWriter:
     may set it to false before the first part of the content.
     """
 
-    __slots__ = ("_chunked", "_defaults", "_memory", "_remaining", "_request", "_unusual", "awaits_trailers",
-                 "bodiless", "held", "keep_alive")  # fmt: skip
+    __slots__ = ("_chunked", "_defaults", "_memory", "_remaining", "_request", "_sends_trailers", "_unusual",
+                 "awaits_trailers", "bodiless", "held", "keep_alive")  # fmt: skip
 
     def __init__(self, memory: Memory, defaults: Callable[[], bytes]) -> None:
         """`defaults` gives the field lines that the server adds (Server, Date)."""
@@ -167,6 +178,7 @@ class ResponseWriter:
         self._remaining: int | None = None  # bytes that Content-Length still promises
         self._chunked = False
         self.awaits_trailers = False
+        self._sends_trailers = False  # does the client want those that were promised?
         self.bodiless = False
         """Is the response one that has no content, whatever the application sends (RFC 9110 section 6.4.1)?"""
         self.keep_alive = False
@@ -178,9 +190,10 @@ class ResponseWriter:
         self._request = request
         self.held = held
         self.awaits_trailers = trailers
-        self.bodiless = request.method == "HEAD" or held.status in (204, 304)
+        self._sends_trailers = trailers and _takes_trailers(request)
+        self.bodiless = request.method == "HEAD" or held.status in (204, 205, 304)
         self.keep_alive = request.keep_alive and not held.close
-        self._unusual = trailers or self.bodiless or request.version != "1.1" or held.status == 205
+        self._unusual = trailers or self.bodiless or request.version != "1.1"
 
     def body(self, data: bytes, more: bool) -> Sequence[bytes]:
         """What goes out for a part of the content, with the head before the first. Raises ApplicationError, and
@@ -206,23 +219,38 @@ class ResponseWriter:
             return (held.head + framing, *self._frame(data, size, more))
         return (held.head + framing + data,)
 
-    def file_head(self, size: int) -> bytes:
-        """What goes out before a file of `size` bytes that is the whole content. Raises ApplicationError."""
+    def file(self, size: int) -> tuple[bytes, int, bytes]:
+        """For a file of `size` bytes that is the whole content: what goes out before it, how many of its bytes, and
+        what goes out behind it. A file that has grown since its length was said, as logs do, is sent up to it. Raises
+        ApplicationError."""
         held = self.held
-        assert held is not None
         if self.awaits_trailers:
             raise ApplicationError("a file cannot be followed by trailers")
-        held.with_defaults(self._defaults())
-        framing = self._framing(held, size, False)
-        self.held = None
-        return held.head + framing
+        length = held.length if held is not None else self._remaining
+        if not self.bodiless and length is not None:
+            size = min(size, length)
+        if held is None:
+            before = b"%x\r\n" % size if self._chunked and size else b""
+            if self._remaining not in (None, size) and not self.bodiless:
+                raise _wrong_length(self._remaining or 0, size)
+        else:
+            held.with_defaults(self._defaults())
+            before = held.head + self._framing(held, size, False)
+            self.held = None
+        self._remaining = 0
+        after = b"" if not self._chunked or self.bodiless else CRLF + LAST_CHUNK if size else LAST_CHUNK
+        return before, 0 if self.bodiless else size, after
 
     def _more(self, data: bytes, size: int, more: bool) -> Sequence[bytes]:
         """A part of the content that is not the first."""
         if self.bodiless:
             self._check_empty(size)
         elif self._remaining is not None:
-            if size > self._remaining or (size < self._remaining and not more):
+            if size > self._remaining:  # the client has been promised so much, and can have it
+                self._memory.warn(self._request, "the response has more content than its Content-Length says; cut off")
+                data = data[: self._remaining]
+                size = self._remaining
+            elif size < self._remaining and not more:
                 raise _wrong_length(self._remaining, size)
             self._remaining -= size
         return self._frame(data, size, more)
@@ -233,7 +261,7 @@ class ResponseWriter:
         if not self._chunked:
             return (data,) if data else ()
         parts = (b"%x\r\n" % size, data, CRLF) if data else ()
-        return parts if more or self.awaits_trailers else (*parts, LAST_CHUNK)
+        return parts if more or self._sends_trailers else (*parts, LAST_CHUNK)
 
     def _framing(self, held: Start, size: int, more: bool) -> bytes:
         """The end of the head, now that so much of the content is known. The framing is RFC 9112 section 6.3, as a
@@ -241,16 +269,15 @@ class ResponseWriter:
         self._chunked = False
         self._remaining = None
         framing = CRLF
-        if self.bodiless or held.status == 205:
-            self._check_empty(size)
         if self.bodiless:
-            if size and not more and held.length is None and held.status != 204:
+            self._check_empty(size)
+            if size and not more and held.length is None and held.status not in (204, 304):
                 framing = b"content-length: %d\r\n\r\n" % size  # as for the GET that the client wonders about
         elif held.length is not None:
             if size > held.length or (size < held.length and not more):
                 raise _wrong_length(held.length, size)
             self._remaining = held.length - size
-        elif not more and not self.awaits_trailers:
+        elif not more and not self._sends_trailers:
             self._remaining = 0
             framing = b"content-length: %d\r\n\r\n" % size
         elif self._request.version == "1.1":
@@ -266,20 +293,20 @@ class ResponseWriter:
 
     def _check_empty(self, size: int) -> None:
         if size and self._request.method != "HEAD":
-            raise ApplicationError("a response with status 205, 204 or 304 cannot have content")
+            self._memory.warn(self._request, "a response with status 204, 205 or 304 has no content; left out")
 
     def trailers(self, fields: Iterable[Field], *, more: bool) -> list[bytes]:
         """What goes out for trailer fields (RFC 9112 section 7.1.2). Nothing, where the framing has no place for
         them. Raises ApplicationError for a field that cannot be a trailer (RFC 9110 section 6.5.1)."""
-        fields = list(fields)
+        fields = [checked(*field) for field in fields]
         for name, _ in fields:
-            if isinstance(name, bytes) and name.lower() in NOT_A_TRAILER:
+            if name.lower() in NOT_A_TRAILER:
                 raise ApplicationError(f"{name!r} cannot be sent as a trailer")
         lines = write_fields(fields)
-        if not self._chunked:
-            return []
         first = b"0\r\n" if self.awaits_trailers else b""
         self.awaits_trailers = False
+        if not self._chunked or not self._sends_trailers:
+            return []
         return [first + lines + (b"" if more else b"\r\n")]
 
     @property
@@ -287,6 +314,12 @@ class ResponseWriter:
         """Can the client see from the framing that a response has been cut off? If not, it takes the end of the
         connection for the end of the content, and only a reset can tell it."""
         return self._chunked or self._remaining is not None or self.bodiless or self.held is not None
+
+
+def _takes_trailers(request: Request) -> bool:
+    """Does the client say that it takes trailers (RFC 9110, section 10.1.4)?"""
+    members = b",".join(value for name, value in request.fields if name == b"te").lower().split(b",")
+    return b"trailers" in (member.strip(b" \t") for member in members)
 
 
 def _wrong_length(promised: int, size: int) -> ApplicationError:
