@@ -121,7 +121,18 @@ def _refuse(result: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the server. Raises SystemExit with uvicorn's codes: 0, 1 (the application cannot be imported), 2
     (usage), 3 (start-up)."""
+    _fill_standard_streams()
     sys.exit(serve(*configuration(arguments)))
+
+
+def _fill_standard_streams() -> None:
+    """Where 0, 1 or 2 is closed, the next socket would get the number, and whatever writes to the stream, in C or in a
+    child process, would write to a client."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free number, which is this one
 
 
 def configuration(arguments: Sequence[str] | None) -> tuple[Config, list[Note]]:
@@ -159,6 +170,7 @@ def _without_effect(config: Config) -> Iterator[Note]:
 def serve(config: Config, notes: Sequence[Note] = ()) -> int:
     """Runs a server to its end and gives its exit code."""
     from pounce.kernel.waits import close_helpers
+    from pounce.logging import flush_streams
     from pounce.supervisor import Server
 
     server = Server(config, notes, may_start_anew=True)
@@ -175,7 +187,6 @@ def serve(config: Config, notes: Sequence[Note] = ()) -> int:
         for name in stuck:
             logging.getLogger("pounce.error").error("Helper thread %s does not end; leaving it behind.", name)
         logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush_streams()
         os._exit(code)
     return code

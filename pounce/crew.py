@@ -52,6 +52,10 @@ class WorkerHandle(Protocol):
     def blocked_for(self, now: float) -> float:
         """Seconds for which it has not turned its loop, as far as can be told now."""
 
+    @property
+    def hung(self) -> bool:
+        """Has it not answered for longer than it may, neither its loop nor anything else in it?"""
+
     def describe(self) -> tuple[str, str]:
         """What a blocked worker is doing: the request, and the stack, innermost line first."""
 
@@ -166,6 +170,7 @@ class Crew:
         place.retry = None
         place.started_at = self._loop.clock()
         self._living.add(worker)
+        logger.debug("Worker %d is %s.", place.number + 1, worker.name)
         return True
 
     def _told(self, place: Place, worker: WorkerHandle, what: Report) -> None:
@@ -207,6 +212,7 @@ class Crew:
     def _ended(self, place: Place, worker: WorkerHandle) -> None:
         self._living.discard(worker)
         worker.join()
+        logger.debug("Worker %d (%s) has ended.", place.number + 1, worker.name)
         if self._stopping:
             if not self._living:
                 self._owner.gone()

@@ -49,6 +49,7 @@ def in_application(frame: FrameType | None) -> bool:
 
 class LocalWorker:
     name = "the server's own thread"
+    hung = False
 
     def __init__(
         self, number: int, config: Config, load: Callable[[], Loaded], listeners: list[Listener], loop: Loop, told: Told

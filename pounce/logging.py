@@ -1,4 +1,4 @@
-"""What the server writes: loggers `pounce`, `pounce.error` and `pounce.access`.
+"""What the server writes: loggers `pounce`, `pounce.error`, `pounce.access` and `pounce.asgi`.
 
 The names, the levels and the five arguments of an access record are uvicorn's, in its order, so that a logging
 configuration written for it works when the names are changed.
@@ -14,7 +14,6 @@ import http
 import logging
 import os
 import sys
-from collections.abc import Callable
 from copy import copy, deepcopy
 from typing import Any
 
@@ -22,7 +21,7 @@ from pounce.config import Config
 from pounce.errors import ConfigError
 from pounce.options import LOG_LEVELS
 
-TRACE = LOG_LEVELS["trace"]
+TRACE = TRACE_LOG_LEVEL = LOG_LEVELS["trace"]
 ACCESS_FORMAT = '%s - "%s %s HTTP/%s" %d'
 """The access record's message: client, method, path with query, HTTP version, status."""
 
@@ -45,7 +44,7 @@ class Logger(logging.Logger):
 
 # Who looks for the place that has logged something, as loguru's recipe does, passes over the frames of this file.
 Logger.handle.__code__ = Logger.handle.__code__.replace(co_filename=logging.__file__)
-for _name in ("pounce", "pounce.error", "pounce.access"):
+for _name in ("pounce", "pounce.error", "pounce.access", "pounce.asgi"):
     with contextlib.suppress(TypeError):  # a program has made logging's loggers of another kind
         logging.getLogger(_name).__class__ = Logger  # they may be in use already
 access_logger = logging.getLogger("pounce.access")
@@ -55,29 +54,56 @@ def _paint(text: str, colour: int) -> str:
     return f"\x1b[{colour}m{text}\x1b[0m"
 
 
-class DefaultFormatter(logging.Formatter):
-    """Adds `%(levelprefix)s`: the level, a colon, and as many blanks as line the messages up."""
+def bold(text: str, colour: str = "") -> str:
+    """For the `color_message` of a record."""
+    return f"\x1b[{colour}{';' if colour else ''}1m{text}\x1b[0m"
 
-    stream = "stderr"
+
+CYAN = "36"
+
+
+def _wants_colours(stream: Any) -> bool:
+    """Does whoever reads the stream want colours? no-color.org and force-color.net, then a terminal that can."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return stream is not None and os.environ.get("TERM") != "dumb" and bool(stream.isatty())
+
+
+class ColourizedFormatter(logging.Formatter):
+    """Adds `%(levelprefix)s`: the level, a colon, and as many blanks as line the messages up. In colour, a record's
+    extra `color_message` takes the place of its message."""
+
+    stream = "stdout"
 
     def __init__(self, fmt: str | None = None, datefmt: str | None = None, style: Any = "%",
                  use_colors: bool | None = None) -> None:  # fmt: skip
         super().__init__(fmt=fmt, datefmt=datefmt, style=style)
-        self.use_colors = getattr(sys, self.stream).isatty() if use_colors is None else use_colors
+        self.use_colors = _wants_colours(getattr(sys, self.stream)) if use_colors is None else use_colors
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record = copy(record)
         name = record.levelname
         colour = _COLOURS.get(record.levelno)
-        painted = _paint(name, colour) if self.use_colors and colour else name
+        painted = name
+        if self.use_colors:
+            painted = _paint(name, colour) if colour else name
+            if "color_message" in record.__dict__:
+                record.msg = record.__dict__["color_message"]
+                record.message = record.getMessage()
         record.__dict__["levelprefix"] = f"{painted}:{' ' * (8 - len(name))}"
         return super().formatMessage(record)
 
 
-class AccessFormatter(DefaultFormatter):
-    """Adds `%(client_addr)s`, `%(request_line)s` and `%(status_code)s` from the record's arguments."""
+class DefaultFormatter(ColourizedFormatter):
+    """For everything but requests."""
 
-    stream = "stdout"
+    stream = "stderr"
+
+
+class AccessFormatter(ColourizedFormatter):
+    """Adds `%(client_addr)s`, `%(request_line)s` and `%(status_code)s` from the record's arguments."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record = copy(record)
@@ -86,7 +112,7 @@ class AccessFormatter(DefaultFormatter):
         line = f"{method} {path} HTTP/{version}"
         record.__dict__.update(
             client_addr=client,
-            request_line=f"\x1b[1m{line}\x1b[0m" if self.use_colors else line,
+            request_line=bold(line) if self.use_colors else line,
             status_code=status_text(int(status), self.use_colors),
         )
         return super().formatMessage(record)
@@ -128,32 +154,44 @@ def configure(config: Config) -> None:
     """Configures logging as the options say. Raises ConfigError for a file that cannot be used."""
     logging.addLevelName(TRACE, "TRACE")
     given = config.log_config
+    translated = False
     if given == "default" and LOGGING_CONFIG == _AS_IT_WAS:
         _configure_default(config.use_colors)
         given = None
     elif given == "default":
         given = LOGGING_CONFIG
     if isinstance(given, dict) and config.use_colors is not None:
-        given = {**given, "formatters": {k: {**v, "use_colors": config.use_colors} if "()" in v else v
+        given = {**given, "formatters": {k: {**v, "use_colors": config.use_colors} if _takes_colours(v) else v
                                          for k, v in given.get("formatters", {}).items()}}  # fmt: skip
     if given is not None:
         try:
-            _apply(given)
+            from pounce import log_config
+
+            translated = log_config.apply(given)
         except ConfigError:
             raise
         except Exception as error:
             # A mistake in the file shows in many ways; the first line of the innermost one says the most.
-            reason = str(error.__cause__ or error).splitlines()[0]
+            reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
             raise ConfigError(
                 f"--log-config: {given if isinstance(given, str) else 'the dictionary'}: {reason}"
             ) from None
     if config.log_level is not None:
         level = config.log_level if isinstance(config.log_level, int) else LOG_LEVELS[config.log_level]
-        for name in ("pounce.error", "pounce.access"):
+        for name in ("pounce.error", "pounce.access", "pounce.asgi"):
             logging.getLogger(name).setLevel(level)
     if not config.access_log:
         access_logger.handlers = []
         access_logger.propagate = False
+    if translated:
+        logging.getLogger("pounce.error").info(
+            "--log-config: what it says of uvicorn's loggers is applied to pounce's."
+        )
+
+
+def _takes_colours(formatter: Any) -> bool:
+    made_by = formatter.get("()") if isinstance(formatter, dict) else None
+    return isinstance(made_by, str) and made_by.startswith(("pounce.logging.", "uvicorn.logging."))
 
 
 def _configure_default(use_colors: bool | None) -> None:
@@ -163,47 +201,26 @@ def _configure_default(use_colors: bool | None) -> None:
         ("default", sys.stderr, DefaultFormatter(formats["default"]["fmt"], use_colors=use_colors)),
         ("access", sys.stdout, AccessFormatter(formats["access"]["fmt"], use_colors=use_colors)),
     ):
-        handler = logging.StreamHandler(stream)
+        # Without the stream (pythonw, `>&-`) nothing is said, and nobody is to be told so for each line.
+        handler = logging.StreamHandler(stream) if stream is not None else logging.NullHandler()
         handler.name = name
         handler.setFormatter(formatter)
         logger = logging.getLogger("pounce" if name == "default" else "pounce.access")
-        logger.handlers = [handler]
+        logger.handlers = [handler] if stream is not None or name == "default" else []
         logger.propagate = False
     logging.getLogger("pounce.error").handlers = []
+    logging.getLogger("pounce.asgi").setLevel(logging.NOTSET)
     for name in LOGGING_CONFIG["loggers"]:
         logging.getLogger(name).setLevel(logging.INFO)
         logging.getLogger(name).disabled = False
 
 
-def _apply(given: Any) -> None:
-    import logging.config
-
-    if isinstance(given, dict):
-        logging.config.dictConfig(given)
-        return
-    if isinstance(given, str | os.PathLike):
-        name = os.fspath(given)
-        if name.endswith((".json", ".toml", ".yaml", ".yml")):
-            with open(name, "rb") as file:
-                logging.config.dictConfig(_reader(name)(file))
-            return
-    logging.config.fileConfig(given, disable_existing_loggers=False)
-
-
-def _reader(name: str) -> Callable[[Any], Any]:
-    if name.endswith(".json"):
-        import json
-
-        return json.load
-    if name.endswith(".toml"):
-        import tomllib
-
-        return tomllib.load
-    try:
-        import yaml
-    except ImportError:
-        raise ConfigError("--log-config: YAML needs PyYAML: pip install 'pounce[yaml]'") from None
-    return yaml.safe_load  # type: ignore[no-any-return]
+def flush_streams() -> None:
+    """Writes what waits in standard output and error, before something that would lose or repeat it."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):  # a broken pipe; closed
+                stream.flush()
 
 
 class AccessLog:
@@ -255,7 +272,7 @@ class AccessLog:
             text = self._statuses[status] = status_text(status, self._formatter.use_colors)
         line = f"{method} {path} HTTP/{version}"
         if self._formatter.use_colors:
-            line = f"\x1b[1m{line}\x1b[0m"
+            line = bold(line)
         self._lines.append(f'{self._prefix}{client} - "{line}" {text}\n')
         return len(self._lines) == 1
 

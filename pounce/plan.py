@@ -30,6 +30,7 @@ from pounce.crew import Told, WorkerHandle
 from pounce.errors import StartupError
 from pounce.kernel.loop import Loop
 from pounce.local import LocalWorker
+from pounce.logging import flush_streams
 from pounce.net.listeners import BALANCES, Listener
 from pounce.processes import ProcessWorker
 from pounce.threads import ThreadWorker
@@ -208,6 +209,5 @@ class Plan:
 def start_anew() -> None:
     """Replaces this process by the same command, whose workers will be processes."""
     os.environ[GIL_IS_BACK] = "1"
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_streams()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

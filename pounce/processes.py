@@ -14,7 +14,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 import traceback
@@ -29,9 +28,10 @@ from pounce.board import Board
 from pounce.config import Config
 from pounce.kernel.loop import READ, Loop
 from pounce.kernel.task import Interrupted
+from pounce.logging import flush_streams
 from pounce.net.listeners import Listener
 from pounce.report import Report
-from pounce.watch import current_request
+from pounce.watch import TICK, current_request
 from pounce.worker import CANCEL_GRACE, Worker
 
 type Told = Callable[[Report], object]
@@ -68,6 +68,8 @@ class ProcessWorker:
         self._line: socket.socket | None = None
         self._asked_at: float | None = None
         self._starting = True
+        self._silent_looks = 0
+        """Looks, one after the other, at which the line had not answered the question of the first."""
         self._pidfd: int | None = None
         self.pid = 0
         self.exit_code: int | None = None
@@ -77,8 +79,7 @@ class ProcessWorker:
     def start(self) -> None:
         pipe, child = socket.socketpair()
         line, childs_line = socket.socketpair()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush_streams()
         # A signal that comes to the child before it has handlers of its own waits for them.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
@@ -144,6 +145,7 @@ class ProcessWorker:
     def _hear_late(self, _events: int) -> None:
         """An answer on the line for which nobody waits any more. (The line's end is the pair's end.)"""
         assert self._line is not None
+        self._silent_looks = 0
         with contextlib.suppress(OSError):
             self._line.recv(4096)
 
@@ -188,17 +190,29 @@ class ProcessWorker:
     def blocked_for(self, now: float) -> float:
         """Asks, at each look, and counts from the question that was not answered."""
         if self._asked_at is not None:
+            if not self._silent_looks and self._line is not None:
+                with contextlib.suppress(OSError):
+                    self._line.send(b"?")
+            self._silent_looks += 1
             return now - self._asked_at
         self._asked_at = now
         self._say(TURNING)
         return 0.0
 
+    @property
+    def hung(self) -> bool:
+        """Counted in looks, not by the clock: when a container is thawed, the supervisor may be first to run."""
+        limit = self._config.timeout_worker_healthcheck
+        return limit is not None and self._silent_looks * TICK > limit
+
     def describe(self) -> tuple[str, str]:
         assert self._line is not None
         self._line.settimeout(LINE)
         try:
-            self._line.send(b"?")
+            if not self._silent_looks:  # else it has been asked already
+                self._line.send(b"?")
             request = self._line.recv(4096).decode()
+            self._silent_looks = 0
         except OSError:
             request = "something that keeps the GIL"
         return request, stacks.of(partial(os.kill, self.pid))
@@ -238,8 +252,7 @@ def _child(
             atexit._run_exitfuncs()
         with contextlib.suppress(BaseException):
             logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
+            flush_streams()
         os._exit(code)
 
 

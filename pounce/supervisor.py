@@ -26,7 +26,7 @@ from pounce.errors import StartupError
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import Interrupted
 from pounce.local import LocalWorker, in_application, possible
-from pounce.logging import configure
+from pounce.logging import CYAN, bold, configure
 from pounce.net.listeners import Address, Listener, open_listeners
 from pounce.plan import Plan, has_gil, start_anew
 from pounce.version import __version__
@@ -177,7 +177,7 @@ class Server:
         python = f"{sys.implementation.name.replace('cpython', 'CPython')} {version}"
         free = "" if has_gil() else " free-threaded"
         logger.info("Pounce %s on %s%s, %s", __version__, python, free, self._plan.describe())
-        logger.info("Started server process [%d]", os.getpid())
+        _say_of_process("Started")
         logger.info("Waiting for application startup.")
         if self._should_exit:  # before there was anything to stop
             self._stop()
@@ -190,7 +190,7 @@ class Server:
             else:
                 self._loop.turn()
         if self.started:
-            logger.info("Finished server process [%d]", os.getpid())
+            _say_of_process("Finished")
 
     # What the crew tells
 
@@ -225,7 +225,8 @@ class Server:
         self.started = True
         self._settled.set()
         for listener in self.listeners:
-            logger.info("Pounce running on %s (Press CTRL+C to quit)", listener.url)
+            text = "Pounce running on %s (Press CTRL+C to quit)"
+            logger.info(text, listener.url, extra={"color_message": text.replace("%s", bold("%s"))})
 
     def failed(self, code: int) -> None:
         self._exit_code = self._exit_code or code
@@ -283,3 +284,8 @@ class Server:
         self._stop()
         if self._crew is not None:
             self._crew.force()
+
+
+def _say_of_process(word: str) -> None:
+    text = f"{word} server process [%s]"
+    logger.info(text, os.getpid(), extra={"color_message": text.replace("%s", bold("%s", CYAN))})

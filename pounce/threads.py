@@ -26,6 +26,8 @@ type Told = Callable[[Report], object]
 
 
 class ThreadWorker:
+    hung = False  # what keeps every thread from answering keeps the supervisor from asking
+
     def __init__(
         self,
         number: int,

@@ -77,8 +77,9 @@ class Watch:
                 logger.info("Worker %d turns again, after %.1f s.", place.number + 1, now - place.blocked_at)
                 self._mark(place, None)
             return False
-        if self._patience is not None and waited >= self._patience:
-            logger.error("Worker %d (%s) is lost, blocked for %.1f s.", place.number + 1, worker.name, waited)
+        if worker.hung or (self._patience is not None and waited >= self._patience):
+            why = "nothing in it has answered" if worker.hung else "blocked"
+            logger.error("Worker %d (%s) is lost, %s for %.1f s.", place.number + 1, worker.name, why, waited)
             self._mark(place, None)
             self._lose(place)
             return False

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from pounce.asgi.admission import Admission
 from pounce.asgi.application import Loaded, call
 from pounce.asgi.body_pace import BodyPace
+from pounce.asgi.connection_log import connections
 from pounce.asgi.connection_worker import Connection
 from pounce.asgi.defaults import DefaultFields
 from pounce.asgi.exchange import Exchange, Scope
@@ -95,7 +96,7 @@ class Worker:
         self.loop = loop if loop is not None else Loop()
         self.phase = Phase.STARTING
         self.draining = False
-        self.connections: set[Connection] = set()
+        self.connections = connections()
         self.exchanges: set[Exchange] = set()
         """Exchanges whose application is still running, which it may be after the response is complete."""
         self.exit_code = 0

@@ -309,7 +309,7 @@ def test_yaml_without_its_library_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
     path = tmp_path / "log.yaml"
     path.write_text("version: 1\n")
-    with pytest.raises(ConfigError, match=r"pip install 'pounce\[yaml\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'pounce-asgi\[yaml\]'"):
         configure(Config("a:b", log_config=str(path)))
 
 

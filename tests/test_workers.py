@@ -157,6 +157,7 @@ class Handle:
         self.name = f"handle {number}"
         self.said = []
         self.waited = 0.0
+        self.hung = False
         self.exit_code = 0
 
     def __getattr__(self, name):

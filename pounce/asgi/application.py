@@ -15,6 +15,7 @@ from pounce import env_file, imports
 from pounce.asgi.exchange import Application, Receive, Scope, Send
 from pounce.config import Config
 from pounce.errors import StartupError
+from pounce.logging import TRACE
 
 logger = logging.getLogger("pounce.error")
 
@@ -45,9 +46,12 @@ def load(config: Config, import_module: Callable[[str], ModuleType] = importlib.
     app = _made(app, factory=config.factory)
     interface = config.interface if config.interface != "auto" else _interface(app)
     name = config.app if isinstance(config.app, str) else getattr(app, "__qualname__", type(app).__qualname__)
-    if interface == "asgi2":
-        return Loaded(_asgi3(app), "2.0", name)
-    return Loaded(app, "3.0", name)
+    application = _asgi3(app) if interface == "asgi2" else app
+    if logger.isEnabledFor(TRACE):
+        from pounce.asgi.message_log import logged
+
+        application = logged(application)
+    return Loaded(application, "2.0" if interface == "asgi2" else "3.0", name)
 
 
 class ApplicationFailed(StartupError):

@@ -18,6 +18,7 @@ from pounce.errors import ClientDisconnected
 from pounce.fields import Field
 from pounce.kernel.task import Cancelled, Driver, Task, Wait
 from pounce.kernel.waits import sleep
+from pounce.net.listeners import Address
 from pounce.net.stream import HIGH_WATER, JOIN_BELOW, LITTLE, Stream
 from pounce.protocols.events import ApplicationError, Request
 
@@ -73,6 +74,10 @@ class Exchange:
     def __init__(self, connection: "HTTP1Connection", request: Request) -> None:
         self._connection = connection
         self.request = request
+
+    @property
+    def client(self) -> Address | None:
+        return self._connection.client
 
     # What the connection tells
 
