@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -169,8 +170,7 @@ def _without_effect(config: Config) -> Iterator[Note]:
 
 def serve(config: Config, notes: Sequence[Note] = ()) -> int:
     """Runs a server to its end and gives its exit code."""
-    from pounce.kernel.waits import close_helpers
-    from pounce.logging import flush_streams
+    from pounce.ending import end_interpreter, leave
     from pounce.supervisor import Server
 
     server = Server(config, notes, may_start_anew=True)
@@ -181,12 +181,10 @@ def serve(config: Config, notes: Sequence[Note] = ()) -> int:
         code = 0 if server.should_exit else 130  # 130: before the server heard signals itself
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
-    stuck = close_helpers(1.0)
-    if stuck or server.left_behind:
-        # A thread that never ends would keep the interpreter from ending.
-        for name in stuck:
-            logging.getLogger("pounce.error").error("Helper thread %s does not end; leaving it behind.", name)
-        logging.shutdown()
-        flush_streams()
-        os._exit(code)
+    whole = config.timeout_graceful_shutdown
+    in_order = end_interpreter(code, server.patience_left(), whole, forced=server.force_exit)
+    if server.ended_by is not None:
+        signal.raise_signal(server.ended_by)
+    if server.left_behind or not in_order:
+        leave(code)  # a thread that never ends would keep the interpreter from ending
     return code

@@ -26,6 +26,7 @@ from pounce import stacks
 from pounce.asgi.application import Loaded, load
 from pounce.board import Board
 from pounce.config import Config
+from pounce.ending import end_interpreter, leave
 from pounce.kernel.loop import READ, Loop
 from pounce.kernel.task import Interrupted
 from pounce.logging import flush_streams
@@ -171,6 +172,9 @@ class ProcessWorker:
 
     def abandon(self) -> None:
         self._say(b"a")
+        if self.exit_code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)  # its loop may have ended; what ends now does not hear the word
 
     def kill(self) -> bool:
         """Ends the process at once. Its end will be reported."""
@@ -226,9 +230,13 @@ def _child(
     board: Board | None, mask: set[signal.Signals | int],
 ) -> NoReturn:  # fmt: skip
     """The life of a worker process. Never returns: the frames above belong to the supervisor."""
-    code = 1
+    code, patience, forced = 1, config.timeout_graceful_shutdown, False
     try:
         atexit._clear()  # what the parent registered is the parent's to do
+        if (util := sys.modules.get("multiprocessing.util")) is not None:  # but pools of the child's own end by it
+            util._finalizer_registry.clear()
+            sys.modules["multiprocessing.process"].__dict__["_children"] = set()
+            atexit.register(util._exit_function)
         signal.set_wakeup_fd(-1)
         # A copy of the supervisor's end of a sibling's pair would hide the supervisor's death from the sibling.
         for key in list(parents.selector.get_map().values()):
@@ -240,7 +248,8 @@ def _child(
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor decides
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        code = _work(number, config, listeners, pipe, line, board)
+        worker = _work(number, config, listeners, pipe, line, board)
+        code, forced = worker.exit_code, worker.abandoned
     except Interrupted:
         code = 128 + signal.SIGTERM
     except SystemExit as error:
@@ -249,11 +258,9 @@ def _child(
         traceback.print_exc()
     finally:
         with contextlib.suppress(BaseException):
-            atexit._run_exitfuncs()
-        with contextlib.suppress(BaseException):
-            logging.shutdown()
-            flush_streams()
-        os._exit(code)
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end that is forced forces this, too
+            end_interpreter(code, patience, patience, forced=forced)
+        leave(code)
 
 
 class Termination:
@@ -290,7 +297,7 @@ class Termination:
 def _work(
     number: int, config: Config, listeners: list[Listener], pipe: socket.socket, line: socket.socket,
     board: Board | None,
-) -> int:  # fmt: skip
+) -> Worker:  # fmt: skip
     pipe.setblocking(False)
     loop = Loop()
 
@@ -340,7 +347,7 @@ def _work(
     patience = config.timeout_graceful_shutdown
     threading.Thread(target=_answer, args=(line, worker, patience), name="pounce-line", daemon=True).start()
     worker.run()
-    return worker.exit_code or 0
+    return worker
 
 
 def _answer(line: socket.socket, worker: Worker, patience: float | None) -> None:

@@ -22,6 +22,7 @@ from types import FrameType
 
 from pounce.config import Config
 from pounce.crew import Crew, Told, WorkerHandle
+from pounce.ending import let_children_end
 from pounce.errors import StartupError
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import Interrupted
@@ -60,8 +61,11 @@ class Server:
         self._importing = False
         self._unheard = False  # what a signal has asked of the loop has not been done yet
         self._stopping = False
+        self._stopped_at = 0.0
         self._over = False
         self._exit_code = 0
+        self.ended_by: int | None = None
+        """The signal that is still to end the process, where `run` leaves that to its caller."""
 
     @property
     def addresses(self) -> list[Address]:
@@ -130,7 +134,11 @@ class Server:
         if self._signals and not (
             self._plan is not None and self._plan.processes and self._signals[0] == signal.SIGTERM
         ):
-            signal.raise_signal(self._signals[0])
+            number = self._signals[0]
+            if self._may_start_anew and signal.getsignal(number) is signal.SIG_DFL:
+                self.ended_by = number  # the process is ours, and would be gone before it has ended in order
+            else:
+                signal.raise_signal(number)
 
     def _configure_logging(self) -> None:
         try:
@@ -144,6 +152,7 @@ class Server:
         if threading.current_thread() is not threading.main_thread():
             yield  # somebody else's program: its signals are its own
             return
+        let_children_end()
         # Libraries that want to know whether the server is ending look at what this method belongs to (sse-starlette).
         before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         wakeup = signal.set_wakeup_fd(self._loop.wakeup_fd, warn_on_full_buffer=False)
@@ -245,6 +254,11 @@ class Server:
         """Was a worker thread left running that did not end?"""
         return self._crew is not None and self._crew.left_behind
 
+    def patience_left(self) -> float | None:
+        """Seconds that are left of the graceful time-out; None for ever."""
+        patience = self.config.timeout_graceful_shutdown
+        return None if patience is None else patience - max(0.0, self._loop.clock() - self._stopped_at)
+
     def handle_exit(self, number: int, frame: FrameType | None) -> None:
         """The handler of SIGINT and SIGTERM. Runs on the main thread, between any two of its instructions, and leaves
         the rest to the loop; but code of the application that holds up this very thread is interrupted: its import, and
@@ -272,6 +286,7 @@ class Server:
         if self._stopping or self._crew is None:
             return
         self._stopping = self._should_exit = True
+        self._stopped_at = self._loop.clock()
         if self.started:
             logger.info("Shutting down")
         for listener in self.listeners:
@@ -281,6 +296,7 @@ class Server:
 
     def _force(self) -> None:
         """Ends at once what has not ended yet."""
+        self._force_exit = True
         self._stop()
         if self._crew is not None:
             self._crew.force()

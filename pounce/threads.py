@@ -50,6 +50,9 @@ class ThreadWorker:
         self.name = f"thread {self._thread.name}"
 
     def _run(self) -> None:
+        # A thread is a daemon where its starter is one. What the application starts here is not to be: under other
+        # servers, and in a worker process, its starter is the main thread, and the end waits for it.
+        threading.current_thread()._daemonic = False  # type: ignore[attr-defined]  # that this one is a daemon is settled
         self._context.run(self._run_in_context)
 
     def _run_in_context(self) -> None:

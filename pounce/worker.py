@@ -116,6 +116,7 @@ class Worker:
 
             self._request_limit = config.limit_max_requests + randint(0, config.limit_max_requests_jitter)
         self._errors = 0
+        self.abandoned = False
         self._closing_accept = False
         self._access_log = AccessLog()
         self.logs_access = self._access_log.enabled
@@ -316,6 +317,7 @@ class Worker:
 
     def abandon(self) -> None:
         """Ends at once, whatever is left. Posted by the supervisor."""
+        self.abandoned = True
         for connection in list(self.connections):
             connection.stream.abort()
         self._end(in_order=False)

@@ -22,6 +22,7 @@ FLOORS = {
     "plan": 6,
     "watch": 6,
     "stacks": 6,
+    "ending": 6,
     "copies": 6,
     "loop_bound": 6,
     "threads": 6,

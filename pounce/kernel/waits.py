@@ -3,7 +3,6 @@
 import contextlib
 import contextvars
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
 HELPER_NAME = "pounce-helper"
-EXECUTOR_NAMES = (HELPER_NAME, "asyncio_", "ThreadPoolExecutor-", "AnyIO worker thread")
 
 
 class _Sleep(Wait):
@@ -98,18 +96,3 @@ def helpers() -> "ThreadPoolExecutor":
 
             _helpers = ThreadPoolExecutor(thread_name_prefix=HELPER_NAME)
         return _helpers
-
-
-def close_helpers(patience: float) -> list[str]:
-    """Lets the helper threads end, and those of other executors that the interpreter would wait for at its exit,
-    at most `patience` seconds. The names of those that did not."""
-    global _helpers
-    with _helpers_lock:
-        pool, _helpers = _helpers, None
-    if pool is not None:
-        pool.shutdown(wait=False, cancel_futures=True)
-    until = time.monotonic() + patience
-    threads = [thread for thread in threading.enumerate() if thread.name.startswith(EXECUTOR_NAMES)]
-    for thread in threads:
-        thread.join(max(0.0, until - time.monotonic()))
-    return [thread.name for thread in threads if thread.is_alive()]
