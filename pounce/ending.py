@@ -41,7 +41,10 @@ def end_interpreter(code: int, left: float | None, whole: float | None, *, force
     False if threads were left behind: the interpreter's own end would wait for them, so call `leave` next."""
     if forced:
         left = whole = 0.0
-    stuck = _end_threads(None if left is None else max(FORCED if forced else THREADS, left))
+    hurry = _Hurry()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(hurry.number, hurry)
+    stuck = _end_threads(None if left is None else max(FORCED if forced else THREADS, left), hurry)
     if stuck:
         names = ", ".join(stuck[:MOST_NAMES]) + (f" and {rest} more" if (rest := len(stuck) - MOST_NAMES) > 0 else "")
         many = len(stuck) > 1
@@ -52,7 +55,9 @@ def end_interpreter(code: int, left: float | None, whole: float | None, *, force
         bound = max(EXIT_FUNCTIONS, whole)
         threading.Thread(target=_guard, args=(over, bound, code), name="pounce-end", daemon=True).start()
     with contextlib.suppress(BaseException):  # it has printed what they have raised
+        hurry.interrupts(True)
         atexit._run_exitfuncs()
+    hurry.interrupts(False)
     over.set()
     _flush()
     return not stuck
@@ -86,15 +91,40 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _end_threads(patience: float | None) -> list[str]:
+class _Hurry:
+    """The handler of the signal that forces an end. It interrupts what waits, and nothing else."""
+
+    def __init__(self) -> None:
+        child = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # where the supervisor decides, and says SIGTERM
+        self.number = signal.SIGTERM if child else signal.SIGINT
+        self.begun = False
+        self._waiting = False
+
+    def __call__(self, _number: int, _frame: object) -> None:
+        self.begun = True
+        if self._waiting:
+            raise KeyboardInterrupt
+
+    def interrupts(self, whatever: bool) -> None:
+        """From now on it interrupts whatever runs, or nothing."""
+        self._waiting = whatever
+
+    def wait(self, thread: threading.Thread, patience: float | None) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            self._waiting = True
+            if not self.begun:
+                thread.join(patience)
+        self._waiting = False
+
+
+def _end_threads(patience: float | None, hurry: _Hurry) -> list[str]:
     """Tells threads to end, and waits for them. The names of those that did not."""
     waiter = threading.Thread(target=_wait_for_threads, name="pounce-threads", daemon=True)
     waiter.start()
-    with contextlib.suppress(KeyboardInterrupt):  # somebody has waited long enough
-        waiter.join(THREADS if patience is None else min(patience, THREADS))
-        if waiter.is_alive() and (patience is None or patience > THREADS):
-            logger.info("Waiting for threads to end: %s. (CTRL+C to force quit)", ", ".join(_left()[:MOST_NAMES]))
-            waiter.join(None if patience is None else patience - THREADS)
+    hurry.wait(waiter, THREADS if patience is None else min(patience, THREADS))
+    if waiter.is_alive() and not hurry.begun and (patience is None or patience > THREADS):
+        logger.info("Waiting for threads to end: %s. (CTRL+C to force quit)", ", ".join(_left()[:MOST_NAMES]))
+        hurry.wait(waiter, None if patience is None else patience - THREADS)
     return _left() if waiter.is_alive() else []
 
 

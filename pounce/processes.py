@@ -258,7 +258,6 @@ def _child(
         traceback.print_exc()
     finally:
         with contextlib.suppress(BaseException):
-            signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end that is forced forces this, too
             end_interpreter(code, patience, patience, forced=forced)
         leave(code)
 
