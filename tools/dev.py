@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Runs a command of this project in its development environment, which is made first where it is missing.
+"""Runs a command of this project in an environment of its own, which is made first where it is missing.
 
-    python3 tools/dev.py pytest -q
-    POUNCE_PYTHON=/usr/bin/python3.14 python3 tools/dev.py pounce examples.hello:app
+    python3 tools/dev.py pounce examples.hello:app                                    seconds: nothing but Pounce
+    python3 tools/dev.py pytest -q                                                    linters, test tools, frameworks
+    python3 tools/dev.py --libraries python -m uvicorn main:app                       libraries of tests/apps/libraries
+    POUNCE_PYTHON=/usr/bin/python3.14 python3 tools/dev.py pytest -q
 
-One environment per kind of interpreter, below .venv/. It is made again when what pyproject.toml requires or the
-interpreter has changed, or the checkout has moved. Runs on any Python >= 3.11, with nothing but its standard library.
+For each kind of interpreter there are up to three, below .venv/. One is made again when what pyproject.toml requires
+for it or the interpreter has changed, or the checkout has moved. Runs on any Python >= 3.11, with nothing but its
+standard library.
 """
 
 import json
@@ -15,6 +18,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import NamedTuple
 
 import interpreter
 from interpreter import Interpreter, fail, say
@@ -23,18 +27,46 @@ ROOT = Path(__file__).resolve().parent.parent
 VENVS = ROOT / ".venv"
 
 
-def environment() -> Path:
-    """The environment for the interpreter that `interpreter.find` gives."""
+class Kind(NamedTuple):
+    """What an environment is for."""
+
+    suffix: str
+    needed: tuple[str, ...] = ()
+    """Groups of pyproject.toml without which it is of no use."""
+    wanted: tuple[str, ...] = ()
+    """Groups that are installed as far as they can be had: what lacks a package is skipped."""
+
+
+RUN = Kind("-run")
+DEVELOP = Kind("", ("dev",), ("apps", "built"))
+LIBRARIES = Kind("-libraries", (), ("libraries", "built"))
+
+
+def environment(kind: Kind) -> Path:
+    """The environment for the interpreter that `interpreter.find` gives. To run the server, that of the developer
+    does as well: where it is there, it has what the application may need."""
     python = interpreter.find()
-    place = VENVS / python.tag
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    project.pop("tool", None)  # a change of what the linters are to say is no reason to make it again
-    wanted = json.dumps([str(python.path), str(place), project])
-    if made_from(place) != wanted:
+    if kind is RUN and made_from(place(python, DEVELOP)) == description(python, DEVELOP):
+        kind = DEVELOP
+    wanted = description(python, kind)
+    if made_from(place(python, kind)) != wanted:
         with interpreter.locked(VENVS / "lock"):
-            if made_from(place) != wanted:  # another `make` may have made it while this one waited
-                make(python, place, wanted)
-    return place
+            if made_from(place(python, kind)) != wanted:  # another `make` may have made it while this one waited
+                make(python, kind, wanted)
+    return place(python, kind)
+
+
+def place(python: Interpreter, kind: Kind) -> Path:
+    return VENVS / (python.tag + kind.suffix)
+
+
+def description(python: Interpreter, kind: Kind) -> str:
+    """All that an environment depends on; not what the linters are to say, nor the packages of other kinds."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project.pop("tool", None)
+    groups = project.pop("dependency-groups")
+    project["groups"] = {name: groups[name] for name in (*kind.needed, *kind.wanted)}
+    return json.dumps([str(python.path), str(place(python, kind)), project])
 
 
 def made_from(place: Path) -> str:
@@ -44,31 +76,35 @@ def made_from(place: Path) -> str:
         return ""
 
 
-def make(python: Interpreter, place: Path, wanted: str) -> None:
+def make(python: Interpreter, kind: Kind, wanted: str) -> None:
     """Beside the old one and then put in its place, so that nobody meets half an environment."""
-    say(f"making {place.relative_to(ROOT)} with {python.path}")
+    there = place(python, kind)
+    say(f"making {there.relative_to(ROOT)} with {python.path}")
     uv = interpreter.uv()
-    with interpreter.scratch("making", place.parent) as folder:
-        fresh = folder / place.name
+    with interpreter.scratch("making", there.parent) as folder:
+        fresh = folder / there.name
         if not works([uv, "venv", "--quiet", "--relocatable", "--python", python.path, fresh]):
             fail(f"uv venv failed, see above: remove {python.path} if it is broken, or set POUNCE_PYTHON")
-        install(uv, fresh)
+        install(uv, fresh, kind)
         (fresh / "made-from").write_text(wanted)
-        if place.exists():
-            place.rename(folder / "old")
-        fresh.rename(place)
+        if there.exists():
+            there.rename(folder / "old")
+        fresh.rename(there)
 
 
-def install(uv: Path, fresh: Path) -> None:
-    """The group `dev` is needed. What the other groups name is installed as far as it can be had: a package without
-    a wheel for this interpreter, or out of reach, is named here, and the tests that use it are skipped."""
-    pip: list[str | Path] = [uv, "pip", "install", "--python", fresh / "bin" / "python", "--group", "dev"]
+def install(uv: Path, fresh: Path, kind: Kind) -> None:
+    """What is needed, or the command ends here. What is wanted as far as it can be had: a package without a wheel for
+    this interpreter, or out of reach, is named, and the tests that use it are skipped."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = project["dependency-groups"]
+    names = [name for group in kind.wanted if group != "built" for name in groups[group]]
+    pip: list[str | Path] = [uv, "pip", "install", "--python", fresh / "bin" / "python"]
     # Wheels only, but for this project: where a package has none for this interpreter, building it would need
     # more than a C compiler.
-    wheels = ["--only-binary", ":all:", "--no-binary", "pounce-asgi"]
-    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    for apps, network in ((True, True), (True, False), (False, True), (False, False)):
-        command = [*pip, *wheels, "--editable", ".", *(["--group", "apps"] if apps else [])]
+    wheels = ["--only-binary", ":all:", "--no-binary", project["project"]["name"]]
+    required = ["--editable", ".", *(word for group in kind.needed for word in ("--group", group))]
+    for everything, network in ((True, True), (True, False), (False, True), (False, False)):
+        command = [*pip, *wheels, *required, *(names if everything else [])]
         if works(command if network else [*command, "--offline"]):
             break
         say("that did not work, see above: trying with what the cache has, then with less")
@@ -76,8 +112,14 @@ def install(uv: Path, fresh: Path) -> None:
         fail("uv pip failed, see above: mend the network, or name a mirror of PyPI in UV_DEFAULT_INDEX")
     if not network:
         pip.append("--offline")
-    lacking = [] if apps else [name for name in groups["apps"] if not had([*pip, *wheels, name])]
-    for name in groups["built"]:
+    lacking = []
+    if not everything:
+        # Together as far as possible: one by one, a package may replace what an earlier one relies on.
+        lacking = [name for name in names if not had([*pip, *wheels, "--dry-run", name])]
+        rest = [name for name in names if name not in lacking]
+        if not had([*pip, *wheels, *rest]):
+            lacking += [name for name in rest if not had([*pip, *wheels, name])]
+    for name in groups["built"] if "built" in kind.wanted else ():
         if not had([*pip, *wheels, name]):
             say(f"building {name} from source, as it has no wheel here (about a minute, once)")
             if not had([*pip, name]):
@@ -103,21 +145,24 @@ def main() -> None:
     arguments = sys.argv[1:]
     if not arguments:
         fail("which command? For example: python3 tools/dev.py pytest -q")
+    kind = RUN if arguments[0] == "pounce" else DEVELOP
+    if arguments[0] == "--libraries":
+        kind, arguments = LIBRARIES, arguments[1:] or ["python"]
     try:
-        place = environment()
+        made = environment(kind)
     except KeyboardInterrupt:
         fail("interrupted: nothing half made is left, the next run begins again")
     except tomllib.TOMLDecodeError as error:
         fail(f"pyproject.toml cannot be read: {error}")
     except OSError as error:
         fail(f"cannot set up: {error} (POUNCE_CACHE can put the cache elsewhere)")
-    os.environ["VIRTUAL_ENV"] = str(place)
-    os.environ["PATH"] = f"{place / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+    os.environ["VIRTUAL_ENV"] = str(made)
+    os.environ["PATH"] = f"{made / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
     # The suite starts hundreds of servers: compiling Django and its like again in each costs more than the tests.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     program = shutil.which(arguments[0])
     if program is None:
-        fail(f"{arguments[0]}: no such command; if it belongs in {place.relative_to(ROOT)}, remove that and try again")
+        fail(f"{arguments[0]}: no such command; if it belongs in {made.relative_to(ROOT)}, remove that and try again")
     os.execv(program, arguments)
 
 

@@ -1,0 +1,80 @@
+"""The table of libraries in docs/threads.md, made of what tests/test_libraries.py found last:
+
+python3 tools/dev.py pytest -q tests/test_libraries.py                          on each interpreter
+python3 tools/libraries_table.py
+"""
+
+import ast
+import json
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENT = ROOT / "docs" / "threads.md"
+BEGIN, END = "<!-- libraries: tools/libraries_table.py -->\n", "<!-- end of libraries -->\n"
+MODES = ("1 worker", "4 threads", "4 threads, copied", "2 processes")
+LEGEND = """
+Each is a program of a few lines in `tests/apps/libraries`, and "yes" means that it answers, logs and ends as under
+uvicorn. "Copied" is the same program with an `asyncio.Lock` in its module. "-" is not run: the library has one of
+something per process, and on an interpreter with the GIL threads are only taken where they are asked for.
+"""
+
+
+def titles() -> dict[str, str]:
+    """The library's name, as the first words of its program give it, by the program's."""
+    found = {}
+    for path in sorted((ROOT / "tests" / "apps" / "libraries").glob("*.py")):
+        found[path.stem] = (ast.get_docstring(ast.parse(path.read_text())) or path.stem).partition(":")[0]
+    return dict(sorted(found.items(), key=lambda item: item[1].lower()))
+
+
+def results() -> dict[str, dict[str, dict[str, dict[str, str]]]]:
+    """By interpreter, program and mode."""
+    files = sorted((ROOT / ".venv").glob("*-libraries/results.json"))
+    return {file.parent.name.removesuffix("-libraries"): json.loads(file.read_text()) for file in files}
+
+
+def row(name: str, title: str, known: dict[str, dict[str, dict[str, dict[str, str]]]]) -> str:
+    notes, cells = [], []
+    for mode in MODES:
+        said = {}
+        for python, programs in known.items():
+            if (found := programs.get(name, {}).get(mode)) is not None:
+                chosen = found["ran"] == "processes" and mode != "2 processes"
+                said[python] = "**no**" if found["wrong"] else "in processes" if chosen else "yes"
+        different = len(set(said.values())) > 1
+        words = [f"{python}: {word}" if different else word for python, word in said.items()] or ["-"]
+        cells.append(", ".join(words) if different else words[0])
+    for python, programs in known.items():
+        if "lacking" in programs.get(name, {}):
+            notes.append(f"no wheel for {python}")
+    return f"| {title} | {' | '.join(cells)} | {'; '.join(notes)} |"
+
+
+def table() -> str:
+    known = results()
+    lines = [f"| Library | {' | '.join(MODES)} | |", "| --- |" + " --- |" * (len(MODES) + 1)]
+    lines += [row(name, title, known) for name, title in titles().items()]
+    return "\n".join(lines) + "\n"
+
+
+def parts(text: str) -> tuple[str, str, str]:
+    before, _, rest = text.partition(BEGIN)
+    ours, _, after = rest.partition(END)
+    return before, ours, after
+
+
+def check(ours: str) -> str | None:
+    """The table may be of an earlier run, but it names the programs that there are."""
+    named = re.findall(r"^\| ([^|]+) \| (?!1 worker|---)", ours, re.M)
+    if named == list(titles().values()):
+        return None
+    return "docs/threads.md: the programs of tests/apps/libraries have changed: tools/libraries_table.py makes it again"
+
+
+if __name__ == "__main__":
+    before, ours, after = parts(DOCUMENT.read_text())
+    if "--check" in sys.argv:
+        sys.exit(check(ours))
+    DOCUMENT.write_text(f"{before}{BEGIN}{LEGEND}\n{table()}\n{END}{after}")
