@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from pounce import env_file
 from pounce.config import DEFAULTS, NOT_YET, OPTIONS, Config
-from pounce.errors import StartupError
+from pounce.errors import StartupError, exit_code
 from pounce.options import meant
 from pounce.sources import Note, load
 
@@ -180,7 +180,7 @@ def serve(config: Config, notes: Sequence[Note] = ()) -> int:
     except KeyboardInterrupt:
         code = 0 if server.should_exit else 130  # 130: before the server heard signals itself
     except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else 1
+        code = exit_code(error)
     whole = config.timeout_graceful_shutdown
     in_order = end_interpreter(code, server.patience_left(), whole, forced=server.force_exit)
     if server.ended_by is not None:

@@ -217,7 +217,9 @@ class Crew:
             if not self._living:
                 self._owner.gone()
         elif place.worker is worker and not self._serving:
-            self._owner.failed(worker.exit_code or 3)
+            if not worker.exit_code:  # sys.exit() in the application
+                logger.info("Worker %d (%s) has ended before it could serve.", place.number + 1, worker.name)
+            self._owner.failed(worker.exit_code if worker.exit_code is not None else 3)
         elif place.worker is worker:
             logger.error("Worker %d (%s) died.", place.number + 1, worker.name)
             self._replace(place)

@@ -1,5 +1,7 @@
 """The server's own errors: what a person or an application is told in one line."""
 
+import sys
+
 
 class StartupError(Exception):
     """The server cannot start. The text is one line for the operator: what was wrong and what to do.
@@ -20,3 +22,13 @@ class ConfigError(StartupError):
 class ClientDisconnected(OSError):
     """Raised by `send` when the client is gone (ASGI HTTP 2.4, "Disconnected Client"). An application that
     lets it pass has done nothing wrong, so it is not logged as an error."""
+
+
+def exit_code(error: SystemExit) -> int:
+    """The code with which the interpreter would end for `error`. A text is written to standard error, and is 1."""
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code
+    print(error.code, file=sys.stderr, flush=True)
+    return 1

@@ -28,6 +28,7 @@ from pounce.asgi.application import Loaded, load
 from pounce.board import Board
 from pounce.config import Config
 from pounce.ending import end_interpreter, leave
+from pounce.errors import exit_code
 from pounce.kernel.loop import READ, Loop
 from pounce.kernel.task import Interrupted
 from pounce.logging import flush_streams
@@ -254,7 +255,7 @@ def _child(
     except Interrupted:
         code = 128 + signal.SIGTERM
     except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else 1
+        code = exit_code(error)
     except BaseException:
         traceback.print_exc()
     finally:

@@ -23,7 +23,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from pounce.asgi.admission import Admission
-from pounce.asgi.application import Loaded, call
+from pounce.asgi.application import Loaded, call, explain
 from pounce.asgi.body_pace import BodyPace
 from pounce.asgi.connection_log import connections
 from pounce.asgi.connection_worker import Connection
@@ -102,7 +102,7 @@ class Worker:
         self.exit_code = 0
         """0, 3 when the loop or the lifespan failed, or as the application's import says."""
         self._report = report
-        self._lifespan = Lifespan(config.lifespan)
+        self._lifespan = Lifespan(config.lifespan, self.loop)
         self._lifespan_task: Driver | None = None
         self._scheduler = Scheduler(
             self.loop, lambda: [self._lifespan_task, *(exchange.task for exchange in self.exchanges)]
@@ -176,9 +176,8 @@ class Worker:
         """Gets the application and begins its lifespan; the first turns of the loop carry it on."""
         try:
             loaded = self._load()
-        except StartupError as error:
-            logger.error(error, exc_info=error.__cause__)
-            self.exit_code = error.exit_code
+        except (StartupError, SystemExit) as error:
+            self.exit_code = explain(error)
             self._end()
             return
         self._application = loaded.application
@@ -197,8 +196,9 @@ class Worker:
             self.phase = Phase.READY
             self._report(self, Report.READY)
         else:
-            self.exit_code = 3
-            self._report(self, Report.FAILED)
+            self.exit_code = self._lifespan.exit_code
+            if not self._lifespan.exited:
+                self._report(self, Report.FAILED)
             self._end()
 
     def serve(self) -> None:

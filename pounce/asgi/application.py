@@ -14,7 +14,7 @@ from typing import Any
 from pounce import env_file, imports
 from pounce.asgi.exchange import Application, Receive, Scope, Send
 from pounce.config import Config
-from pounce.errors import StartupError
+from pounce.errors import StartupError, exit_code
 from pounce.logging import TRACE
 
 logger = logging.getLogger("pounce.error")
@@ -52,6 +52,14 @@ def load(config: Config, import_module: Callable[[str], ModuleType] = importlib.
 
         application = logged(application)
     return Loaded(application, "2.0" if interface == "asgi2" else "3.0", name)
+
+
+def explain(error: StartupError | SystemExit) -> int:
+    """Says why there is no application, and gives the exit code."""
+    if isinstance(error, SystemExit):
+        return exit_code(error)
+    logger.error(error, exc_info=error.__cause__)
+    return error.exit_code
 
 
 class ApplicationFailed(StartupError):
@@ -110,6 +118,9 @@ def _made(app: Any, *, factory: bool) -> Any:
         return _call_factory(app)
     if not callable(app):
         raise StartupError(f"Error loading ASGI app. It is {type(app).__name__}, which cannot be called.")
+    if inspect.iscoroutinefunction(app) and _callable_with(app, 0) and not _callable_with(app, 3):
+        raise StartupError("Error loading ASGI app. It takes no arguments, where an application takes (scope, receive, "
+                           "send); and a factory cannot be async.")  # fmt: skip
     # An application needs at least its scope; what can do without any argument makes one.
     if _callable_with(app, 0) and not _is_coroutine_function(app):
         logger.warning(
@@ -121,9 +132,16 @@ def _made(app: Any, *, factory: bool) -> Any:
 
 def _call_factory(factory: Callable[[], Any]) -> Any:
     try:
-        return factory()
+        app = factory()
     except Exception as error:
         raise ApplicationFailed("Error loading ASGI app factory. It has failed:") from _own(error)
+    if isinstance(app, CoroutineType):
+        app.close()  # it will not be awaited, and that is not to be told besides
+        raise StartupError("Error loading ASGI app factory: it is async, but must return the application at once.")
+    if not callable(app):
+        made = "None" if app is None else f"{type(app).__name__}, which cannot be called"
+        raise StartupError(f"Error loading ASGI app factory: it must return the application; it returned {made}.")
+    return app
 
 
 def _callable_with(app: Any, count: int) -> bool:

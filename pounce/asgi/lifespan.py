@@ -12,8 +12,13 @@ from typing import Any
 
 from pounce.asgi.exchange import Message, Scope
 from pounce.asgi.failures import log_failure
+from pounce.errors import exit_code
+from pounce.kernel.loop import Loop
 from pounce.kernel.task import Cancelled, Wait
 from pounce.protocols.events import ApplicationError
+
+LAST_WORDS = 0.1
+"""Seconds in which an application that has told its failure may end by itself."""
 
 logger = logging.getLogger("pounce.error")
 
@@ -25,8 +30,13 @@ class Lifespan:
     mode "on": that is an error. mode "off": the application is never asked.
     """
 
-    def __init__(self, mode: str) -> None:
+    def __init__(self, mode: str, loop: Loop) -> None:
         self.state: dict[str, Any] = {}
+        self.exited = False
+        """Has the application ended its start by sys.exit? Then it has said what there is to say."""
+        self.exit_code = 3
+        """Of a start that failed."""
+        self._loop = loop
         self._mode = mode
         self._told: Callable[[bool], object] | None = None
         self._messages: deque[Message] = deque()
@@ -34,6 +44,7 @@ class Lifespan:
         self._running = False
         self._started = False
         self._failed = False
+        self._reason = ""
 
     def scope(self, asgi_version: str) -> Scope:
         return {"type": "lifespan", "asgi": {"version": asgi_version, "spec_version": "2.0"}, "state": self.state}
@@ -76,16 +87,29 @@ class Lifespan:
             raise ApplicationError(f"ASGI message {kind!r} cannot be sent now: the application is in its {phase}")
         if kind.endswith(".failed"):
             self._failed = True
-            if message.get("message"):
-                logger.error(message["message"])
-            self._tell(False)
+            self._reason = message.get("message", "")
+            # Mostly it ends now, and its error says whether it has failed or called sys.exit.
+            self._loop.call_later(LAST_WORDS, self._tell_failed)
         else:
             self._started = True
             self._tell(True)
 
+    def _tell_failed(self) -> None:
+        reason, self._reason = self._reason, ""
+        if reason:
+            logger.error(reason)
+        self._tell(False)
+
     def finished(self, _value: object, error: BaseException | None) -> None:
         """The application's lifespan call has ended."""
         self._running = False
+        if isinstance(error, SystemExit) and not self._started:
+            self.exited = True
+            self.exit_code = exit_code(error)
+            self._tell(False)
+            return
+        if self._failed:
+            self._tell_failed()
         if error is not None and not self._failed and not issubclass(type(error), Cancelled):
             if self._mode == "auto" and not self._started:
                 logger.info("ASGI 'lifespan' protocol appears unsupported.")
