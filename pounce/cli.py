@@ -34,7 +34,13 @@ def parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
         formatter_class=partial(argparse.HelpFormatter, width=_width()),
     )
-    result.add_argument("app", nargs="?", metavar="APP", help="The application, as module:attribute.")
+    result.add_argument(
+        "app",
+        nargs="?",
+        metavar="APP",
+        help="The application, as module:attribute, or its file. "
+        "Default: looked for in main.py, app.py, api.py, here or in app/.",
+    )
     groups: dict[str, Any] = {}
     for name, spec in OPTIONS.items():
         if spec.group not in groups:
@@ -145,6 +151,7 @@ def configuration(arguments: Sequence[str] | None) -> tuple[Config, list[Note]]:
     flags = vars(given)
     try:
         options, notes = load(flags, os.environ, os.getcwd(), flags.pop("typed", {}))
+        _find_application(options, notes)
         if "app" not in options:
             result.error("which application? Give it as module:attribute, for example main:app")
         config = Config(**options)
@@ -152,6 +159,21 @@ def configuration(arguments: Sequence[str] | None) -> tuple[Config, list[Note]]:
     except StartupError as error:
         result.error(str(error))
     return config, notes
+
+
+def _find_application(options: dict[str, Any], notes: list[Note]) -> None:
+    """Where a file is named in place of the application, or nothing, looks for it."""
+    from pounce.discovery import find, looks_like_a_file
+
+    given = options.get("app")
+    if given is not None and not looks_like_a_file(given):
+        return
+    found = find(given, options.get("app_dir", ""))
+    if found is None:
+        return
+    options["app"] = found.app
+    options["app_dir"] = found.folder
+    notes.append((logging.INFO, f"Application: {found.app}, from {found.folder}"))
 
 
 def _without_effect(config: Config) -> Iterator[Note]:

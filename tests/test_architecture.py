@@ -16,6 +16,7 @@ FLOORS = {
     "cli": 7,
     "__main__": 7,
     "testing": 7,
+    "discovery": 7,
     "__init__": 7,
     "supervisor": 6,
     "crew": 6,
