@@ -314,6 +314,8 @@ delattr(Config, "threads")  # the default of an argument, not an attribute
 def checked(name: str, value: Any, source: str) -> Any:
     """The value as the option has it. Raises ConfigError, which names `source`."""
     if name == "app":
+        if not isinstance(value, str):
+            raise ConfigError(f"{source}: {value!r} is not text, as module:attribute")
         return value
     try:
         return OPTIONS[name].kind.check(value)

@@ -1,5 +1,6 @@
 """The server's own errors: what a person or an application is told in one line."""
 
+import errno
 import sys
 
 
@@ -32,3 +33,10 @@ def exit_code(error: SystemExit) -> int:
         return error.code
     print(error.code, file=sys.stderr, flush=True)
     return 1
+
+
+def no_descriptors(error: BaseException) -> StartupError | None:
+    """For an error that says that no file or socket can be opened any more: what to tell the operator."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return StartupError("Cannot start: too many open files; raise the limit (ulimit -n).")
+    return None

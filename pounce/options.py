@@ -40,6 +40,8 @@ class Bind(NamedTuple):
 def parse_bind(text: str) -> Bind:
     """`HOST:PORT`, `[IPv6]:PORT`, `:PORT`, `unix:PATH` or `fd://N`. Raises ValueError with what is wrong."""
     source = f"--bind {text}"
+    if "\0" in text:
+        raise ValueError("not possible: there is a NUL in it")
     if text.startswith("unix:"):
         path = text.removeprefix("unix:").removeprefix("//")
         if not path:
@@ -139,9 +141,21 @@ def text(metavar: str, *, optional: bool = True) -> Kind:
             value = os.fspath(value)
         if not (isinstance(value, str) or (value is None and optional)):
             raise Invalid("not text")
+        if isinstance(value, str) and "\0" in value:
+            raise Invalid("not possible: there is a NUL in it")
+        if isinstance(value, str) and not optional and not _in_utf8(value):  # a path may be any bytes
+            raise Invalid("not text in UTF-8")
         return value
 
     return Kind(metavar, str, check)
+
+
+def _in_utf8(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def existing(metavar: str, *, directory: bool = False) -> Kind:

@@ -23,7 +23,7 @@ from types import FrameType
 from pounce.config import Config
 from pounce.crew import Crew, Told, WorkerHandle
 from pounce.ending import let_children_end
-from pounce.errors import StartupError
+from pounce.errors import StartupError, no_descriptors
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import Interrupted
 from pounce.local import LocalWorker, in_application, possible
@@ -122,6 +122,12 @@ class Server:
         except StartupError as error:
             logger.error(error, exc_info=error.__cause__)
             self._exit_code = error.exit_code
+        except OSError as error:
+            problem = no_descriptors(error) if not self.started else None
+            if problem is None:
+                raise
+            logger.error(problem)
+            self._exit_code = problem.exit_code
         finally:
             for listener in self.listeners:
                 listener.close()

@@ -141,6 +141,7 @@ def test_a_taken_port(workers):
     assert code == 3
     assert f"ERROR:    cannot bind (--host 127.0.0.1 --port {port}): address already in use" in said
     assert len(said.splitlines()) == 1
+    assert f"address already in use by process {os.getpid()} (" in said
 
 
 def test_a_second_server_on_the_same_port_is_refused():

@@ -108,7 +108,7 @@ def test_a_name_with_several_addresses_gets_one_port_on_all():
 def test_a_taken_port_is_refused_even_where_the_kernel_would_share_it(workers, theirs):
     with opened(Bind("", host="127.0.0.1"), workers=theirs) as (listener,):
         port = listener.address[1]
-        with pytest.raises(StartupError, match=r"cannot bind \(--port\): address already in use; stop the other"):
+        with pytest.raises(StartupError, match=r"cannot bind \(--port\): address already in use by process"):
             open_listeners([Bind("--port", host="127.0.0.1", port=port)], workers)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from pounce import env_file, imports
 from pounce.asgi.exchange import Application, Receive, Scope, Send
 from pounce.config import Config
-from pounce.errors import StartupError, exit_code
+from pounce.errors import StartupError, exit_code, no_descriptors
 from pounce.logging import TRACE
 
 logger = logging.getLogger("pounce.error")
@@ -93,9 +93,13 @@ def _import(text: str, import_module: Callable[[str], ModuleType]) -> Any:
     module_name, _, attributes = text.partition(":")
     if not module_name or not attributes:
         raise StartupError(f'Error loading ASGI app. Import string "{text}" must be in format "<module>:<attribute>".')
+    if module_name.startswith("."):
+        raise StartupError(f'Error loading ASGI app. Could not import module "{module_name}": it is relative.')
     try:
         found: Any = import_module(module_name)
     except Exception as error:
+        if (problem := no_descriptors(error)) is not None:
+            raise problem from None
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and (module_name == missing or module_name.startswith(missing + ".")):
             raise StartupError(f'Error loading ASGI app. Could not import module "{module_name}".') from None

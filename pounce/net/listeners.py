@@ -74,7 +74,9 @@ class Listener:
                 sock.setblocking(False)
                 sock.listen(backlog)
         except OSError as error:
-            raise StartupError(f"cannot listen at {self.url}: {_reason(error)}") from None
+            raise StartupError(
+                f"cannot listen at {self.url}: {_reason(error, self.address[1] or self.address[0])}"
+            ) from None
 
     def refuse(self) -> None:
         """Lets no new connection begin; what has begun can still be accepted. May be asked by several workers."""
@@ -126,13 +128,21 @@ def _open(bind: Bind, workers: int, ipv4_ports: set[int]) -> list[Listener]:
             return [_open_path(bind.path)]
         return _open_tcp(bind.host or "", bind.port, workers, dual=bind.port not in ipv4_ports)
     except OSError as error:
-        raise StartupError(f"cannot bind ({bind.source}): {_reason(error)}") from None
+        raise StartupError(f"cannot bind ({bind.source}): {_reason(error, bind.path or bind.port)}") from None
 
 
-def _reason(error: OSError) -> str:
-    text = (error.strerror or str(error)).lower()
+def _reason(error: OSError, place: str | int) -> str:
+    """`place` is the port, or the path of a Unix socket."""
+    text = error.strerror or str(error)
+    text = text[:1].lower() + text[1:]
     if error.errno == errno.EADDRINUSE:
-        return text + "; stop the other server or choose another address"
+        from pounce.net import holder
+
+        who = holder.holder_of_path(place) if isinstance(place, str) else holder.holder_of_port(place)
+        by, whom = (f" by {who}", "it") if who else ("", "the other server")
+        return f"{text}{by}; stop {whom} or choose another address"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return text + "; raise the limit (ulimit -n)"
     if error.errno == errno.EACCES:
         return text + "; choose a port from 1024 up, or a place this user may write to"
     return text
