@@ -186,6 +186,8 @@ class Board:
         self.inboxes: list[Inbox] = [ProcessInbox() if processes else ThreadInbox() for _ in range(count)]
         self.lobbies: list[Lobby] | None = None if processes else [{} for _ in range(count)]
         self._holders: list[Loop | None] = [None] * count
+        self.size = count
+        """Of how many places it knows; workers that are added later do without."""
         self._lock = threading.Lock()  # around a change of holders, which two threads may begin
 
     def open(self, number: int, loop: Loop, arrived: Callable[[], object]) -> None:

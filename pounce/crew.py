@@ -2,16 +2,20 @@
 
 The first worker starts alone, and the others when it has shown that the application starts. One that retires has
 a successor before it has drained; one that dies has one at once, and, if its successors die as quickly, after a
-delay that grows, until there have been enough of them.
+delay that grows, until there have been enough of them. `renew` replaces them all, one after the other: there a
+successor is ready before its predecessor drains, and where it does not get ready the predecessor stays. `more` and
+`fewer` change how many places are taken.
 
 Owner: the supervisor's thread.
 """
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol
 
 from pounce.board import Board
+from pounce.handle import Told, WorkerHandle
 from pounce.kernel.loop import Loop, Timer
 from pounce.report import Report
 from pounce.watch import Watch, WatchThread
@@ -26,41 +30,6 @@ LAST_WORDS = 1.0
 """Seconds between giving a worker up and going without it."""
 
 logger = logging.getLogger("pounce.error")
-
-type Told = Callable[[Report], object]
-
-
-class WorkerHandle(Protocol):
-    """What the supervisor holds of a worker, whether it is a thread or a process."""
-
-    name: str
-
-    @property
-    def exit_code(self) -> int | None:
-        """How it ended: 0 in order, otherwise as of a shell; None while it lives."""
-
-    def start(self) -> None: ...
-    def serve(self) -> None: ...
-    def retire(self) -> None: ...
-    def stop(self) -> None: ...
-    def cancel(self) -> None: ...
-    def abandon(self) -> None: ...
-    def kill(self) -> bool: ...
-    def join(self) -> None: ...
-    def stand_in(self, number: int) -> None: ...
-    def step_back(self, number: int) -> None: ...
-    def blocked_for(self, now: float) -> float:
-        """Seconds for which it has not turned its loop, as far as can be told now."""
-
-    @property
-    def hung(self) -> bool:
-        """Has it not answered for longer than it may, neither its loop nor anything else in it?"""
-
-    def describe(self) -> tuple[str, str]:
-        """What a blocked worker is doing: the request, and the stack, innermost line first."""
-
-    def lose(self) -> None:
-        """Gives a blocked worker up. Another takes its place."""
 
 
 class CrewOwner(Protocol):
@@ -91,6 +60,12 @@ class Place:
     def __init__(self, number: int) -> None:
         self.number = number
         self.worker: WorkerHandle | None = None
+        self.successor: WorkerHandle | None = None
+        """Who is starting, to take the place of a worker that serves."""
+        self.vacant = False
+        """It is to have no worker."""
+        self.added = False
+        """It is new, and no worker has got ready there yet."""
         self.ready = False
         """Does its worker accept, once clients are let in?"""
         self.started_at = 0.0
@@ -117,13 +92,16 @@ class Crew:
         patience: float | None = None,
         *,
         alone: bool = False,
+        grace: float | None = None,
     ) -> None:
         """`patience`: seconds after which a blocked worker is given up; None: never. `alone`: the only worker may have
-        this thread."""
+        this thread. `grace`: seconds that a worker has to drain when it is replaced; None: no bound."""
         self._owner = owner
         self._loop = loop
         self.places = [Place(number) for number in range(count)]
         self._watch = WatchThread(self.places) if alone else Watch(loop, self.places, board, patience, self._lose)
+        self._grace = grace
+        self._to_renew: list[Place] = []
         self._living: set[WorkerHandle] = set()
         self._serving = False
         self._stopping = False
@@ -151,15 +129,23 @@ class Crew:
         """Finds somebody for an empty place."""
         self._hire(place, lambda: self._fill(place))
 
-    def _hire(self, place: Place, again: Callable[[], object]) -> bool:
-        """Puts a new worker into the place. False if there can be none now: then `again` is called later."""
-        if self._stopping:
-            return False
+    def _make(self, place: Place) -> WorkerHandle | None:
+        """Starts a worker for the place. None if there can be none now."""
         try:
             worker = self._owner.hire(place.number, lambda what: self._told(place, worker, what))
             worker.start()
         except (OSError, RuntimeError) as error:  # no descriptor, thread, process or memory is left
             logger.error("Worker %d cannot be started: %s.", place.number + 1, error)
+            return None
+        self._living.add(worker)
+        return worker
+
+    def _hire(self, place: Place, again: Callable[[], object]) -> bool:
+        """Puts a new worker into the place. False if there can be none now: then `again` is called later."""
+        if self._stopping:
+            return False
+        worker = self._make(place)
+        if worker is None:
             if self._serving:
                 place.retry = self._loop.call_later(LONGEST_DELAY, again)
             else:
@@ -169,13 +155,14 @@ class Crew:
         place.ready = False
         place.retry = None
         place.started_at = self._loop.clock()
-        self._living.add(worker)
         logger.debug("Worker %d is %s.", place.number + 1, worker.name)
         return True
 
     def _told(self, place: Place, worker: WorkerHandle, what: Report) -> None:
         """A worker has reported something."""
-        if what is Report.ENDED:
+        if worker is place.successor and not self._stopping:
+            self._successor_told(place, worker, what)
+        elif what is Report.ENDED:
             self._ended(place, worker)
         elif place.worker is not worker:
             return
@@ -188,16 +175,17 @@ class Crew:
             self._owner.failed(3)
         elif what is Report.RETIRING and not (self._serving and place.ready):
             return  # somebody has asked it to end before it served anyone
-        elif what is Report.RETIRING and len(self.places) == 1:
+        elif what is Report.RETIRING and self.count == 1:
             self._owner.retired()
         elif what is Report.RETIRING:
             if self._hire(place, lambda: self._told(place, worker, what)):
-                worker.retire()
+                self._retire(worker)
         elif what is Report.CRASHED:
             self._replace(place)
 
     def _ready(self, place: Place, worker: WorkerHandle) -> None:
         place.ready = True
+        place.added = False
         if self._serving:
             worker.serve()
             return
@@ -220,6 +208,9 @@ class Crew:
             if not worker.exit_code:  # sys.exit() in the application
                 logger.info("Worker %d (%s) has ended before it could serve.", place.number + 1, worker.name)
             self._owner.failed(worker.exit_code if worker.exit_code is not None else 3)
+        elif place.worker is worker and place.added:
+            logger.error("Worker %d does not start; the server goes on without it.", place.number + 1)
+            place.worker, place.vacant = None, True
         elif place.worker is worker:
             logger.error("Worker %d (%s) died.", place.number + 1, worker.name)
             self._replace(place)
@@ -246,8 +237,92 @@ class Crew:
 
     def _hire_again(self, place: Place, delay: float) -> None:
         place.worker = None
+        place.ready = False
+        if place.successor is not None:
+            return
         logger.info("Starting worker %d again%s.", place.number + 1, f" in {delay:g} s" if delay else "")
         place.retry = self._loop.call_later(delay, lambda: self._fill(place))
+
+    # Changes while it serves
+
+    def _taken(self) -> list[Place]:
+        return [place for place in self.places if not place.vacant]
+
+    @property
+    def count(self) -> int:
+        """How many workers there are to be."""
+        return len(self._taken())
+
+    def renew(self) -> None:
+        """Replaces every worker by a new one, place after place. If that is under way, it begins again."""
+        self._to_renew = self._taken()
+        if not any(place.successor is not None for place in self.places):
+            self._renew_next()
+
+    def _renew_next(self) -> None:
+        while self._to_renew:
+            place = self._to_renew.pop(0)
+            if place.worker is not None and not place.vacant:  # else it gets a new one anyway, or none
+                place.successor = self._make(place)
+                if place.successor is None:
+                    self._to_renew.clear()
+                return
+        logger.info("The workers have been replaced.")
+
+    def _successor_told(self, place: Place, worker: WorkerHandle, what: Report) -> None:
+        if what is Report.READY:
+            before, place.worker, place.successor = place.worker, worker, None
+            place.ready = True
+            place.started_at = self._loop.clock()
+            if before is not None:
+                self._retire(before)
+            worker.serve()
+            self._renew_next()
+        elif what in (Report.FAILED, Report.ENDED):
+            place.successor = None
+            self._to_renew.clear()
+            logger.error("Worker %d is not replaced: its successor did not start. The workers stay.", place.number + 1)
+            if what is Report.ENDED:
+                self._ended(place, worker)
+            if place.worker is None:
+                self._fill(place)
+
+    def more(self) -> None:
+        """One worker more."""
+        place = next((place for place in self.places if place.vacant), None)
+        if place is None:
+            place = Place(len(self.places))
+            self.places.append(place)
+        place.vacant, place.added = False, True
+        self._fill(place)
+
+    def fewer(self) -> None:
+        """One worker less; not to be asked of the last one. A sibling accepts from its sockets."""
+        place = self._taken()[-1]
+        place.vacant = True
+        if place.retry is not None:
+            place.retry.cancel()
+        for worker, ready in ((place.worker, place.ready), (place.successor, False)):
+            if worker is not None and ready:
+                self._retire(worker)
+            elif worker is not None:
+                worker.stop()
+                self._loop.call_later(CANCEL_GRACE + LAST_WORDS, partial(self._leave, [worker]))
+        if place.successor is not None:
+            place.successor = None
+            self._renew_next()
+        place.worker, place.ready = None, False
+
+    def _retire(self, worker: WorkerHandle) -> None:
+        """Lets it drain, and end within the time that is given for it."""
+        worker.retire()
+        if self._grace is not None:
+            self._loop.call_later(self._grace, partial(self._hurry, worker, self._grace))
+
+    def _hurry(self, worker: WorkerHandle, grace: float) -> None:
+        if worker in self._living and not self._stopping:
+            worker.cancel()
+            self._loop.call_later(CANCEL_GRACE + grace + LAST_WORDS, partial(self._leave, [worker]))
 
     # The end
 
@@ -272,9 +347,10 @@ class Crew:
     def _leave_starting(self) -> None:
         """They serve nobody, and what blocks a start may take as long as it likes."""
         for place in self.places:
-            if place.worker in self._living and not place.ready:
-                logger.error("Worker %d is still starting; it is given up.", place.number + 1)
-                self._leave([place.worker])
+            for worker, ready in ((place.worker, place.ready), (place.successor, False)):
+                if worker in self._living and not ready:
+                    logger.error("Worker %d is still starting; it is given up.", place.number + 1)
+                    self._leave([worker])
 
     def _cancel(self, patience: float) -> None:
         for worker in self._living:

@@ -18,13 +18,12 @@ from types import FrameType
 from pounce import stacks
 from pounce.asgi.application import Loaded
 from pounce.config import Config
+from pounce.handle import Told
 from pounce.kernel.loop import Loop
 from pounce.net.listeners import Listener
 from pounce.report import Report
 from pounce.watch import current_request
 from pounce.worker import Worker
-
-type Told = Callable[[Report], object]
 
 _DRIVERS = ("kernel.task", "kernel.asyncio_face", "asgi.application")
 """The modules of the server that call the application."""

@@ -26,8 +26,8 @@ from pounce.asgi.application import Loaded, load
 from pounce.board import Board
 from pounce.config import Config
 from pounce.cpus import usable_cpus
-from pounce.crew import Told, WorkerHandle
 from pounce.errors import StartupError
+from pounce.handle import Told, WorkerHandle
 from pounce.kernel.loop import Loop
 from pounce.local import LocalWorker
 from pounce.logging import flush_streams
@@ -76,7 +76,7 @@ class Plan:
         self._config = config
         wanted = config.workers if config.workers is not None else 1
         self.count = wanted or usable_cpus()
-        """How many workers."""
+        """How many workers, to begin with."""
         self._gil_needed = GIL_IS_BACK in os.environ
         self.processes = config.worker_kind == "process" or (
             config.worker_kind == "auto" and self.count > 1 and (has_gil() or self._gil_needed)
@@ -170,6 +170,29 @@ class Plan:
         return f"{self.count} worker process{'es' if many else ''}{because}"
 
     @property
+    def not_renewable(self) -> str:
+        """Why new workers would run the same application as the old ones; empty if they load it anew."""
+        if not self.processes:
+            return "threads share the application, which is imported once: restart the server, or use processes"
+        if not isinstance(self._config.app, str):
+            return "the application was handed over as an object, not as an import string"
+        return ""
+
+    def grow(self, number: int) -> str:
+        """Prepares for a worker at a place `number`. Why there can be none, or nothing."""
+        if self.processes or number < self.count:
+            return ""
+        if has_gil():
+            return "with the GIL, threads only take turns; start the server with --worker-kind process"
+        planned, self.count = self.count, number + 1
+        try:
+            self.look(" by now")
+        except StartupError as error:
+            self.count = planned
+            return str(error)
+        return ""
+
+    @property
     def alone(self) -> bool:
         """Can the worker have the supervisor's thread? Not one that is to be given up when it is stuck: then the
         supervisor must not be stuck with it."""
@@ -177,12 +200,13 @@ class Plan:
 
     def make(self, number: int, listeners: list[Listener], loop: Loop, told: Told, *, here: bool) -> WorkerHandle:
         """A worker for place `number`; `here`: on this thread, where it can have that."""
+        board = self.board if self.board is not None and number < self.board.size else None
         if self.processes:
-            return ProcessWorker(number, self._config, listeners, loop, told, self.board)
+            return ProcessWorker(number, self._config, listeners, loop, told, board)
         load = self._loader(number)
         if here and self.alone:
             return LocalWorker(number, self._config, load, listeners, loop, told)
-        return ThreadWorker(number, self._config, load, listeners, loop, told, self.board, self._context)
+        return ThreadWorker(number, self._config, load, listeners, loop, told, board, self._context)
 
     def _loader(self, number: int) -> Callable[[], Loaded]:
         loaded = self._loaded

@@ -29,6 +29,7 @@ from pounce.board import Board
 from pounce.config import Config
 from pounce.ending import end_interpreter, leave
 from pounce.errors import exit_code
+from pounce.handle import Told
 from pounce.kernel.loop import READ, Loop
 from pounce.kernel.task import Interrupted
 from pounce.logging import flush_streams
@@ -36,8 +37,6 @@ from pounce.net.listeners import Listener
 from pounce.report import Report
 from pounce.watch import TICK, current_request
 from pounce.worker import CANCEL_GRACE, Worker
-
-type Told = Callable[[Report], object]
 
 logger = logging.getLogger("pounce.error")
 
@@ -248,7 +247,9 @@ def _child(
                 os.close(key.fd)
         parents.close()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor decides
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, lambda _number, _frame: None)  # a terminal that closes tells the whole group, too
+        for number_ in (signal.SIGTERM, signal.SIGTTIN, signal.SIGTTOU):
+            signal.signal(number_, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         worker = _work(number, config, listeners, pipe, line, board)
         code, forced = worker.exit_code, worker.abandoned

@@ -65,10 +65,12 @@ class Reception:
             self._take()  # what a predecessor has left
 
     def _accept_for(self, number: int) -> None:
+        # One socket may be for several places, or for all: it is watched once.
+        watched = {acceptor.listening for acceptors in self._acceptors.values() for acceptor in acceptors}
         self._acceptors[number] = [
-            self._acceptor(listener, listener.for_worker(number))
+            self._acceptor(listener, sock)
             for listener in self._listeners
-            if number == self._number or len(listener.sockets) > 1  # one for all is watched already
+            if (sock := listener.for_worker(number)) not in watched
         ]
         for acceptor in self._acceptors[number]:
             acceptor.start()
@@ -151,7 +153,7 @@ class Reception:
     def stand_in(self, number: int) -> None:
         """Accepts for a sibling that cannot, and takes over what that one has accepted and not begun. May be said
         again."""
-        if self._open and self._board is not None:
+        if self._open and self._board is not None and number < self._board.size:
             if number not in self._acceptors:
                 self._accept_for(number)
             for parcel in self._board.rescue(number):

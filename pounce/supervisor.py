@@ -21,9 +21,10 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from pounce.config import Config
-from pounce.crew import Crew, Told, WorkerHandle
+from pounce.crew import Crew
 from pounce.ending import let_children_end
 from pounce.errors import StartupError, no_descriptors
+from pounce.handle import Told, WorkerHandle
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import Interrupted
 from pounce.local import LocalWorker, in_application, possible
@@ -33,6 +34,15 @@ from pounce.plan import Plan, has_gil, start_anew
 from pounce.version import __version__
 
 logger = logging.getLogger("pounce.error")
+
+
+def has_terminal() -> bool:
+    """Does the process belong to a terminal, and is that still there?"""
+    try:
+        os.close(os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 class Server:
@@ -58,6 +68,7 @@ class Server:
         self._local: LocalWorker | None = None
         """The worker on this thread."""
         self._signals: list[int] = []
+        self._had_terminal = False
         self._importing = False
         self._unheard = False  # what a signal has asked of the loop has not been done yet
         self._stopping = False
@@ -161,6 +172,11 @@ class Server:
         let_children_end()
         # Libraries that want to know whether the server is ending look at what this method belongs to (sse-starlette).
         before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._had_terminal = has_terminal()
+        orders = [signal.SIGTTIN, signal.SIGTTOU]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` does it
+            orders.append(signal.SIGHUP)
+        before |= {number: signal.signal(number, self._ordered) for number in orders}
         wakeup = signal.set_wakeup_fd(self._loop.wakeup_fd, warn_on_full_buffer=False)
         try:
             yield
@@ -183,7 +199,10 @@ class Server:
         if self._signals:  # which the application has not let through, or which came last
             raise Interrupted
         patience = self.config.timeout_worker_stuck
-        self._crew = Crew(self, self._loop, plan.count, plan.board, patience, alone=plan.alone and possible())
+        self._crew = Crew(
+            self, self._loop, plan.count, plan.board, patience,
+            alone=plan.alone and possible(), grace=self.config.timeout_graceful_shutdown,
+        )  # fmt: skip
 
     def _serve(self) -> None:
         assert self._plan is not None
@@ -252,6 +271,37 @@ class Server:
 
     def gone(self) -> None:
         self._over = True
+
+    # What signals ask while it serves
+
+    def _ordered(self, number: int, frame: FrameType | None) -> None:
+        """The handler of SIGHUP, SIGTTIN and SIGTTOU."""
+        if number == signal.SIGHUP and self._had_terminal and not has_terminal():
+            self.handle_exit(number, frame)
+        else:
+            self._post(lambda: self._obey(signal.Signals(number)))
+
+    def _obey(self, number: signal.Signals) -> None:
+        assert self._plan is not None
+        if self._crew is None or not self.started or self._stopping:
+            logger.info("%s is ignored: the server is not serving.", number.name)
+        elif number is signal.SIGHUP:
+            if why := self._plan.not_renewable:
+                logger.warning("SIGHUP is ignored: %s.", why)
+            else:
+                logger.info("SIGHUP: replacing the workers, which load the application anew.")
+                self._crew.renew()
+        elif number is signal.SIGTTIN:
+            if why := self._plan.grow(len(self._crew.places)):
+                logger.warning("SIGTTIN is ignored: %s.", why)
+            else:
+                self._crew.more()
+                logger.info("SIGTTIN: one worker more, %d now.", self._crew.count)
+        elif self._crew.count == 1:
+            logger.warning("SIGTTOU is ignored: there is only one worker.")
+        else:
+            self._crew.fewer()
+            logger.info("SIGTTOU: one worker less, %d now.", self._crew.count)
 
     # The end
 

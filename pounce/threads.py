@@ -16,13 +16,12 @@ from pounce import stacks
 from pounce.asgi.application import Loaded
 from pounce.board import Board
 from pounce.config import Config
+from pounce.handle import Told
 from pounce.kernel.loop import Loop
 from pounce.net.listeners import Listener
 from pounce.report import Report
 from pounce.watch import current_request
 from pounce.worker import Worker
-
-type Told = Callable[[Report], object]
 
 
 class ThreadWorker:

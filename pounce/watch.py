@@ -90,7 +90,7 @@ class Watch:
 
     def _mark(self, place: "Place", blocked_at: float | None) -> None:
         place.blocked_at = blocked_at
-        if self._board is not None:
+        if self._board is not None and place.number < self._board.size:
             self._board.blocked[place.number] = blocked_at is not None
 
     def _cover(self, place: "Place") -> None:

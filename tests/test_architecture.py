@@ -28,6 +28,7 @@ FLOORS = {
     "loop_bound": 6,
     "threads": 6,
     "local": 6,
+    "handle": 6,
     "processes": 6,
     "cpus": 6,
     "worker": 5,

@@ -32,7 +32,7 @@ class Acceptor:
     ) -> None:  # fmt: skip
         """`may_be_shut`: the server shuts the socket itself when it ends, in this worker or in another."""
         self._loop = loop
-        self._listening = listening
+        self.listening = listening
         self._accepted = accepted
         self._may_be_shut = may_be_shut
         self._retry: Timer | None = None
@@ -42,7 +42,7 @@ class Acceptor:
     def start(self) -> None:
         if not self.accepting:
             self.accepting = True
-            self._loop.watch(self._listening, READ, self._ready)
+            self._loop.watch(self.listening, READ, self._ready)
 
     def stop(self) -> None:
         """Accepts no more for now. Clients wait in the socket's queue."""
@@ -51,7 +51,7 @@ class Acceptor:
             self._retry = None
         if self.accepting:
             self.accepting = False
-            self._loop.unwatch(self._listening)
+            self._loop.unwatch(self.listening)
 
     def drain(self) -> bool:
         """Takes every connection that lies in the queue, however many. False when there is no room, were it for
@@ -67,7 +67,7 @@ class Acceptor:
 
     def _take(self) -> bool:
         try:
-            sock, name = self._listening.accept()
+            sock, name = self.listening.accept()
         except (BlockingIOError, InterruptedError):
             self._no_room = False  # Linux looks for a descriptor before it looks into the queue
             return False
