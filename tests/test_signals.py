@@ -52,7 +52,8 @@ def test_a_signal_during_the_start_is_heard_whenever_it_comes(tmp_path, workers,
 def test_an_import_that_catches_everything_is_ended_at_its_end(tmp_path):
     (tmp_path / "deaf.py").write_text(
         "import time\n"
-        "try:\n    print('importing', flush=True)\n    while True: time.sleep(0.01)\nexcept BaseException: print('caught', flush=True)\n"
+        "try:\n    print('importing', flush=True)\n    while True: time.sleep(0.01)\n"
+        "except BaseException: print('caught', flush=True)\n"
         "async def app(scope, receive, send): print('called', flush=True)\n"
     )
     with Running("deaf:app", "--port", "0", cwd=tmp_path, ready=False) as server:
