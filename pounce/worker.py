@@ -29,6 +29,7 @@ from pounce.asgi.connection_log import connections
 from pounce.asgi.connection_worker import Connection
 from pounce.asgi.defaults import DefaultFields
 from pounce.asgi.exchange import Exchange, Scope
+from pounce.asgi.foreign import Calls
 from pounce.asgi.http1 import HTTP1Connection
 from pounce.asgi.lifespan import Lifespan
 from pounce.board import Board
@@ -102,11 +103,12 @@ class Worker:
         self.exit_code = 0
         """0, 3 when the loop or the lifespan failed, or as the application's import says."""
         self._report = report
-        self._lifespan = Lifespan(config.lifespan, self.loop)
         self._lifespan_task: Driver | None = None
         self._scheduler = Scheduler(
             self.loop, lambda: [self._lifespan_task, *(exchange.task for exchange in self.exchanges)]
         )
+        self.foreign = Calls(self.loop, self._scheduler)
+        self._lifespan = Lifespan(config.lifespan, self.foreign)
         self._served = 0
         self.counts_requests = config.limit_max_requests is not None
         self._empty_context = config.reset_contextvars
@@ -145,9 +147,9 @@ class Worker:
         self.stream_bounds = StreamBounds(loop, config.timeout_write, LINGER, self.exchanges)
         connection = HTTP1Connection
         self.head_deadline = loop.deadlines(config.timeout_request_head, connection.head_deadline_expired)
-        self.keep_alive_deadline = loop.deadlines(config.timeout_keep_alive, _idle_too_long)
+        self.keep_alive_deadline = loop.deadlines(config.timeout_keep_alive, connection.idle_too_long)
         self.body_pace = BodyPace(loop, config, connection.body_deadline_expired)
-        self._calls = {length: loop.deadlines(length, _idle_too_long) for length in (LAST_CALL, NO_HURRY)}
+        self._calls = {length: loop.deadlines(length, connection.idle_too_long) for length in (LAST_CALL, NO_HURRY)}
         self.last_call = self._calls[LAST_CALL]
         self.cancel_on_disconnect = config.cancel_on_disconnect
         self.limited = config.limit_concurrency is not None
@@ -169,11 +171,13 @@ class Worker:
                 self._scheduler.turn()
             except BaseException:
                 self._loop_failed()
+        self.foreign.end()
         leave_worker(token)
         self._report(self, Report.ENDED)
 
     def start(self) -> None:
         """Gets the application and begins its lifespan; the first turns of the loop carry it on."""
+        self.foreign.begin()
         try:
             loaded = self._load()
         except (StartupError, SystemExit) as error:
@@ -391,9 +395,3 @@ class Worker:
                 logger.info('%s - "WebSocket %s" %d', name, path, status)
         elif self.logs_access and self._access_log.record(name, request.method, path, request.version, status):
             self.loop.call_soon(self._access_log.flush)
-
-
-def _idle_too_long(connection: HTTP1Connection) -> None:
-    """What came while the loop was busy elsewhere is not late: the next turn reads it, where closing would reset it."""
-    if not connection.stream.unread:
-        connection.close()

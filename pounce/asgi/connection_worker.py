@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pounce.asgi.admission import Admission
 from pounce.asgi.body_pace import BodyPace
 from pounce.asgi.exchange import Exchange, Scope
+from pounce.asgi.foreign import Calls
 from pounce.config import Config
 from pounce.kernel.deadlines import DeadlineQueue
 from pounce.kernel.loop import Loop
@@ -26,6 +27,7 @@ type Connection = HTTP1Connection | WebSocketConnection
 
 class ConnectionWorker(Protocol):
     loop: Loop
+    foreign: Calls
     limits: Limits
     request_memory: RequestMemory
     response_memory: ResponseMemory

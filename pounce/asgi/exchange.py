@@ -9,6 +9,7 @@ Owner: the worker's thread.
 import logging
 import os
 from collections.abc import Callable, Coroutine
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pounce.asgi.failures import is_departure, log_departure, log_failure, log_returned
@@ -66,6 +67,7 @@ class Exchange:
     _told = False  # has it received the disconnect?
     _farewell = False  # did somebody listen when the client left?
     _remarked = False  # is it in the log that messages are ignored?
+    _unused: list[Message] | None = None  # messages that were received for nobody
     _said = 0  # bytes since it last gave way to others, a message counting MESSAGE
     _cancelled = False
     _readers: list[Wait] | None = None
@@ -183,9 +185,13 @@ class Exchange:
     async def receive(self) -> Message:
         """The next part of the content, then `http.disconnect` when the client is gone or the response is over
         (ASGI HTTP, "Request" and "Disconnect"). After that it waits for as long as the application runs."""
-        while self._told:
+        if get_ident() != self._connection.thread:
+            return await self._connection.worker.foreign.pass_on(self.receive, unused=self._give_back)
+        while self._told and not self._unused:
             await self._wait_to_receive()
         while self.stage is not COMPLETE:
+            if self._unused:
+                break
             if not self._body_given:
                 if self._body or self.body_complete:
                     return self._take_body()
@@ -197,8 +203,15 @@ class Exchange:
             if self.lost or self.ended:
                 break
             await self._wait_to_receive()
+        if self._unused:
+            return self._unused.pop(0)
         self._told = True
         return {"type": "http.disconnect"}
+
+    def _give_back(self, message: Message) -> None:
+        """Nobody waits any more for a message that was received on another thread's behalf."""
+        self._unused = [*(self._unused or ()), message]
+        wake(self._readers)
 
     def _take_body(self) -> Message:
         self.expects_continue = False
@@ -217,6 +230,9 @@ class Exchange:
         Raises ClientDisconnected when the client is gone, ApplicationError when the message is not one that can
         come now.
         """
+        if get_ident() != self._connection.thread:
+            await self._connection.worker.foreign.pass_on(self.send, message)
+            return
         if self.lost:
             await self._client_gone()
         try:

@@ -49,6 +49,7 @@ class HTTP1Connection(ResponseSide):
         self, worker: ConnectionWorker, sock: socket.socket, client: Address | None, server: Address | None
     ) -> None:
         self.worker = worker
+        self.thread = worker.foreign.thread
         self.client = client
         self.server = server
         self.reader = RequestReader(worker.limits, worker.request_memory)
@@ -162,6 +163,11 @@ class HTTP1Connection(ResponseSide):
         if self.reader.begun:
             self._refuse(ProtocolError(408, "the request head took too long"))
         else:  # nothing was asked, so nothing is answered
+            self.close()
+
+    def idle_too_long(self) -> None:
+        """What came while the loop was busy elsewhere is not late: the next turn reads it, where closing would reset it."""
+        if not self.stream.unread:
             self.close()
 
     def _serve(self, request: Request) -> None:

@@ -19,9 +19,12 @@ DISCARD = 65536
 
 
 class ResponseSide(ABC):
-    __slots__ = ("_advancing", "client", "closing", "exchange", "reader", "stream", "worker", "writer")
+    __slots__ = ("_advancing", "client", "closing", "exchange", "reader", "stream", "thread", "worker",
+                 "writer")  # fmt: skip
 
     worker: ConnectionWorker
+    thread: int
+    """The worker's, as `threading.get_ident` says: any other only passes its calls on."""
     client: Address | None
     stream: Stream
     reader: RequestReader

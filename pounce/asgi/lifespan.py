@@ -8,12 +8,13 @@ Owner: the worker's thread.
 import logging
 from collections import deque
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 from pounce.asgi.exchange import Message, Scope
 from pounce.asgi.failures import log_failure
+from pounce.asgi.foreign import Calls
 from pounce.errors import exit_code
-from pounce.kernel.loop import Loop
 from pounce.kernel.task import Cancelled, Wait
 from pounce.protocols.events import ApplicationError
 
@@ -30,13 +31,14 @@ class Lifespan:
     mode "on": that is an error. mode "off": the application is never asked.
     """
 
-    def __init__(self, mode: str, loop: Loop) -> None:
+    def __init__(self, mode: str, foreign: Calls) -> None:
+        """`foreign` carries out calls from other threads."""
+        self._foreign = foreign
         self.state: dict[str, Any] = {}
         self.exited = False
         """Has the application ended its start by sys.exit? Then it has said what there is to say."""
         self.exit_code = 3
         """Of a start that failed."""
-        self._loop = loop
         self._mode = mode
         self._told: Callable[[bool], object] | None = None
         self._messages: deque[Message] = deque()
@@ -75,12 +77,17 @@ class Lifespan:
             told(worked)
 
     async def receive(self) -> Message:
+        if get_ident() != self._foreign.thread:
+            return await self._foreign.pass_on(self.receive, unused=self._messages.appendleft)
         while not self._messages:
             self._waiting = Wait()
             await self._waiting
         return self._messages.popleft()
 
     async def send(self, message: Message) -> None:
+        if get_ident() != self._foreign.thread:
+            await self._foreign.pass_on(self.send, message)
+            return
         kind = message["type"]
         phase = "shutdown" if self._started else "startup"
         if kind not in (f"lifespan.{phase}.complete", f"lifespan.{phase}.failed") or self._failed:
@@ -89,7 +96,7 @@ class Lifespan:
             self._failed = True
             self._reason = message.get("message", "")
             # Mostly it ends now, and its error says whether it has failed or called sys.exit.
-            self._loop.call_later(LAST_WORDS, self._tell_failed)
+            self._foreign.loop.call_later(LAST_WORDS, self._tell_failed)
         else:
             self._started = True
             self._tell(True)

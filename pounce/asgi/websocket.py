@@ -11,6 +11,7 @@ Owner: the worker's thread.
 """
 
 import logging
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from pounce.asgi.connection_worker import ConnectionWorker
@@ -117,7 +118,9 @@ class WebSocketExchange(Exchange):
     async def receive(self) -> Message:
         """`websocket.connect`, then messages as they come, then `websocket.disconnect`. After that it waits for as long
         as the application runs."""
-        while self._told:
+        if get_ident() != self._connection.thread:
+            return await self._connection.worker.foreign.pass_on(self.receive, unused=self._give_back)
+        while self._told and not self._unused:
             await self._wait_to_receive()
         self.answering = False
         if not self._said_connect:
@@ -125,6 +128,8 @@ class WebSocketExchange(Exchange):
             return {"type": "websocket.connect"}
         while True:
             socket = self.socket
+            if self._unused:
+                return self._unused.pop(0)
             if socket is not None:
                 data = socket.take()
                 if data is not None:
@@ -145,6 +150,9 @@ class WebSocketExchange(Exchange):
         Raises ClientDisconnected when the connection is over, ApplicationError when the message is not one that
         can come now.
         """
+        if get_ident() != self._connection.thread:
+            await self._connection.worker.foreign.pass_on(self.send, message)
+            return
         socket = self.socket
         try:
             kind = message["type"]
