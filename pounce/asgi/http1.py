@@ -166,7 +166,8 @@ class HTTP1Connection(ResponseSide):
             self.close()
 
     def idle_too_long(self) -> None:
-        """What came while the loop was busy elsewhere is not late: the next turn reads it, where closing would reset it."""
+        """What came while the loop was busy elsewhere is not late: the next turn reads it, where closing would reset
+        it."""
         if not self.stream.unread:
             self.close()
 
