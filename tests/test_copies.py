@@ -165,7 +165,7 @@ def test_a_copy_that_fails_ends_the_start_with_the_applications_words(tmp_path, 
 
 @on_threads
 def test_an_installed_application_is_not_copied():
-    arguments = ("json.decoder:JSONDecoder", "--port", "0", "--threads", "2", "--app-copies", "worker")
+    arguments = ("json.decoder:py_scanstring", "--port", "0", "--threads", "2", "--app-copies", "worker")
     with Running(*arguments, ready=False) as server:
         assert server.end() == 3
         assert "--app-copies worker is not possible, because it is not made of Python files of its own" in server.log
