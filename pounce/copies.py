@@ -1,172 +1,273 @@
-"""A copy of the application's own modules for a worker, in the same interpreter, with all libraries shared.
+"""Copies of what in an application belongs to one event loop, for worker threads that share all the rest.
 
-An object that belongs to one event loop cannot serve several worker threads; the module that made it can be
-executed again for each of them. The copy of `shop.main` for worker 2 is a module of its own, `shop.main@2`, in
-sys.modules like any other, so that whatever looks a class up by its module's name (dataclasses, pydantic,
-typing.get_type_hints, pickle) finds it. Its code is the same code, with the same file names and lines.
+The application is imported once: that is the copy of worker 1. For every further worker, a module that has bound names
+(see `dependence`) gets a second namespace: it begins with the original's values, and the statements that make the bound
+names are executed again in it (see `reexecution`).
 
-What is copied: the application's module and every module below the same folder, when a copied module first
-imports it. What is not: the standard library, what is installed (below site-packages or the environment), pounce,
-and extension modules. How: a copied module has builtins of its own, whose `__import__` knows the copy.
-`importlib.import_module` is made to ask which copy its caller belongs to.
+    sys.modules["shop.db"] ── one module object ──► namespace of worker 1: engine, Base, User
+                                              └───► namespace of worker 2: engine, (Base, User of worker 1)
 
-Owner: the copy's table is filled under a lock, since a copy's functions may import on helper threads.
+The module object is the same for everybody, under the same name, and leads to the namespace of the worker that asks:
+`import shop.db`, `shop.db.engine`, pickle, `typing.get_type_hints` find what the running code belongs to. The running
+code itself has no such indirection: its globals are its namespace.
+
+Who asks is told by a context variable, which tasks and `to_thread` inherit, and by the thread where there is none.
+
+Owner: a copy is made under a lock, by the thread that starts the worker or, for a module that is first imported in the
+middle of a request, by the worker's.
 """
 
-import builtins
 import contextvars
-import importlib
 import importlib.machinery
 import importlib.util
+import logging
 import os
 import sys
 import sysconfig
 import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from pounce.dependence import Graph
+from pounce.reexecution import CannotCopy, Source, plan
+
+logger = logging.getLogger("pounce.error")
 
 _INSTALLED = ("site-packages", "dist-packages")
 _STDLIB = (sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["platstdlib"])
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
-# Which copy the running code belongs to, for imports that come through a library.
-_current: "contextvars.ContextVar[ModuleCopy | None]" = contextvars.ContextVar("pounce_copy", default=None)
-_import_module = importlib.import_module
 
-one_at_a_time = threading.Lock()
-"""Held while an application is executed again: libraries keep registers that were not made for two at once."""
+class _Original:
+    """Stands for the copy of worker 1."""
 
 
-class ModuleCopy:
-    """The application's own modules, once more."""
+_ORIGINAL = _Original()
+_current: "contextvars.ContextVar[Copy | _Original | None]" = contextvars.ContextVar("pounce_copy", default=None)
+_thread = threading.local()
 
-    def __init__(self, number: int, root: str) -> None:
-        self.number = number
-        """Two or more: the first is the original."""
-        self._root = root
-        self._modules: dict[str, ModuleType] = {}
-        self._own: dict[str, bool] = {}
+
+def _asking() -> "Copy | None":
+    """The copy that the running code belongs to; None for the original."""
+    found = _current.get() or getattr(_thread, "copy", None)
+    return found if isinstance(found, Copy) else None
+
+
+@contextmanager
+def _as(copy: "Copy | _Original") -> Iterator[None]:
+    """What runs inside belongs to this copy."""
+    token = _current.set(copy)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+class CopiedModule(ModuleType):
+    """The class of a module object that leads to several namespaces."""
+
+    def __getattribute__(self, name: str) -> Any:
+        copy = _asking()
+        if copy is not None and (bound := copy.bound_names(self)) is not None:
+            namespace = copy.namespace(self)  # whatever is asked for: `import` looks at __spec__
+            if name == "__dict__":
+                return namespace
+            if name in bound:
+                try:
+                    return namespace[name]
+                except KeyError:
+                    text = f"module {namespace.get('__name__')!r} has no attribute {name!r}"
+                    raise AttributeError(text, name=name, obj=self) from None
+        return _attribute(self, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        copy = _asking()
+        if copy is not None and name in (copy.bound_names(self) or ()):
+            copy.namespace(self)[name] = value
+        else:
+            ModuleType.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        copy = _asking()
+        if copy is not None and name in (copy.bound_names(self) or ()):
+            copy.namespace(self).pop(name, None)
+        else:
+            ModuleType.__delattr__(self, name)
+
+
+_attribute = ModuleType.__getattribute__
+
+
+class Copy:
+    """One worker's own values of the bound names."""
+
+    def __init__(self, copies: "Copies") -> None:
+        self._copies = copies
+        self._namespaces: dict[ModuleType, dict[str, Any]] = {}
         self._lock = threading.RLock()
-        self._builtins = {**vars(builtins), "__import__": self._import}
 
     def enter(self) -> None:
-        """What runs in this context from here on belongs to the copy."""
+        """What runs on this thread, in this context, from here on belongs to the copy."""
         _current.set(self)
-        importlib.import_module = import_module
+        _thread.copy = self
 
-    def owns(self, name: str) -> bool:
-        """Is this a module of the application?"""
-        found = self._own.get(name)
+    def run[T](self, function: Callable[[], T]) -> T:
+        """Calls a function as a part of the copy."""
+        with _as(self):
+            return function()
+
+    def execute(self, first: str) -> None:
+        """Executes everything again that has to be, beginning with this module. What that raises comes out."""
+        with _as(self):
+            for name in (first, *(source.name for source in self._copies.sources.values())):
+                module = sys.modules.get(name)
+                if module is not None and self.bound_names(module) is not None:
+                    self.namespace(module)
+
+    def bound_names(self, module: ModuleType) -> set[str] | None:
+        """The names of a module of which the copy has its own value; None for a module that is shared whole."""
+        source = self._copies.sources.get(module)
+        return None if source is None else source.own
+
+    def namespace(self, module: ModuleType) -> dict[str, Any]:
+        """The copy's namespace of a module. What the module raises when it is executed again comes out."""
+        found = self._namespaces.get(module)
         if found is None:
-            found = self._own[name] = self._is_own(name)
+            with self._lock:
+                found = self._namespaces.get(module)
+                if found is None:
+                    found = self._make(module)
         return found
 
-    def _is_own(self, name: str) -> bool:
-        parent, _, _ = name.rpartition(".")
-        if parent and not self.owns(parent):
-            return False
-        spec = _spec(name)
+    def _make(self, module: ModuleType) -> dict[str, Any]:
+        source = self._copies.sources[module]
+        original: dict[str, Any] = _attribute(module, "__dict__")
+        namespace = {name: value for name, value in list(original.items()) if name not in source.own}
+        self._namespaces[module] = namespace  # before it is executed: modules may import each other in a circle
+        try:
+            with _as(self):
+                exec(source.code(), namespace)
+        except BaseException:
+            del self._namespaces[module]
+            raise
+        return namespace
+
+
+class Copies:
+    """Which modules of an application have copies, and what of them is executed again."""
+
+    def __init__(self, own: "Own", application: object, *, everything: bool) -> None:
+        """Raises CannotCopy. `everything`: copies all of the application's modules, whole."""
+        self.own = own
+        self._application = application
+        self._everything = everything
+        self.sources: dict[ModuleType, Source] = {}
+        modules = own.modules()
+        graph = Graph(modules, application)
+        self.reason = graph.reason()
+        """The loop-bound object that makes copies necessary, and the name that leads to it; None if there is none."""
+        self.application_bound = graph.is_bound(graph.application)
+        self.of_application = graph.holds
+        if self.reason is not None or everything:
+            self._take(plan(graph, modules, everything=everything))
+
+    def _take(self, sources: dict[str, Source]) -> None:
+        for source in sources.values():
+            if source.own:
+                if type(source.module) not in (ModuleType, CopiedModule):
+                    raise CannotCopy(f"{source.name} is not an ordinary module")
+                self.sources[source.module] = source
+
+    def make(self, first: str) -> Copy:
+        """A further copy; `first` is the module that the application is imported from. What the application's own
+        code raises comes out."""
+        for module in self.sources:
+            module.__class__ = CopiedModule
+        if not any(isinstance(finder, _LateFinder) and finder.copies is self for finder in sys.meta_path):
+            sys.meta_path = [_LateFinder(self), *sys.meta_path]
+        copy = Copy(self)
+        copy.execute(first)
+        return copy
+
+    # Modules that are imported later
+
+    def add(self, module: ModuleType) -> None:
+        """A module of the application has been imported in the middle of a request, for the original."""
+        modules = self.own.modules()
+        graph = Graph(modules, self._application)
+        graph.bind_names((source.name, name) for source in self.sources.values() for name in source.own)
+        try:
+            found = plan(graph, modules, everything=self._everything).get(module.__name__)
+        except CannotCopy as error:
+            logger.warning("%s is shared by all workers, because %s.", module.__name__, error)
+            return
+        if found is not None and found.own:
+            self.sources = {**self.sources, module: found}
+            module.__class__ = CopiedModule
+
+
+class _LateFinder:
+    """Stands first among the finders, and has a module of the application executed for the original, whoever imports
+    it, so that the copies can be made from it."""
+
+    def __init__(self, copies: Copies) -> None:
+        self.copies = copies
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        for finder in sys.meta_path:
+            if isinstance(finder, _LateFinder) or (spec := finder.find_spec(name, path, target)) is None:
+                continue
+            if isinstance(spec.loader, importlib.machinery.SourceFileLoader) and self.copies.own.file(spec.origin):
+                spec.loader = _ForOriginal(self.copies, spec.loader)
+            return spec
+        return None
+
+
+class _ForOriginal(importlib.machinery.SourceFileLoader):
+    """A loader that executes a module for the original, and then lets the copies be made from it."""
+
+    def __init__(self, copies: Copies, loader: importlib.machinery.SourceFileLoader) -> None:
+        super().__init__(loader.name, loader.path)
+        self._copies = copies
+
+    def exec_module(self, module: ModuleType) -> None:
+        with _as(_ORIGINAL):
+            super().exec_module(module)
+            self._copies.add(module)
+
+
+class Own:
+    """Tells the application's own modules from others: Python files below its folder that nobody installed there."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._known: dict[str, bool] = {}
+
+    def __call__(self, name: str) -> bool:
+        spec = getattr(sys.modules.get(name), "__spec__", None)
         if spec is None:
-            return False
+            return name == "__main__" and self.file(getattr(sys.modules[name], "__file__", None))
+        found = self._known.get(name)
+        if found is None:
+            found = self._known[name] = self._look(spec)
+        return found
+
+    def _look(self, spec: importlib.machinery.ModuleSpec) -> bool:
         if spec.submodule_search_locations is not None and spec.origin is None:  # a namespace package
             return any(is_below(place, self._root) for place in spec.submodule_search_locations)
-        return isinstance(spec.loader, importlib.machinery.SourceFileLoader) and is_below(spec.origin, self._root)
+        return isinstance(spec.loader, importlib.machinery.SourceFileLoader) and self.file(spec.origin)
 
-    def load(self, name: str) -> ModuleType:
-        """The copy of a module of the application, executed if it has not been yet."""
-        with self._lock:
-            found = self._modules.get(name)
-            if found is not None:
-                return found
-            parent_name, _, last = name.rpartition(".")
-            parent = self.load(parent_name) if parent_name else None
-            if (found := self._modules.get(name)) is not None:  # the parent has imported it
-                return found
-            module = self._make(name)
-            self._modules[name] = sys.modules[module.__name__] = module
-            if parent is not None:
-                setattr(parent, last, module)  # before it is executed: modules may import each other in a circle
-            try:
-                if module.__spec__ is not None and module.__spec__.origin is not None:
-                    assert module.__spec__.loader is not None
-                    module.__spec__.loader.exec_module(module)
-                    self._modules[name] = sys.modules.get(module.__name__, module)  # it may have replaced itself
-            except BaseException:
-                del self._modules[name], sys.modules[module.__name__]
-                if parent is not None:
-                    vars(parent).pop(last, None)
-                raise
-            return self._modules[name]
+    def file(self, path: str | None) -> bool:
+        return is_below(path, self._root)
 
-    def _make(self, name: str) -> ModuleType:
-        original = _spec(name)
-        if original is None:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        private = f"{name}@{self.number}"
-        places = original.submodule_search_locations
-        if original.origin is None:  # a namespace package
-            spec = importlib.machinery.ModuleSpec(private, None, is_package=True)
-            spec.submodule_search_locations = list(places or ())
-        else:
-            loader = importlib.machinery.SourceFileLoader(private, original.origin)
-            made = importlib.util.spec_from_file_location(
-                private, original.origin, loader=loader, submodule_search_locations=places and list(places)
-            )
-            assert made is not None
-            spec = made
-        module = importlib.util.module_from_spec(spec)
-        package = name if places is not None else name.rpartition(".")[0]
-        module.__package__ = f"{package}@{self.number}" if package else ""
-        module.__dict__["__builtins__"] = self._builtins
-        return module
-
-    def _import(
-        self, name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
-    ) -> ModuleType:
-        """`__import__`, as the import statement of a copied module calls it."""
-        absolute = name
-        if level:
-            package = original_name(globals["__package__"])
-            absolute = importlib.util.resolve_name("." * level + name, package)
-        if not self.owns(absolute):
-            if level:
-                raise ModuleNotFoundError(f"No module named {absolute!r}", name=absolute)
-            return builtins.__import__(name, globals, locals, fromlist, level)
-        module = self.load(absolute)
-        if not fromlist:
-            # `import a.b` binds a; the relative form always has a list.
-            return self.load(absolute.partition(".")[0])
-        if hasattr(module, "__path__"):
-            names = getattr(module, "__all__", ()) if "*" in fromlist else fromlist
-            for wanted in names:
-                if not hasattr(module, wanted) and self.owns(f"{absolute}.{wanted}"):
-                    self.load(f"{absolute}.{wanted}")
-        return module
-
-
-def import_module(name: str, package: str | None = None) -> ModuleType:
-    """importlib.import_module, for a process in which applications have copies."""
-    copy = _copy_of(sys._getframe(1).f_globals) or _current.get()
-    if copy is not None:
-        absolute = name
-        if name.startswith(".") and package is not None:
-            absolute = importlib.util.resolve_name(name, original_name(package))
-        if copy.owns(absolute):
-            return copy.load(absolute)
-    return _import_module(name, package)
-
-
-def _copy_of(namespace: dict[str, Any]) -> ModuleCopy | None:
-    found = namespace.get("__builtins__")
-    importer = found.get("__import__") if isinstance(found, dict) else None
-    owner = getattr(importer, "__self__", None)
-    return owner if isinstance(owner, ModuleCopy) else None
-
-
-def original_name(name: str) -> str:
-    """The name of the module that a private name is a copy of."""
-    return name.partition("@")[0]
+    def modules(self) -> dict[str, ModuleType]:
+        """Those that have been imported, in the order in which that began."""
+        return {name: module for name, module in list(sys.modules.items()) if self(name)}
 
 
 def _spec(name: str) -> importlib.machinery.ModuleSpec | None:

@@ -1,14 +1,19 @@
-"""Does the application hold an object that belongs to one event loop?
+"""Which objects belong to one event loop, and does a library hold one of them?
 
 Such an object fails, hangs or worse when several worker threads share it. What counts is public: the classes of
 asyncio and of well-known libraries. Only what is imported already is looked at, and only once or twice, at start.
+
+Must never import what it looks for.
 """
 
 import gc
 import sys
+from collections.abc import Callable, Iterable, Iterator
+from types import ModuleType
+from typing import Any
 
-# Module, and the names of its classes.
-CLASSES = {
+# Module, and the names of its classes. A pool says more than the lock inside it, so it stands before it.
+RESOURCES = {
     "aiohttp": "ClientSession BaseConnector",
     "aiokafka": "AIOKafkaProducer AIOKafkaConsumer",
     "aiomysql": "Pool",
@@ -35,23 +40,114 @@ CLASSES = {
     "anyio": "Lock Event Condition Semaphore CapacityLimiter",
     "asyncio": "Queue Condition Semaphore Barrier Lock Event",
 }
+RUNNING = {"asyncio": "AbstractEventLoop Future TaskGroup Runner StreamReader StreamWriter"}
+"""What belongs to a loop from the beginning. Libraries keep them by loop, so only those of an application count."""
+
+DEPTH = 8  # steps from a library's module to what it holds
 
 
-def find() -> str | None:
-    """The class of a loop-bound object there is, as a person writes it; None when there is none."""
-    classes: dict[type, str] = {}
-    for module, names in CLASSES.items():
-        if module in sys.modules:
-            for name in names.split():
-                found = getattr(sys.modules[module], name, None)
-                if isinstance(found, type):
-                    public = module.partition("._")[0]
-                    classes.setdefault(found, f"{public}.{name.removesuffix('Adapter')}")
-    wanted = tuple(classes)
-    held: set[str] = set()
-    for thing in gc.get_objects() if wanted else ():
-        # Not isinstance: it would ask objects that pretend (mocks, proxies) what they are.
-        if issubclass(type(thing), wanted):
-            held.update(classes[base] for base in type(thing).__mro__ if base in classes)
-    # In the order of the table: a pool says more than the lock inside it.
-    return next((name for name in classes.values() if name in held), None)
+def classes(*tables: dict[str, str]) -> dict[type, str]:
+    """The classes of the tables that are imported, and how a person writes each."""
+    found: dict[type, str] = {}
+    for table in tables:
+        for module, names in table.items():
+            for name in names.split() if module in sys.modules else ():
+                each = getattr(sys.modules[module], name, None)
+                if isinstance(each, type):
+                    found.setdefault(each, f"{module.partition('._')[0]}.{name.removesuffix('Adapter')}")
+    return found
+
+
+def named(thing: object, known: dict[type, str]) -> str:
+    """The public name of the class of a loop-bound object."""
+    return next((known[base] for base in type(thing).__mro__ if base in known), type(thing).__qualname__)
+
+
+def exists() -> bool:
+    """Is there any such object in this process? Quick: most applications have none."""
+    wanted = tuple(classes(RESOURCES, RUNNING))
+    # Not isinstance: it would ask objects that pretend (mocks, proxies) what they are.
+    return bool(wanted) and any(issubclass(type(thing), wanted) for thing in gc.get_objects())
+
+
+def held_by_library(is_own: Callable[[str], bool], of_application: Callable[[object], bool]) -> tuple[str, str] | None:
+    """The place in a library's own state (module and attribute) that holds a loop-bound object, and the object's
+    class; None if there is none. `is_own` tells the application's modules from others, `of_application` the objects
+    that belong to the application, behind which nothing is the library's own."""
+    known = classes(RESOURCES)
+    wanted = tuple(known)
+    loop_class = getattr(sys.modules.get("asyncio"), "AbstractEventLoop", None)
+    if not wanted or loop_class is None:
+        return None
+    seen: set[int] = set()
+    for module_name, module in list(sys.modules.items()):
+        top = module_name.partition(".")[0]
+        if (
+            top in sys.stdlib_module_names
+            or top in _NO_LIBRARIES
+            or is_own(module_name)
+            or type(module) is not ModuleType
+        ):
+            continue
+        for name, value in list(vars(module).items()) if type(module) is ModuleType else ():
+            found = _search(value, module_name, wanted, loop_class, seen, of_application)
+            if found is not None:
+                return f"{module_name}.{name}", named(found, known)
+    return None
+
+
+_NO_LIBRARIES = frozenset(("pounce", "__main__", "pytest", "_pytest"))
+
+
+def _search(
+    value: object, module_name: str, wanted: tuple[type, ...], loop_class: type, seen: set[int],
+    of_application: Callable[[object], bool],
+) -> object | None:  # fmt: skip
+    frontier: list[object] = [value]
+    for _ in range(DEPTH):
+        following: list[object] = []
+        for thing in frontier:
+            if issubclass(type(thing), wanted):
+                return thing
+            if id(thing) in seen or of_application(thing):
+                continue
+            seen.add(id(thing))
+            following.extend(_state(thing, module_name, loop_class))
+        if not following:
+            return None
+        frontier = following
+    return None
+
+
+def _state(thing: Any, module_name: str, loop_class: type) -> Iterable[object]:
+    """What a library's object holds itself."""
+    kind = type(thing)
+    if kind in _PLAIN or kind.__name__ in OPAQUE or kind.__name__ == "_lru_cache_wrapper":
+        return ()
+    if issubclass(kind, type):
+        if getattr(thing, "__module__", None) != module_name:
+            return ()  # its own module's turn will come
+        return [value for value in vars(thing).values() if type(value) not in _CALLED]
+    if issubclass(kind, dict):
+        if any(issubclass(type(key), loop_class) for key in list(thing)):
+            return ()  # one of something for each loop: a library that knows about loops
+        return list(thing.values())
+    if kind in (list, tuple, set, frozenset):
+        return list(thing)
+    if kind.__module__.partition(".")[0] in sys.stdlib_module_names and not hasattr(thing, "__dict__"):
+        return ()
+    return _instance_state(thing)
+
+
+def _instance_state(thing: object) -> Iterator[object]:
+    try:
+        yield from list(object.__getattribute__(thing, "__dict__").values())
+    except Exception:
+        return
+
+
+_CALLED = frozenset((type(_state), staticmethod, classmethod, property))
+_PLAIN = frozenset((int, float, complex, str, bytes, bytearray, bool, type(None), ModuleType, type(len), *_CALLED))
+OPAQUE = frozenset(("WeakKeyDictionary", "WeakValueDictionary", "WeakSet", "ReferenceType", "weakref", "ContextVar",
+                    "local", "_local", "Logger", "Thread"))  # fmt: skip
+"""Names of classes whose objects lead nowhere: they hold weakly, or what they hold is meant to be one per process."""

@@ -4,9 +4,8 @@ Threads, where Python has no GIL. Processes, where it has one and there is more 
 application has brought a library that turned the GIL back on. On either, one worker has the thread that
 runs the server.
 
-Worker threads share one copy of the application, unless it holds an object that belongs to one event loop: then
-each has its own (see `copies`). That can show when it has been imported, or when the first worker's lifespan has
-started; both are before the second worker is made. One line of the log says what was chosen, and why.
+Worker threads share the application, but for what of it belongs to one event loop (see `sharing`). Where that cannot
+be, workers are processes too. One line of the log says what was chosen, and why.
 
 Owner: the supervisor's thread.
 """
@@ -18,11 +17,10 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pounce import loop_bound, stacks
-from pounce.asgi.application import Loaded, load
+from pounce import stacks
+from pounce.asgi.application import load
 from pounce.board import Board
 from pounce.config import Config
 from pounce.cpus import usable_cpus
@@ -33,13 +31,11 @@ from pounce.local import LocalWorker
 from pounce.logging import flush_streams
 from pounce.net.listeners import BALANCES, Listener
 from pounce.processes import ProcessWorker
+from pounce.sharing import NeedsProcesses, Sharing
 from pounce.threads import ThreadWorker
 
-if TYPE_CHECKING:
-    from pounce.copies import ModuleCopy  # most servers never need it, and it costs half a MiB
-
-GIL_IS_BACK = "POUNCE_GIL_IS_BACK"
-"""Set in the environment of a server that takes the place of one whose application has turned the GIL back on."""
+PROCESSES_BECAUSE = "POUNCE_PROCESSES_BECAUSE"
+"""Set in the environment of a server that takes the place of one whose application cannot run on threads: why."""
 
 logger = logging.getLogger("pounce.error")
 
@@ -77,86 +73,74 @@ class Plan:
         wanted = config.workers if config.workers is not None else 1
         self.count = wanted or usable_cpus()
         """How many workers, to begin with."""
-        self._gil_needed = GIL_IS_BACK in os.environ
+        self._because = os.environ.get(PROCESSES_BECAUSE, "this Python has the GIL")
+        """Why workers are processes, where they are and nobody has asked for it."""
         self.processes = config.worker_kind == "process" or (
-            config.worker_kind == "auto" and self.count > 1 and (has_gil() or self._gil_needed)
+            config.worker_kind == "auto" and self.count > 1 and (has_gil() or PROCESSES_BECAUSE in os.environ)
         )
         self.board: Board | None = None
         """What the workers know of each other; one that is alone has no need of it."""
-        self._loaded: Loaded | None = None
-        self._context = contextvars.Context()
-        """What the application has set while it was imported."""
-        self._copied = False
-        self._told_why = False
+        self._sharing: Sharing | None = None  # between threads
 
     def load(self, replace: Callable[[], object] | None) -> None:
         """Prepares what the workers share, the application too if they can. Raises StartupError.
 
-        Where that turns the GIL back on, the workers must be processes, and the application should never have
-        been imported here: `replace` is called, to start the server anew; None where that is not possible.
+        Where it turns out that the workers must be processes, the application should never have been imported here:
+        `replace` is called, to start the server anew; None where that is not possible.
         """
         if not self.processes:
             self._load(replace)
+        self._make_board()
+        stacks.prepare()
+
+    def _make_board(self) -> None:
         if self.count > 1 and (BALANCES or not self.processes):
             self.board = Board(self.count, processes=self.processes)
-        stacks.prepare()
 
     def _load(self, replace: Callable[[], object] | None) -> None:
         before = has_gil()
         with _listening_to_warnings() as said:
-            self._loaded = load(self._config)
-        self._context = contextvars.copy_context()
+            loaded = load(self._config)
         if has_gil() and not before and self.count > 1:
             named = [text.split("'")[1] for text in said if _GIL_WARNING in text and "'" in text]
-            self._gil_is_back(named[0] if named else None, replace)
-        self.look(" at import")
+            if self._gil_is_back(named[0] if named else None, replace):
+                return
+        self._sharing = Sharing(self._config, self.count, loaded, contextvars.copy_context())
+        try:
+            self._sharing.look(final=False)
+        except NeedsProcesses as error:
+            self.become_processes(str(error), replace)
 
-    def _gil_is_back(self, culprit: str | None, replace: Callable[[], object] | None) -> None:
+    def _gil_is_back(self, culprit: str | None, replace: Callable[[], object] | None) -> bool:
+        """Are the workers processes now?"""
         who = f"The extension module {culprit!r}" if culprit else "An extension module of the application"
         remedy = "use a version of it that supports free threading, or set PYTHON_GIL=0 if you know that it is safe"
         if self._config.worker_kind == "thread":
             logger.warning("%s has turned the GIL back on: the threads take turns. To change that, %s.", who, remedy)
-            return
+            return False
         logger.warning("%s has turned the GIL back on: workers will be processes. To change that, %s.", who, remedy)
+        self._be_processes("the application needs the GIL", replace)
+        return True
+
+    def look(self) -> None:
+        """The first worker's application has started. Raises NeedsProcesses, StartupError."""
+        if self._sharing is not None:
+            self._sharing.look(final=True)
+
+    def become_processes(self, why: str, replace: Callable[[], object] | None) -> None:
+        """Threads cannot run this application, and none is running it."""
+        logger.warning("Workers will be processes, because %s.", why)
+        self._be_processes("the application needs it", replace)
+        if self.board is not None:
+            self.board.close()
+        self._make_board()
+
+    def _be_processes(self, because: str, replace: Callable[[], object] | None) -> None:
         if replace is not None:
+            os.environ[PROCESSES_BECAUSE] = because
             replace()
-        self.processes = self._gil_needed = True
-        self._loaded = None
-
-    def look(self, when: str) -> None:
-        """Does the application hold something that forbids sharing it? `when` says where it would come from."""
-        if self._loaded is None or self.count == 1 or self._copied or self._told_why:
-            return
-        wanted = self._config.app_copies
-        held = loop_bound.find() if wanted == "auto" else None
-        if wanted == "one" or (wanted == "auto" and held is None):
-            return
-        self._told_why = True
-        obstacle = self._obstacle()
-        because = f"{held} created{when} belongs to its loop" if held else "--app-copies worker"
-        if obstacle is None:
-            self._copied = True
-            logger.info("Application: %d copies, because %s; libraries are shared%s.", self.count, because,
-                        "; --app-copies one to override" if held else "")  # fmt: skip
-        elif held:
-            logger.warning("Application: one copy for %d workers, although %s, because %s. If its requests fail, "
-                           "use --worker-kind process.", self.count, because, obstacle)  # fmt: skip
-        else:
-            raise StartupError(f"--app-copies worker is not possible, because {obstacle}")
-
-    def _obstacle(self) -> str | None:
-        """Why the application cannot be copied; None if it can."""
-        app = self._config.app
-        if not isinstance(app, str):
-            return "it was handed over as an object, not as an import string"
-        settings = getattr(sys.modules.get("django.conf"), "settings", None)
-        if getattr(settings, "configured", False):
-            return "Django keeps its models in one registry"
-        from pounce.copies import root_of
-
-        if root_of(app.partition(":")[0]) is None:
-            return "it is not made of Python files of its own"
-        return None
+        self.processes, self._because = True, because
+        self._sharing = None
 
     def describe(self) -> str:
         """The workers, for the banner."""
@@ -165,8 +149,7 @@ class Plan:
             return f"{self.count} worker thread{many}"
         because = ""
         if self._config.worker_kind == "auto":
-            who = "the application needs" if self._gil_needed else "this Python has"
-            because = f", because {who} the GIL"
+            because = f", because {self._because}"
         return f"{self.count} worker process{'es' if many else ''}{because}"
 
     @property
@@ -184,12 +167,12 @@ class Plan:
             return ""
         if has_gil():
             return "with the GIL, threads only take turns; start the server with --worker-kind process"
-        planned, self.count = self.count, number + 1
+        assert self._sharing is not None
         try:
-            self.look(" by now")
-        except StartupError as error:
-            self.count = planned
+            self._sharing.grow(number + 1)
+        except (NeedsProcesses, StartupError) as error:
             return str(error)
+        self.count = number + 1
         return ""
 
     @property
@@ -203,35 +186,14 @@ class Plan:
         board = self.board if self.board is not None and number < self.board.size else None
         if self.processes:
             return ProcessWorker(number, self._config, listeners, loop, told, board)
-        load = self._loader(number)
+        assert self._sharing is not None
+        load, context = self._sharing.part(number)
         if here and self.alone:
             return LocalWorker(number, self._config, load, listeners, loop, told)
-        return ThreadWorker(number, self._config, load, listeners, loop, told, board, self._context)
-
-    def _loader(self, number: int) -> Callable[[], Loaded]:
-        loaded = self._loaded
-        assert loaded is not None
-        if not self._copied or number == 0:
-            return lambda: loaded
-        from pounce.copies import ModuleCopy, root_of
-
-        module = self._config.app.partition(":")[0]
-        root = root_of(module)
-        assert root is not None
-        copy = ModuleCopy(number + 1, root)
-        return partial(self._load_copy, copy)
-
-    def _load_copy(self, copy: "ModuleCopy") -> Loaded:
-        """On the worker's thread."""
-        from pounce.copies import one_at_a_time
-
-        copy.enter()
-        with one_at_a_time:
-            return load(self._config, copy.load)
+        return ThreadWorker(number, self._config, load, listeners, loop, told, board, context)
 
 
 def start_anew() -> None:
     """Replaces this process by the same command, whose workers will be processes."""
-    os.environ[GIL_IS_BACK] = "1"
     flush_streams()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -23,7 +23,7 @@ NAMES |= {name: name for name in (*OPTIONS, "app")}
 """What an option may be called in a file or the environment: as its field, or as one of its flags."""
 
 # Set for the set-up script and the tests, not for the server.
-FOREIGN_VARIABLES = frozenset(("POUNCE_PYTHON", "POUNCE_CACHE", "POUNCE_NO_SKIP", "POUNCE_GIL_IS_BACK"))
+FOREIGN_VARIABLES = frozenset(("POUNCE_PYTHON", "POUNCE_CACHE", "POUNCE_NO_SKIP", "POUNCE_PROCESSES_BECAUSE"))
 
 _KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
 """Variables that Kubernetes sets for a Service in each of a namespace's containers, after the Service's name."""

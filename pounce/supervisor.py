@@ -239,9 +239,9 @@ class Server:
     def first_ready(self) -> None:
         assert self._plan is not None
         try:
-            self._plan.look(" in lifespan")
+            self._plan.look()
         except StartupError as error:
-            logger.error(error)
+            logger.error(error, exc_info=error.__cause__)
             self.failed(error.exit_code)
 
     def all_ready(self) -> None:

@@ -72,7 +72,7 @@ def test_two_thousand_requests_on_four_workers_without_one_error(app, postgres):
         library("asyncpg")
     log = serves(app, POUNCE_TEST_POSTGRES=postgres)
     if not has_gil():
-        assert "4 copies, because" in log
+        assert "4 copies of stores, because" in log
 
 
 def test_sqlalchemy_over_asyncpg(postgres):
@@ -80,7 +80,7 @@ def test_sqlalchemy_over_asyncpg(postgres):
     log = serves("sqlalchemy_app", POUNCE_TEST_POSTGRES=postgres, POUNCE_TEST_SQLALCHEMY="1")
     if not has_gil():
         # greenlet without the GIL is not there yet on 3.13t: the server notices and uses processes.
-        assert "4 copies, because" in log or "has turned the GIL back on: workers will be processes" in log
+        assert "4 copies of stores, because" in log or "has turned the GIL back on: workers will be processes" in log
 
 
 def test_psycopg(postgres):

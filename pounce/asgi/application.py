@@ -6,12 +6,13 @@ The words of the errors are uvicorn's: people search for them.
 import importlib
 import inspect
 import logging
+import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from types import CoroutineType, ModuleType
+from types import CoroutineType, TracebackType
 from typing import Any
 
-from pounce import env_file, imports
+from pounce import env_file
 from pounce.asgi.exchange import Application, Receive, Scope, Send
 from pounce.config import Config
 from pounce.errors import StartupError, exit_code, no_descriptors
@@ -32,8 +33,8 @@ class Loaded:
         """How a person calls it."""
 
 
-def load(config: Config, import_module: Callable[[str], ModuleType] = importlib.import_module) -> Loaded:
-    """Imports the application, with `import_module`, and prepares it. Raises StartupError; its cause, if it has
+def load(config: Config) -> Loaded:
+    """Imports the application and prepares it. Raises StartupError; its cause, if it has
     one, is what the application's own code has raised, with the application's own frames."""
     if config.env_file is not None:
         env_file.load(config.env_file)
@@ -42,7 +43,7 @@ def load(config: Config, import_module: Callable[[str], ModuleType] = importlib.
     if isinstance(app, str):
         if config.app_dir not in sys.path:
             sys.path.insert(0, config.app_dir)
-        app = _import(app, import_module)
+        app = _import(app)
     app = _made(app, factory=config.factory)
     interface = config.interface if config.interface != "auto" else _interface(app)
     name = config.app if isinstance(config.app, str) else getattr(app, "__qualname__", type(app).__qualname__)
@@ -68,42 +69,46 @@ class ApplicationFailed(StartupError):
     exit_code = 1
 
 
-def _own(error: BaseException) -> BaseException:
-    """The error without the frames through which the server and the import system came to the application."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_next is not None:
-        name = frames.tb_frame.f_code.co_filename
-        if not name.startswith(("<frozen importlib", _HERE)) and "importlib" not in name:
-            break
-        frames = frames.tb_next
-    place = frames
-    while place is not None and place.tb_next is not None:
-        if place.tb_next.tb_frame.f_code.co_filename == _WATCH:  # stands between any two modules, when it is looking
-            place.tb_next = place.tb_next.tb_next
-        else:
-            place = place.tb_next
-    return error.with_traceback(frames)
+def own(error: BaseException) -> BaseException:
+    """The error without the frames of the server and of the import system, which stand between any two of the
+    application's."""
+    error.__traceback__ = _own_frames(error.__traceback__) or error.__traceback__
+    return error
 
 
-_HERE = __file__
-_WATCH = imports.__file__
+def _own_frames(frames: TracebackType | None) -> TracebackType | None:
+    if frames is None:
+        return None
+    following = _own_frames(frames.tb_next)
+    name = frames.tb_frame.f_code.co_filename
+    if name.startswith(("<frozen importlib", _HERE)) or name == importlib.__file__:
+        return following
+    return TracebackType(following, frames.tb_frame, frames.tb_lasti, frames.tb_lineno)
 
 
-def _import(text: str, import_module: Callable[[str], ModuleType]) -> Any:
+_HERE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, where there is room for one line."""
+    return (str(error).strip().splitlines() or ["no more is said"])[0]
+
+
+def _import(text: str) -> Any:
     module_name, _, attributes = text.partition(":")
     if not module_name or not attributes:
         raise StartupError(f'Error loading ASGI app. Import string "{text}" must be in format "<module>:<attribute>".')
     if module_name.startswith("."):
         raise StartupError(f'Error loading ASGI app. Could not import module "{module_name}": it is relative.')
     try:
-        found: Any = import_module(module_name)
+        found: Any = importlib.import_module(module_name)
     except Exception as error:
         if (problem := no_descriptors(error)) is not None:
             raise problem from None
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and (module_name == missing or module_name.startswith(missing + ".")):
             raise StartupError(f'Error loading ASGI app. Could not import module "{module_name}".') from None
-        raise ApplicationFailed(f'Error loading ASGI app. Importing "{module_name}" has failed:') from _own(error)
+        raise ApplicationFailed(f'Error loading ASGI app. Importing "{module_name}" has failed:') from own(error)
     for attribute in attributes.split("."):
         try:
             found = getattr(found, attribute)
@@ -138,7 +143,7 @@ def _call_factory(factory: Callable[[], Any]) -> Any:
     try:
         app = factory()
     except Exception as error:
-        raise ApplicationFailed("Error loading ASGI app factory. It has failed:") from _own(error)
+        raise ApplicationFailed("Error loading ASGI app factory. It has failed:") from own(error)
     if isinstance(app, CoroutineType):
         app.close()  # it will not be awaited, and that is not to be told besides
         raise StartupError("Error loading ASGI app factory: it is async, but must return the application at once.")
