@@ -40,6 +40,8 @@ type Node = int | Name
 _LEAVES = (ModuleType, CodeType, FrameType, TracebackType, GeneratorType, CoroutineType, AsyncGeneratorType,
            BuiltinFunctionType, Context, ContextVar, Token, str, bytes, bytearray, int, float, complex, type(None),
            type(Ellipsis), type(NotImplemented))  # fmt: skip
+_OF_IMPORT = frozenset(("__builtins__", "__loader__", "__spec__", "__annotations__", "__annotate__"))
+"""Names that every module has from the import system and the compiler."""
 _ATOMS = frozenset((int, float, bool, type(None), bytes))
 _LOADS = frozenset(opcode.opmap[name] for name in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"))
 _STORES = frozenset(opcode.opmap[name] for name in ("STORE_GLOBAL", "DELETE_GLOBAL"))
@@ -89,6 +91,8 @@ class Graph:
         todo: list[object] = []
         for module_name, module in modules.items():
             for name, value in list(vars(module).items()):
+                if name in _OF_IMPORT:
+                    continue
                 self._edge((module_name, name), value, todo)
         self._parents.setdefault(self.application, [])
         todo.append(application)

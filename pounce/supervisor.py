@@ -31,6 +31,7 @@ from pounce.local import LocalWorker, in_application, possible
 from pounce.logging import CYAN, bold, configure
 from pounce.net.listeners import Address, Listener, open_listeners
 from pounce.plan import Plan, has_gil, start_anew
+from pounce.sharing import NeedsProcesses
 from pounce.version import __version__
 
 logger = logging.getLogger("pounce.error")
@@ -74,6 +75,8 @@ class Server:
         self._stopping = False
         self._stopped_at = 0.0
         self._over = False
+        self._anew = ""
+        """Why threads cannot run the application, when that has shown on the first of them."""
         self._exit_code = 0
         self.ended_by: int | None = None
         """The signal that is still to end the process, where `run` leaves that to its caller."""
@@ -198,8 +201,12 @@ class Server:
             self._importing = False
         if self._signals:  # which the application has not let through, or which came last
             raise Interrupted
-        patience = self.config.timeout_worker_stuck
-        self._crew = Crew(
+        self._crew = self._make_crew()
+
+    def _make_crew(self) -> Crew:
+        plan, patience = self._plan, self.config.timeout_worker_stuck
+        assert plan is not None
+        return Crew(
             self, self._loop, plan.count, plan.board, patience,
             alone=plan.alone and possible(), grace=self.config.timeout_graceful_shutdown,
         )  # fmt: skip
@@ -217,14 +224,24 @@ class Server:
             self._stop()
         else:
             self._crew.start()
+        self._turn()
+        if self._anew and not self._stopping:  # the worker that has shown it has ended
+            self._plan.become_processes(self._anew, start_anew if self._may_start_anew else None)
+            logger.info("Starting again with %s", self._plan.describe())
+            self._crew = self._make_crew()
+            self._over = False
+            self._crew.start()
+            self._turn()
+        if self.started:
+            _say_of_process("Finished")
+
+    def _turn(self) -> None:
         while not self._over:
             if self._local is not None:
                 self._local.run()
                 self._local = None
             else:
                 self._loop.turn()
-        if self.started:
-            _say_of_process("Finished")
 
     # What the crew tells
 
@@ -238,8 +255,12 @@ class Server:
 
     def first_ready(self) -> None:
         assert self._plan is not None
+        assert self._crew is not None
         try:
             self._plan.look()
+        except NeedsProcesses as error:
+            self._anew = str(error)
+            self._crew.stop(self.config.timeout_graceful_shutdown)
         except StartupError as error:
             logger.error(error, exc_info=error.__cause__)
             self.failed(error.exit_code)
