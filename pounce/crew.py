@@ -15,6 +15,7 @@ from functools import partial
 from typing import Protocol
 
 from pounce.board import Board
+from pounce.errors import StartupError
 from pounce.handle import Told, WorkerHandle
 from pounce.kernel.loop import Loop, Timer
 from pounce.report import Report
@@ -134,7 +135,7 @@ class Crew:
         try:
             worker = self._owner.hire(place.number, lambda what: self._told(place, worker, what))
             worker.start()
-        except (OSError, RuntimeError) as error:  # no descriptor, thread, process or memory is left
+        except (OSError, RuntimeError, StartupError) as error:  # no descriptor, thread, process, memory or copy is left
             logger.error("Worker %d cannot be started: %s.", place.number + 1, error)
             return None
         self._living.add(worker)
