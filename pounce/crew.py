@@ -18,6 +18,7 @@ from pounce.board import Board
 from pounce.errors import StartupError
 from pounce.handle import Told, WorkerHandle
 from pounce.kernel.loop import Loop, Timer
+from pounce.lifespan_log import LifespanLog
 from pounce.report import Report
 from pounce.watch import Watch, WatchThread
 from pounce.worker import CANCEL_GRACE
@@ -106,6 +107,7 @@ class Crew:
         self._living: set[WorkerHandle] = set()
         self._serving = False
         self._stopping = False
+        self._lifespans = LifespanLog()
         self.left_behind = False
         """Was a worker thread left running that did not end?"""
 
@@ -165,14 +167,17 @@ class Crew:
             self._successor_told(place, worker, what)
         elif what is Report.ENDED:
             self._ended(place, worker)
-        elif place.worker is not worker:
             return
-        elif self._stopping:
+        if place.worker is not worker:
+            return
+        self._lifespans.tell(place.number, what, stopping=self._stopping)
+        if what is Report.FAILED and not self._serving:
+            logger.error("Application startup failed. Exiting.")
+        if self._stopping:
             place.ready = place.ready or what is Report.READY
         elif what is Report.READY:
             self._ready(place, worker)
         elif what is Report.FAILED and not self._serving:
-            logger.error("Application startup failed. Exiting.")
             self._owner.failed(3)
         elif what is Report.RETIRING and not (self._serving and place.ready):
             return  # somebody has asked it to end before it served anyone
@@ -204,7 +209,7 @@ class Crew:
         logger.debug("Worker %d (%s) has ended.", place.number + 1, worker.name)
         if self._stopping:
             if not self._living:
-                self._owner.gone()
+                self._gone()
         elif place.worker is worker and not self._serving:
             if not worker.exit_code:  # sys.exit() in the application
                 logger.info("Worker %d (%s) has ended before it could serve.", place.number + 1, worker.name)
@@ -337,11 +342,12 @@ class Crew:
             if place.retry is not None:
                 place.retry.cancel()
         if not self._living:
-            self._owner.gone()
+            self._gone()
             return
+        if any(place.worker in self._living and not place.ready for place in self.places):
+            logger.info("Shutting down once the application has started. (CTRL+C to force quit)")
         for worker in self._living:
             worker.stop()
-        self._loop.call_later(CANCEL_GRACE + LAST_WORDS, self._leave_starting)
         if patience is not None:
             self._loop.call_later(patience, lambda: self._cancel(patience))
 
@@ -356,6 +362,7 @@ class Crew:
     def _cancel(self, patience: float) -> None:
         for worker in self._living:
             worker.cancel()
+        self._loop.call_later(CANCEL_GRACE + LAST_WORDS, self._leave_starting)
         # A worker that can still turn its loop ends by itself now, its lifespan's shutdown within its own bound.
         self._loop.call_later(CANCEL_GRACE + patience + LAST_WORDS, self.force)
 
@@ -373,4 +380,8 @@ class Crew:
                 self._living.discard(worker)
                 self.left_behind = True
         if not self._living:
-            self._owner.gone()
+            self._gone()
+
+    def _gone(self) -> None:
+        self._lifespans.over()
+        self._owner.gone()

@@ -40,7 +40,8 @@ from pounce.worker import CANCEL_GRACE, Worker
 
 logger = logging.getLogger("pounce.error")
 
-REPORTS = {b"r": Report.READY, b"f": Report.FAILED, b"t": Report.RETIRING, b"c": Report.CRASHED, b"e": Report.ENDED}
+REPORTS = {b"r": Report.READY, b"f": Report.FAILED, b"t": Report.RETIRING, b"c": Report.CRASHED, b"e": Report.ENDED,
+           b"u": Report.UNSUPPORTED, b"l": Report.CLOSING, b"d": Report.CLOSED, b"n": Report.UNCLOSED}  # fmt: skip
 WORDS = {report: word for word, report in REPORTS.items()}
 COMMANDS: dict[bytes, Callable[[Worker], object]] = {
     b"s": Worker.serve,
@@ -68,6 +69,7 @@ class ProcessWorker:
         self._board = board
         self._pipe: socket.socket | None = None
         self._line: socket.socket | None = None
+        self._ready = False
         self._asked_at: float | None = None
         self._starting = True
         self._silent_looks = 0
@@ -119,6 +121,7 @@ class ProcessWorker:
                 self._told(Report.RETIRING)  # nothing new, if the server is ending anyway
             elif (report := REPORTS[word]) is not Report.ENDED:  # the end is when the process is gone
                 self._starting = False
+                self._ready = self._ready or report is Report.READY
                 self._told(report)
         if not words:
             self._gone()
@@ -164,6 +167,9 @@ class ProcessWorker:
 
     def stop(self) -> None:
         self._say(b"x")
+        if not self._ready and self.exit_code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)  # ends an import, which nothing is lost by
         if self._starting and self.exit_code is None:  # it may be in the middle of its import, and hear nothing
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)

@@ -88,7 +88,7 @@ class Scheduler:
             watch.end()
 
     def turn(self) -> None:
-        """Turns the worker's loop: once, or, with a face, until `end` or `abandon`. What the loop raises comes out,
+        """Turns the worker's loop: once, or, with a face, until `end`. What the loop raises comes out,
         and calling it again goes on."""
         if self._face is None:
             self._loop.turn()
@@ -106,10 +106,3 @@ class Scheduler:
         self._end_watches()
         if self._face is not None:
             self._face.end(patience)
-
-    def abandon(self) -> None:
-        """The worker is over, whatever is still running."""
-        self._over = True
-        self._end_watches()
-        if self._face is not None:
-            self._face.abandon()

@@ -219,7 +219,8 @@ class Server:
         free = "" if has_gil() else " free-threaded"
         logger.info("Pounce %s on %s%s, %s", __version__, python, free, self._plan.describe())
         _say_of_process("Started")
-        logger.info("Waiting for application startup.")
+        if self.config.lifespan != "off":
+            logger.info("Waiting for application startup.")
         if self._should_exit:  # before there was anything to stop
             self._stop()
         else:
@@ -268,7 +269,8 @@ class Server:
     def all_ready(self) -> None:
         """Lets clients in."""
         assert self._crew is not None
-        logger.info("Application startup complete.")
+        if self.config.lifespan != "off":
+            logger.info("Application startup complete.")
         try:
             for listener in self.listeners:
                 listener.listen(self.config.backlog)

@@ -14,12 +14,10 @@ like one that stops, while another takes its place at the same sockets, so that 
 Owner: the thread that calls `run`. From other threads: only `loop.post` of the methods that say so.
 """
 
-import enum
 import logging
 import socket
 from collections.abc import Callable
 from contextvars import Context
-from math import inf
 from typing import TYPE_CHECKING
 
 from pounce.asgi.admission import Admission
@@ -46,7 +44,8 @@ from pounce.protocols.h1.reader import Limits
 from pounce.protocols.h1.reader import Memory as RequestMemory
 from pounce.protocols.h1.writer import Memory as ResponseMemory
 from pounce.reception import Reception
-from pounce.report import Report
+from pounce.report import Phase, Report
+from pounce.request_limit import RequestLimit
 from pounce.scheduler import Scheduler
 
 if TYPE_CHECKING:
@@ -57,27 +56,18 @@ LAST_CALL = 0.5
 """Seconds a connection that was busy just now is kept while draining. HTTP/1.1 has no way to say goodbye between
 two responses: a client that has just got one may have its next request on the way."""
 NO_HURRY = 5.0  # the same for a worker that retires: the server goes on, and nobody waits for its end
-LAST_ACCEPT = 0.1
-"""Seconds in which handshakes that have begun may end, after new ones are refused."""
+LAST_ACCEPT = 0.1  # seconds in which handshakes that have begun may end, after new ones are refused
 LINGER = 5.0
 """Seconds a client may go on sending after it has taken the last response."""
 CANCEL_GRACE = 1.0
 """Seconds a cancelled application has for its own clean-up."""
+FORCED_GRACE = 0.2  # the same where the end is forced
 LIFESPAN_BOUND = 30.0
 """Seconds for the lifespan's shutdown where the graceful time-out does not say it."""
 PATIENCE = 10
 """Errors of the loop after which a retiring worker gives its connections up."""
 
 logger = logging.getLogger("pounce.error")
-
-
-class Phase(enum.Enum):
-    STARTING = "starting"
-    READY = "ready"
-    SERVING = "serving"
-    DRAINING = "draining"
-    STOPPING = "stopping"
-    ENDED = "ended"
 
 
 class Worker:
@@ -109,14 +99,9 @@ class Worker:
         )
         self.foreign = Calls(self.loop, self._scheduler)
         self._lifespan = Lifespan(config.lifespan, self.foreign)
-        self._served = 0
-        self.counts_requests = config.limit_max_requests is not None
+        self._request_limit = RequestLimit(config)
+        self.counts_requests = self._request_limit.counts
         self._empty_context = config.reset_contextvars
-        self._request_limit = inf
-        if config.limit_max_requests is not None:
-            from random import randint  # half a MiB, for the few who want it
-
-            self._request_limit = config.limit_max_requests + randint(0, config.limit_max_requests_jitter)
         self._errors = 0
         self.abandoned = False
         self._closing_accept = False
@@ -194,11 +179,15 @@ class Worker:
         self._lifespan_task = self._scheduler.spawn(coroutine, lifespan.finished)
 
     def _started(self, worked: bool) -> None:
-        if self.phase is not Phase.STARTING:  # stopped meanwhile
+        if self._lifespan.unsupported:
+            self._report(self, Report.UNSUPPORTED)
+        if self.phase is not Phase.STARTING:  # cancelled meanwhile
             self._end()
         elif worked:
             self.phase = Phase.READY
             self._report(self, Report.READY)
+            if self.draining:
+                self.stop()
         else:
             self.exit_code = self._lifespan.exit_code
             if not self._lifespan.exited:
@@ -240,9 +229,8 @@ class Worker:
             self.phase = Phase.DRAINING
             self.draining = True
             self._look_for_the_end()
-        elif self.phase is Phase.STARTING:
-            self.phase = Phase.STOPPING
-            self._cancel_lifespan()
+        elif self.phase is Phase.STARTING:  # a start that was cut off might leave half a migration behind
+            self.draining = True
 
     def _drain(self, last_call: float, *, closing: bool) -> None:
         self.reception.shut()
@@ -277,7 +265,11 @@ class Worker:
             self.phase = Phase.STOPPING
             bound = self.config.timeout_graceful_shutdown or LIFESPAN_BOUND
             self.loop.call_later(bound, lambda: self._lifespan_stuck(bound))
-            self._lifespan.shutdown(self._shut_down)
+            if self._lifespan.running:
+                self._report(self, Report.CLOSING)
+                self._lifespan.shutdown(self._shut_down)
+            else:
+                self._end()
 
     def _lifespan_stuck(self, bound: float) -> None:
         if self.phase is Phase.STOPPING:
@@ -286,17 +278,22 @@ class Worker:
             self._cancel_lifespan()
 
     def _cancel_lifespan(self) -> None:
+        self.phase = Phase.STOPPING
         if self._lifespan_task is not None:
             self._lifespan_task.cancel()
         self.loop.call_later(CANCEL_GRACE, self.abandon)
 
     def _shut_down(self, worked: bool) -> None:
-        self.exit_code = self.exit_code or (0 if worked else 3)
+        if not self.abandoned:
+            self._report(self, Report.CLOSED if worked else Report.UNCLOSED)
+            self.exit_code = self.exit_code or (0 if worked else 3)
         self._end()
 
     def cancel(self) -> None:
         """The time for draining is over: cancels what still runs and closes what is still open. Posted by the
         supervisor."""
+        if self.phase is Phase.STARTING:
+            self._cancel_lifespan()
         if self.phase is not Phase.DRAINING:
             return
         self._stop_accepting(wait=False)
@@ -320,19 +317,26 @@ class Worker:
         self._look_for_the_end()
 
     def abandon(self) -> None:
-        """Ends at once, whatever is left. Posted by the supervisor."""
+        """Cancels whatever is left, and ends without the lifespan's shutdown. Posted by the supervisor."""
+        if self.phase is Phase.ENDED or self.abandoned:
+            return
         self.abandoned = True
+        self.phase = Phase.STOPPING
+        self.reception.stop()
+        for exchange in list(self.exchanges):
+            exchange.cancel()
+        if self._lifespan_task is not None:
+            self._lifespan_task.cancel()
         for connection in list(self.connections):
             connection.stream.abort()
-        self._end(in_order=False)
+        self.loop.call_later(FORCED_GRACE if self.exchanges or self._lifespan.running else 0, self._end)
 
-    def _end(self, *, in_order: bool = True) -> None:
+    def _end(self) -> None:
+        if self.phase is Phase.ENDED:
+            return
         self._access_log.flush()
         self.phase = Phase.ENDED
-        if in_order:
-            self._scheduler.end(CANCEL_GRACE)
-        else:
-            self._scheduler.abandon()
+        self._scheduler.end(FORCED_GRACE if self.abandoned else CANCEL_GRACE)
 
     def _loop_failed(self) -> None:
         self._errors += 1
@@ -375,10 +379,7 @@ class Worker:
             self.loop.call_soon(self._look_for_the_end)  # not yet: its application may be in the middle of a step
 
     def request_answered(self) -> None:
-        self._served += 1
-        if self._served >= self._request_limit and self.phase is Phase.SERVING:
-            logger.info("Maximum request limit of %d exceeded.", self._request_limit)
-            self._request_limit = inf
+        if self.phase is Phase.SERVING and self._request_limit.reached():
             self._report(self, Report.RETIRING)
 
     def log_access(self, client: Address | None, request: Request, status: int) -> None:

@@ -25,6 +25,8 @@ FLOORS = {
     "stacks": 6,
     "ending": 6,
     "sharing": 6,
+    "lifespan_log": 6,
+    "request_limit": 5,
     "copies": 6,
     "reexecution": 6,
     "dependence": 6,

@@ -127,6 +127,8 @@ def test_a_signal_while_the_application_starts(workers, number, tmp_path):
     )
     with Running("slow:app", "--port", "0", "--workers", workers, cwd=tmp_path, ready=False) as server:
         server.wait_for("starting")
+        server.send_signal(number)
+        server.wait_for("Shutting down once the application has started. (CTRL+C to force quit)")
         assert server.stop(number) == (143 if number == signal.SIGTERM and single(workers) else 0)
         assert "cleaned up" in server.log
         assert "Traceback" not in server.log

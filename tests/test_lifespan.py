@@ -5,7 +5,7 @@ from harness import Rig
 from test_exchange import GET, content_of, hello
 
 import pounce
-from pounce.worker import Phase, Report
+from pounce.worker import Phase, Report, Worker
 
 
 def lifespan(*says, before=(), record=None):
@@ -77,8 +77,7 @@ def test_a_start_up_that_fails_says_the_applications_words(mode, caplog):
 def test_an_application_that_raises_at_start_up_does_not_speak_lifespan(caplog):
     caplog.set_level("INFO")
     rig = Rig(lifespan(RuntimeError("who are you?")), lifespan="auto")
-    assert rig.reports == [Report.READY]
-    assert "ASGI 'lifespan' protocol appears unsupported." in caplog.text
+    assert rig.reports == [Report.UNSUPPORTED, Report.READY]
     assert "who are you" not in caplog.text
 
 
@@ -137,20 +136,45 @@ def test_a_shutdown_that_hangs_is_bounded(caplog):
     assert "Application shutdown has not ended within 7 seconds; it is cancelled." in caplog.text
 
 
-def test_a_start_up_that_hangs_can_be_stopped():
-    seen = []
-
+def slow_start(seen):
     async def app(scope, receive, send):
+        await receive()
         try:
-            await pounce.sleep(10_000)
-        finally:
-            seen.append("cleaned up")
+            await pounce.sleep(10)
+            seen.append("started")
+        except BaseException:
+            seen.append("cancelled")
+            raise
+        await send({"type": UP})
+        seen.append((await receive())["type"])
+        await send({"type": DOWN})
 
-    rig = Rig(app, lifespan="on")
+    return app
+
+
+def test_a_stop_lets_the_start_up_finish_and_shuts_down_then():
+    seen = []
+    rig = Rig(slow_start(seen), lifespan="on")
     rig.worker.stop()
-    rig.wait(0.1)
+    rig.wait(9)
+    assert (seen, rig.worker.phase) == ([], Phase.STARTING)
+    rig.wait(2)
+    assert seen == ["started", "lifespan.shutdown"]
+    assert (rig.worker.phase, rig.worker.exit_code) == (Phase.ENDED, 0)
+    assert rig.reports == [Report.READY, Report.CLOSING, Report.CLOSED]
+
+
+@pytest.mark.parametrize("how", [Worker.cancel, Worker.abandon])
+def test_a_start_up_that_has_no_more_time_is_cancelled(how):
+    seen = []
+    rig = Rig(slow_start(seen), lifespan="on")
+    rig.worker.stop()
+    rig.wait(1)
+    how(rig.worker)
+    rig.wait(1)
+    assert seen == ["cancelled"]
     assert rig.worker.phase is Phase.ENDED
-    assert seen == ["cleaned up"]
+    assert rig.reports == []
 
 
 @pytest.mark.parametrize("messages", [[UP, UP], [DOWN], ["http.response.start"], [UP, "nonsense"]])

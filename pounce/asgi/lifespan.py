@@ -43,7 +43,10 @@ class Lifespan:
         self._told: Callable[[bool], object] | None = None
         self._messages: deque[Message] = deque()
         self._waiting: Wait | None = None
-        self._running = False
+        self.running = False
+        """Is there somebody to shut down?"""
+        self.unsupported = False
+        """Does the application not speak lifespan?"""
         self._started = False
         self._failed = False
         self._reason = ""
@@ -58,14 +61,12 @@ class Lifespan:
             told(True)
             return
         self._told = told
-        self._running = True
+        self.running = True
         self._messages.append({"type": "lifespan.startup"})
         run(self)
 
     def shutdown(self, told: Callable[[bool], object]) -> None:
-        if not self._running:
-            told(True)
-            return
+        """Only while it is `running`."""
         self._told = told
         self._messages.append({"type": "lifespan.shutdown"})
         if self._waiting is not None:
@@ -109,7 +110,7 @@ class Lifespan:
 
     def finished(self, _value: object, error: BaseException | None) -> None:
         """The application's lifespan call has ended."""
-        self._running = False
+        self.running = False
         if isinstance(error, SystemExit) and not self._started:
             self.exited = True
             self.exit_code = exit_code(error)
@@ -119,7 +120,7 @@ class Lifespan:
             self._tell_failed()
         if error is not None and not self._failed and not issubclass(type(error), Cancelled):
             if self._mode == "auto" and not self._started:
-                logger.info("ASGI 'lifespan' protocol appears unsupported.")
+                self.unsupported = True
                 self._tell(True)
                 return
             log_failure(error, "'lifespan' protocol")

@@ -32,6 +32,7 @@ Owner: the worker's thread.
 """
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import sys
@@ -131,7 +132,7 @@ class Face:
     # Life
 
     def run(self) -> None:
-        """Turns asyncio's loop, and with it the worker's, until `end` or `abandon`. An exception from the
+        """Turns asyncio's loop, and with it the worker's, until `end`. An exception from the
         worker's own loop comes out; calling `run` again goes on."""
         if self._step is not None:
             self._end_step()
@@ -158,11 +159,6 @@ class Face:
         are closed."""
         if not self._told_to_end.done():
             self._patience = patience
-            self.abandon()
-
-    def abandon(self) -> None:
-        """Lets `run` return at once, or, once it has been told to `end`, after that."""
-        if not self._told_to_end.done():
             self._told_to_end.set_result(None)
 
     def give_anyio_its_root(self) -> None:
@@ -190,12 +186,15 @@ class Face:
             for task in stuck:
                 where = " in {2} ({0}:{1})".format(*places[-1]) if (places := await_stack(task.get_coro())) else ""
                 logger.error("Task %r ignores its cancellation%s; leaving it behind.", task.get_name(), where)
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # which has just been said
         try:
             async with asyncio.timeout(patience):
                 await loop.shutdown_asyncgens()
         except TimeoutError:
             logger.error("Asynchronous generators have not closed within %g seconds; leaving them behind.", patience)
-        await loop.shutdown_default_executor(timeout=patience)
+        with contextlib.suppress(TimeoutError):  # the threads' end is waited for at the end of the process
+            async with asyncio.timeout(patience):
+                await loop.shutdown_default_executor()
 
     # Taking over in the middle
 
