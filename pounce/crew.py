@@ -165,7 +165,8 @@ class Crew:
         """A worker has reported something."""
         if worker is place.successor and not self._stopping:
             self._successor_told(place, worker, what)
-        elif what is Report.ENDED:
+            return
+        if what is Report.ENDED:
             self._ended(place, worker)
             return
         if place.worker is not worker:
