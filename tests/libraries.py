@@ -17,7 +17,6 @@ import concurrent.futures
 import contextlib
 import http.client
 import json
-import os
 import re
 import signal
 import subprocess
@@ -38,6 +37,7 @@ MODES = {
     "2 processes": ("--workers", "2", "--worker-kind", "process"),
 }
 ONE_PER_PROCESS = "the library has one of something per process, so threads are not for it"
+BY_ITSELF = "ends by itself"
 CONNECTIONS = 24
 """Requests of each check, each on a connection of its own, so that every worker answers some."""
 
@@ -91,7 +91,7 @@ def run(python: Path, program: Program, mode: str, env: dict[str, str]) -> Outco
             if "threads" in mode and has_gil():  # elsewhere it is what the server chooses by itself
                 command += ["--worker-kind", "thread"]
         # What is compiled of the libraries is kept; a random hash seed would order sets otherwise in each process.
-        env = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0", "NO_COLOR": "1", **env}
+        env = {**env, "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0", "NO_COLOR": "1"}
         env.pop("PYTHONDONTWRITEBYTECODE", None)
         with open(Path(folder) / "log", "w+") as file:
             process = subprocess.Popen(command, cwd=folder, env=env, stdout=file, stderr=file, stdin=subprocess.DEVNULL)
@@ -100,6 +100,8 @@ def run(python: Path, program: Program, mode: str, env: dict[str, str]) -> Outco
             try:
                 port = started(process, Path(folder) / "log")
                 answers = ask_all(program, port)
+                if process.poll() is not None:
+                    raise Failed(f"{BY_ITSELF}, exit code {process.returncode}")
                 process.send_signal(signal.SIGTERM)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(45)

@@ -49,6 +49,8 @@ def row(name: str, title: str, known: dict[str, dict[str, dict[str, dict[str, st
     for python, programs in known.items():
         if "lacking" in programs.get(name, {}):
             notes.append(f"no wheel for {python}")
+        elif programs.get(name, {}).get("uvicorn", {}).get("wrong"):
+            notes.append(f"crashes {python}, under uvicorn too")
     return f"| {title} | {' | '.join(cells)} | {'; '.join(notes)} |"
 
 

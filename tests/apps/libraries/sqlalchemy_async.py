@@ -1,10 +1,11 @@
 """SQLAlchemy async: an engine at module top, over aiosqlite."""
 
+import tempfile
+
 from fastapi import FastAPI
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncAttrs, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.pool import StaticPool
 
 NEEDS = ["fastapi", "sqlalchemy", "greenlet", "aiosqlite"]
 
@@ -19,7 +20,8 @@ class User(Base):
     name: Mapped[str]
 
 
-engine = create_async_engine("sqlite+aiosqlite://", poolclass=StaticPool)
+folder = tempfile.TemporaryDirectory()
+engine = create_async_engine(f"sqlite+aiosqlite:///{folder.name}/users.db")
 Session = async_sessionmaker(engine, expire_on_commit=False)
 
 
@@ -38,4 +40,4 @@ app = FastAPI(lifespan=lifespan)
 @app.get("/")
 async def root():
     async with Session() as session:
-        return [user.name for user in await session.scalars(select(User))]
+        return [user.name for user in await session.scalars(select(User).limit(1))]
