@@ -26,8 +26,8 @@ from typing import Protocol
 
 from pounce.kernel.loop import READ, Loop, Timer
 from pounce.net.acceptor import RETRY
+from pounce.net.bounds import unread
 from pounce.net.listeners import Address
-from pounce.net.stream import unread
 
 type Parcel = tuple[socket.socket, Address | None, Address]
 """An accepted, non-blocking socket, its client and the address it came to."""

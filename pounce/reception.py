@@ -14,8 +14,8 @@ from functools import partial
 from pounce.board import Board, Lobby, Parcel
 from pounce.kernel.loop import READ, Loop
 from pounce.net.acceptor import Acceptor
+from pounce.net.bounds import unread
 from pounce.net.listeners import Address, Listener
-from pounce.net.stream import unread
 
 type Connect = Callable[[socket.socket, Address | None, Address], object]
 

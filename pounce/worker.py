@@ -16,6 +16,7 @@ Owner: the thread that calls `run`. From other threads: only `loop.post` of the 
 
 import logging
 import socket
+import sys
 from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING
@@ -199,6 +200,8 @@ class Worker:
         if self.phase is not Phase.READY:
             return
         self.phase = Phase.SERVING
+        if self.speaks_websocket and "asyncio" in sys.modules:  # a framework: 2 MiB more do not matter to it
+            import pounce.asgi.websocket  # noqa: F401  # else the first handshake waits for it
         self.reception.open()
 
     def _arrived(self, sock: socket.socket, client: Address | None, server: Address) -> None:

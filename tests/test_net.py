@@ -24,6 +24,7 @@ from pounce.net.stream import (
     CLOSING,
     HIGH_WATER,
     LENT_UNSENT,
+    LINGER_MOST,
     LINGERING,
     LOW_WATER,
     OPEN,
@@ -709,14 +710,25 @@ def test_lingering_lets_the_last_words_arrive_although_the_client_still_sends(pa
 
 
 def test_lingering_has_an_end(pair):
+    """Who goes on sending has longer than who does not, but not for ever."""
     pair.stream.close(linger=True)
-    for _ in range(10):
+    for turn in range(60):
         pair.client.sendall(b"x")
         pair.selector.skip = 0.6
         pair.turn(timeout=0)
         if pair.stream.state is CLOSED:
+            assert 25 < turn * 0.6 <= LINGER_MOST
             return
     pytest.fail("a client that never stops sending is held for ever")
+
+
+def test_who_lingers_without_a_word_has_less_time(pair):
+    pair.stream.close(linger=True)
+    pair.client.sendall(b"x")
+    pair.turn(timeout=0)
+    pair.selector.skip = 5.1
+    pair.turn(2, timeout=0)
+    assert pair.stream.state is CLOSED
 
 
 def test_a_reset_is_told_once(pair):

@@ -133,6 +133,11 @@ class StreamBounds:
             stream.end()
 
 
+def unread(sock: socket.socket) -> int:
+    """Bytes that lie in the kernel's buffer. Linux tells of all the messages together, where there are messages."""
+    return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 def outstanding(sock: socket.socket) -> bool:
     """Is something that was sent not acknowledged yet, so that a reset would destroy it? (Not over a Unix socket.)"""
     try:

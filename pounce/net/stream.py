@@ -15,18 +15,15 @@ Owner: one worker's thread.
 """
 
 import contextlib
-import fcntl
 import os
 import socket
 import struct
-import sys
-import termios
 from collections import deque
 from collections.abc import Sequence
 from typing import Final, Literal, Protocol
 
 from pounce.kernel.loop import READ, WRITE, Loop
-from pounce.net.bounds import TCP_NOTSENT_LOWAT, StreamBounds, outstanding
+from pounce.net.bounds import TCP_NOTSENT_LOWAT, StreamBounds, outstanding, unread
 from pounce.net.file_part import BURST, FilePart
 
 READ_SIZE = 131072  # a WebSocket message of 64 KiB comes in one piece: 38 us instead of 46 for its echo
@@ -41,6 +38,10 @@ MAX_BUFFERS = 64  # per system call; the kernel's own bound is IOV_MAX, 1024
 LENT_UNSENT = 1 << 20
 """Bytes that the kernel may hold unsent for a client of a large response, instead of what listeners allow each: with
 less, 1 MiB leaves in several pieces, at twice the CPU time. `net.bounds` says how many have that at a time."""
+
+LINGER_MOST = 30.0
+"""Seconds for a client that goes on sending after it has been answered, as one does that uploads slowly: nginx's
+lingering_time. Without a byte it has the length of `StreamBounds.linger`."""
 
 MSG_MORE = getattr(socket, "MSG_MORE", 0)  # Linux: what follows belongs into the same packet
 
@@ -70,14 +71,9 @@ class StreamOwner(Protocol):
         and the last call."""
 
 
-def unread(sock: socket.socket) -> int:
-    """Bytes that lie in the kernel's buffer. Linux tells of all the messages together, where there are messages."""
-    return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), sys.byteorder)
-
-
 class Stream:
-    __slots__ = ("_bounds", "_buffer", "_corked", "_interest", "_lent", "_loop", "_owner", "_sock", "buffered",
-                 "reading", "state")  # fmt: skip
+    __slots__ = ("_bounds", "_buffer", "_corked", "_interest", "_lent", "_linger_ends", "_loop", "_owner", "_sock",
+                 "buffered", "reading", "state")  # fmt: skip
 
     def __init__(self, loop: Loop, sock: socket.socket, owner: StreamOwner, bounds: StreamBounds) -> None:
         self._loop = loop
@@ -87,6 +83,7 @@ class Stream:
         self._buffer: deque[memoryview | bytearray | FilePart] | None = None  # made when first needed: most never are
         self._corked = False  # is it kept back only for what follows in this turn?
         self._lent = False
+        self._linger_ends = 0.0
         self.buffered = 0
         """Bytes that wait to be written; above HIGH_WATER, whoever writes should wait for `drained`."""
         self.reading = True
@@ -127,6 +124,8 @@ class Stream:
                 self._owner.ended()
         elif data:
             self._bounds.settle.disarm(self)  # who still sends has the time to come to an end
+            if self._loop.now < self._linger_ends:
+                self._bounds.linger.arm(self)
         elif self.buffered:  # it may still read
             self.state = CLOSING
             self._watch()
@@ -365,6 +364,7 @@ class Stream:
         except OSError as error:
             self._lose(error)
             return
+        self._linger_ends = self._loop.now + LINGER_MOST - self._bounds.linger.length
         self._bounds.linger.arm(self)
         self._watch()
 
