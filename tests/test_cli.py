@@ -200,8 +200,10 @@ def test_the_banner_and_the_log_lines():
             r"INFO:     Pounce running on http://127\.0\.0\.1:\d+ \(Press CTRL\+C to quit\)",
             r'INFO:     127\.0\.0\.1:\d+ - "GET /a\?b=c HTTP/1\.1" 200 OK',
             r"INFO:     Shutting down",
-            r"lifespan shutdown",
-            r"lifespan shutdown",
+            r"(lifespan shutdown|INFO:     Waiting for application shutdown\.)",  # the workers do not wait for the log
+            r"(lifespan shutdown|INFO:     Waiting for application shutdown\.)",
+            r"(lifespan shutdown|INFO:     Waiting for application shutdown\.)",
+            r"INFO:     Application shutdown complete\.",
             r"INFO:     Finished server process \[\d+\]",
         ]
         assert len(server.lines) == len(patterns), server.log
