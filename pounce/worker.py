@@ -16,7 +16,6 @@ Owner: the thread that calls `run`. From other threads: only `loop.post` of the 
 
 import logging
 import socket
-import sys
 from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING
@@ -29,7 +28,7 @@ from pounce.asgi.connection_worker import Connection
 from pounce.asgi.defaults import DefaultFields
 from pounce.asgi.exchange import Exchange, Scope
 from pounce.asgi.foreign import Calls
-from pounce.asgi.http1 import HTTP1Connection
+from pounce.asgi.http1 import HTTP1Connection, prepare_websockets
 from pounce.asgi.lifespan import Lifespan
 from pounce.board import Board
 from pounce.config import Config
@@ -200,8 +199,7 @@ class Worker:
         if self.phase is not Phase.READY:
             return
         self.phase = Phase.SERVING
-        if self.speaks_websocket and "asyncio" in sys.modules:  # a framework: 2 MiB more do not matter to it
-            import pounce.asgi.websocket  # noqa: F401  # else the first handshake waits for it
+        prepare_websockets(self)
         self.reception.open()
 
     def _arrived(self, sock: socket.socket, client: Address | None, server: Address) -> None:

@@ -18,6 +18,7 @@ Owner: the worker's thread.
 
 import logging
 import socket
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -339,3 +340,10 @@ class HTTP1Connection(ResponseSide):
         self._deadline = queue
         if queue is not None:
             queue.arm(self)
+
+
+def prepare_websockets(worker: ConnectionWorker) -> None:
+    """Loads what WebSockets need, so that the first handshake does not wait for it. A plain application may never
+    need the 2 to 5 MiB; beside a framework they do not matter."""
+    if worker.speaks_websocket and "asyncio" in sys.modules:
+        import pounce.asgi.websocket  # noqa: F401
