@@ -91,6 +91,15 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+def has_terminal() -> bool:
+    """Does the process belong to a terminal, and is that still there?"""
+    try:
+        os.close(os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 class _Hurry:
     """The handler of the signal that forces an end. It interrupts what waits, and nothing else."""
 

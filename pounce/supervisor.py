@@ -15,6 +15,7 @@ import contextvars
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -22,28 +23,19 @@ from types import FrameType
 
 from pounce.config import Config
 from pounce.crew import Crew
-from pounce.ending import let_children_end
+from pounce.ending import has_terminal, let_children_end
 from pounce.errors import StartupError, no_descriptors
 from pounce.handle import Told, WorkerHandle
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import Interrupted
 from pounce.local import LocalWorker, in_application, possible
 from pounce.logging import CYAN, bold, configure
-from pounce.net.listeners import Address, Listener, open_listeners
+from pounce.net.listeners import Address, Listener, adopt, open_listeners
 from pounce.plan import Plan, has_gil, start_anew
 from pounce.sharing import NeedsProcesses
 from pounce.version import __version__
 
 logger = logging.getLogger("pounce.error")
-
-
-def has_terminal() -> bool:
-    """Does the process belong to a terminal, and is that still there?"""
-    try:
-        os.close(os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
 
 
 class Server:
@@ -69,6 +61,8 @@ class Server:
         self._local: LocalWorker | None = None
         """The worker on this thread."""
         self._signals: list[int] = []
+        self._sockets: Sequence[socket.socket] | None = None
+        self._thread = 0
         self._had_terminal = False
         self._importing = False
         self._unheard = False  # what a signal has asked of the loop has not been done yet
@@ -115,14 +109,24 @@ class Server:
         with contextlib.suppress(RuntimeError):  # it has ended already
             self._loop.post(call)
 
-    def run(self) -> None:
-        """Serves until told to stop. Raises SystemExit with uvicorn's code when the server cannot start: 3, or 2
-        for an option that cannot be. A signal that ended it is raised again when all is done."""
+    async def serve(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """As `run`, on a thread of its own, awaited in a running asyncio loop. Cancelling ends the server in order, and
+        then goes on. Awaited on the main thread it hears SIGINT and SIGTERM, and raises them again at its end."""
+        from pounce.embedding import serve
+
+        await serve(self, sockets)
+
+    def run(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """Serves until told to stop, at `sockets` if there are any, which stay the caller's. Raises SystemExit with
+        uvicorn's code when the server cannot start: 3, or 2 for an option that cannot be. A signal that ended it is
+        raised again when all is done."""
+        self._sockets = sockets
+        self._thread = threading.get_ident()
         contextvars.copy_context().run(self._run)  # what the application sets is no affair of the caller's
 
     def _run(self) -> None:
         try:
-            with self._hearing_signals():
+            with self.hearing_signals():
                 self._configure_logging()
                 for level, note in self._notes:
                     logger.log(level, note)
@@ -155,7 +159,9 @@ class Server:
             self._plan is not None and self._plan.processes and self._signals[0] == signal.SIGTERM
         ):
             number = self._signals[0]
-            if self._may_start_anew and signal.getsignal(number) is signal.SIG_DFL:
+            if threading.current_thread() is not threading.main_thread():
+                self.ended_by = number  # for `serve`, on the thread that has heard it
+            elif self._may_start_anew and signal.getsignal(number) is signal.SIG_DFL:
                 self.ended_by = number  # the process is ours, and would be gone before it has ended in order
             else:
                 signal.raise_signal(number)
@@ -168,7 +174,8 @@ class Server:
             raise
 
     @contextlib.contextmanager
-    def _hearing_signals(self) -> Iterator[None]:
+    def hearing_signals(self, *, wakes: bool = True) -> Iterator[None]:
+        """`wakes`: the loop that a signal is to wake is on this thread."""
         if threading.current_thread() is not threading.main_thread():
             yield  # somebody else's program: its signals are its own
             return
@@ -180,18 +187,19 @@ class Server:
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` does it
             orders.append(signal.SIGHUP)
         before |= {number: signal.signal(number, self._ordered) for number in orders}
-        wakeup = signal.set_wakeup_fd(self._loop.wakeup_fd, warn_on_full_buffer=False)
+        wakeup = signal.set_wakeup_fd(self._loop.wakeup_fd, warn_on_full_buffer=False) if wakes else None
         try:
             yield
         finally:
-            signal.set_wakeup_fd(wakeup)
+            if wakeup is not None:
+                signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler)
 
     def _prepare(self) -> None:
         """Binds the sockets and, for threads, imports the application."""
         plan = self._plan = Plan(self.config)
-        self.listeners = open_listeners(self.config.binds(), plan.count)
+        self.listeners = adopt(self._sockets) if self._sockets else open_listeners(self.config.binds(), plan.count)
         try:
             self._importing = True
             if self._signals:
@@ -344,9 +352,10 @@ class Server:
         what still runs when a further signal comes before the loop has got to the last one."""
         self._signals.append(number)
         self._should_exit = True
-        if self._importing:
+        here = threading.get_ident() == self._thread  # not under `serve`
+        if self._importing and here:
             raise Interrupted
-        blocked = self._unheard and in_application(frame)
+        blocked = self._unheard and here and in_application(frame)
         self._unheard = True
         self._post(self._heard)
         if self._crew is not None:

@@ -34,6 +34,7 @@ FLOORS = {
     "threads": 6,
     "local": 6,
     "handle": 6,
+    "embedding": 6,
     "processes": 6,
     "cpus": 6,
     "worker": 5,

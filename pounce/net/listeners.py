@@ -148,8 +148,13 @@ def _reason(error: OSError, place: str | int) -> str:
     return text
 
 
+def adopt(sockets: Sequence[socket.socket]) -> list[Listener]:
+    """Listens at sockets of the caller's, which stay its own."""
+    return [_open_fd(sock.fileno()) for sock in sockets]
+
+
 def _open_fd(fd: int) -> Listener:
-    sock = socket.socket(fileno=fd)
+    sock = socket.socket(fileno=os.dup(fd))  # the number is the caller's, who may close it
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         address = name if isinstance(name, str) else name.decode(errors="replace")
