@@ -32,6 +32,7 @@ from types import ModuleType
 from typing import Any
 
 from pounce.dependence import Graph
+from pounce.imports import finders_after
 from pounce.reexecution import CannotCopy, Source, plan
 
 logger = logging.getLogger("pounce.error")
@@ -219,7 +220,7 @@ class _LateFinder:
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        for finder in sys.meta_path:
+        for finder in finders_after(self):
             if isinstance(finder, _LateFinder) or (spec := finder.find_spec(name, path, target)) is None:
                 continue
             if isinstance(spec.loader, importlib.machinery.SourceFileLoader) and self.copies.own.file(spec.origin):

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from importlib.abc import Loader
 
+    from _typeshed.importlib import MetaPathFinderProtocol
+
 _lock = threading.Lock()
 
 
@@ -65,12 +67,20 @@ class Watch:
     ) -> importlib.machinery.ModuleSpec | None:
         if name != self._name:
             return None
-        for finder in sys.meta_path:
+        for finder in finders_after(self):
             if not isinstance(finder, Watch) and (spec := finder.find_spec(name, path, target)) is not None:
                 if spec.loader is not None:
                     spec.loader = _Listening(spec.loader)  # type: ignore[assignment]  # fits by its shape
                 return spec
         return None
+
+
+def finders_after(me: "MetaPathFinderProtocol") -> list["MetaPathFinderProtocol"]:
+    """Those that a finder may pass the question on to, if it finds nothing itself. One that stands before it, and
+    passes questions on as well, would ask it in turn, without end."""
+    finders = sys.meta_path
+    # The list is replaced, not changed: an import that began with the old one may ask a finder that has left.
+    return finders[finders.index(me) + 1 :] if me in finders else finders
 
 
 class _Listening:
