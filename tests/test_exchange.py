@@ -603,7 +603,7 @@ def test_an_exception_is_logged_with_the_applications_traceback(caplog):
     assert status_of(client.ask(GET)) == 500
     (record,) = caplog.records
     assert (record.name, record.levelname) == ("pounce.error", "ERROR")
-    assert record.message == "Exception in ASGI application\n"
+    assert record.message == "Exception in ASGI application: GET /\n"
     assert "my mistake" in caplog.text
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pounce.asgi.failures import is_departure, log_departure, log_failure, log_returned
+from pounce.asgi.failures import is_departure, log_departure, log_failure, log_returned, path_in_log
 from pounce.asgi.pathsend import open_file
 from pounce.asgi.stages import BODY, COMPLETE, EXPECTED, HELD, START, STARTED, TRAILERS, Stage
 from pounce.errors import ClientDisconnected
@@ -285,7 +285,7 @@ class Exchange:
         elif stage is COMPLETE and str(kind).startswith("http.response."):
             # ASGI HTTP, "Response Body": "any further messages on the channel will be ignored".
             if not self._remarked:
-                logger.warning("ASGI app sent %r after the response was complete; it is ignored.", kind)
+                logger.warning("ASGI app sent %r after the response was complete; it is ignored: %s", kind, self.name)
             self._remarked = True
         else:
             self._misplaced(kind, EXPECTED[stage])
@@ -352,12 +352,12 @@ class Exchange:
             if self.lost and is_departure(error):
                 log_departure(self.name, error)
             elif not (self._cancelled and issubclass(type(error), Cancelled)):
-                log_failure(error)
+                log_failure(error, f"ASGI application: {self.name}")
         elif value is not None:
-            log_returned(value)
+            log_returned(self.name, value)
         elif self.stage is not COMPLETE and not self.lost and not self.ended:
             what = "starting" if self.stage is START else "completing"
-            logger.error("ASGI callable returned without %s response.", what)
+            logger.error("ASGI callable returned without %s response: %s", what, self.name)
         if self.stage is not COMPLETE and not self.lost:
             answerable = self.answerable
             self.stage = COMPLETE
@@ -378,7 +378,7 @@ class Exchange:
     @property
     def name(self) -> str:
         """The request, as a person calls it."""
-        return f"{self.request.method} {self.request.path.decode('ascii')}"
+        return f"{self.request.method} {path_in_log(self.request.path)}"
 
 
 def wake(waits: list[Wait] | None) -> None:

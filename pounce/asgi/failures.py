@@ -18,6 +18,9 @@ logger = logging.getLogger("pounce.error")
 MOST_CAUSES = 100
 """Errors of one chain that are looked at."""
 
+LONGEST_PATH = 200
+"""Characters of a path that one line of the log shows."""
+
 _OTHER_LOOP = ("bound to a different event loop", "attached to a different loop")
 _hinted = threading.Event()  # once per process: set by the first worker that has seen it
 
@@ -34,25 +37,31 @@ def where_it_was(error: BaseException) -> str:
     return place
 
 
-def log_failure(error: BaseException, where: str = "ASGI application") -> None:
-    """The application has raised `error`."""
+def path_in_log(path: bytes) -> str:
+    """The path of a request, still percent-encoded and so without control characters, as far as a line has room."""
+    text = path.decode("ascii")
+    return text if len(text) <= LONGEST_PATH else text[:LONGEST_PATH] + "..."
+
+
+def log_failure(error: BaseException, where: str) -> None:
+    """The application has raised `error`. The line begins as uvicorn's, for which people search."""
     if issubclass(type(error), Interrupted):
         logger.error("Interrupted: %s", where_it_was(error))
         return
     try:
-        logger.error(f"Exception in {where}\n", exc_info=error)
+        logger.error("Exception in %s\n", where, exc_info=error)
         _hint(error)
     except BaseException as another:
         logger.error("Exception in %s: %s, and %s on looking at it", where, type(error), type(another))
 
 
-def log_returned(value: object) -> None:
-    """The application has returned `value`."""
+def log_returned(name: str, value: object) -> None:
+    """The application has returned `value` for the request called `name`."""
     try:
         text = str(value)
     except BaseException as another:
         text = f"{type(value)}, and {type(another)} on looking at it"
-    logger.error("ASGI callable should return None, but returned '%s'.", text)
+    logger.error("ASGI callable should return None, but returned '%s': %s", text, name)
 
 
 def log_departure(name: str, error: BaseException) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pounce.asgi.connection_worker import ConnectionWorker
 from pounce.asgi.exchange import MESSAGE, PER_TURN, Exchange, Message, Scope, wake
-from pounce.asgi.failures import is_departure, log_departure, log_failure, log_returned
+from pounce.asgi.failures import is_departure, log_departure, log_failure, log_returned, path_in_log
 from pounce.asgi.stages import COMPLETE, HELD, START
 from pounce.asgi.websocket_connection import WebSocketConnection
 from pounce.errors import ClientDisconnected
@@ -238,7 +238,7 @@ class WebSocketExchange(Exchange):
             if error is not None or value is not None or self.stage is not START or self.lost or self.ended:
                 super().finished(value, error)
                 return
-            logger.error("ASGI callable returned without completing handshake.")
+            logger.error("ASGI callable returned without completing handshake: %s", self.name)
             self.stage = COMPLETE
             if self.task is not None:
                 self._connection.worker.exchange_over(self)
@@ -248,18 +248,18 @@ class WebSocketExchange(Exchange):
             socket.worker.exchange_over(self)
         if error is None:
             if value is not None:
-                log_returned(value)
+                log_returned(self.name, value)
             socket.application_over(1000)
             return
         if socket.disconnect is not None and is_departure(error):
             log_departure(self.name, error)
         elif not (self._cancelled and issubclass(type(error), Cancelled)):
-            log_failure(error)
+            log_failure(error, f"ASGI application: {self.name}")
         socket.application_over(1011)
 
     @property
     def name(self) -> str:
-        return f"WebSocket {self.request.path.decode('ascii')}"
+        return f"WebSocket {path_in_log(self.request.path)}"
 
 
 def _data(message: Message) -> str | bytes:
