@@ -16,6 +16,7 @@ from pounce.asgi.failures import log_failure
 from pounce.asgi.foreign import Calls
 from pounce.errors import exit_code
 from pounce.kernel.task import Cancelled, Wait
+from pounce.kernel.waits import sleep
 from pounce.protocols.events import ApplicationError
 
 LAST_WORDS = 0.1
@@ -89,6 +90,14 @@ class Lifespan:
         if get_ident() != self._foreign.thread:
             await self._foreign.pass_on(self.send, message)
             return
+        try:
+            self._take(message)
+        except Exception:
+            await sleep(0)  # an application that tries again and again must not keep the loop from its turn
+            raise
+
+    def _take(self, message: Message) -> None:
+        """Takes the application's word for how its phase has ended. Raises ApplicationError for any other message."""
         kind = message["type"]
         phase = "shutdown" if self._started else "startup"
         if kind not in (f"lifespan.{phase}.complete", f"lifespan.{phase}.failed") or self._failed:
