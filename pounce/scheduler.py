@@ -65,6 +65,9 @@ class Scheduler:
         if self._face is not None or self._over:  # another thread's import may be told late
             return
         self._end_watches()
+        # The thread that executes asyncio holds its import lock until it has its own face. Waiting for that lock while
+        # holding the face's would be a deadlock, which the import system resolves by giving half a module.
+        import_module("asyncio")
         from pounce.kernel.asyncio_face import Face
 
         face = self._face = Face(self._loop)
@@ -76,12 +79,10 @@ class Scheduler:
                 task.hand_over()
 
     def _anyio_imported(self) -> None:
-        """On whichever thread has imported anyio's back end. No coroutine of this worker is further than that import,
-        or a turn of its loop will come before anyio looks for the root."""
         self._anyio.end()
         assert self._face is not None
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._face.asyncio_loop.call_soon_threadsafe(self._face.give_anyio_its_root)
+            self._face.give_anyio_its_root()
 
     def _end_watches(self) -> None:
         for watch in (self._watch, *self._askers, self._anyio):

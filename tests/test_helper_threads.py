@@ -86,3 +86,22 @@ def test_each_worker_has_its_own(workers, tmp_path):
         assert max(counts) <= 2 * int(workers)
         server.stop()
         assert "leaving it behind" not in server.log
+
+
+def test_worker_processes_of_anyio_outlive_the_request_that_has_loaded_it(tmp_path):
+    """The very first call asks for the root in the step that imports anyio's back end."""
+    library("anyio")
+    (tmp_path / "pooled.py").write_text(
+        "import os\n"
+        "import anyio.to_process\n"
+        "async def app(scope, receive, send):\n"
+        "    number = await anyio.to_process.run_sync(os.getpid)\n"
+        "    await send({'type': 'http.response.start', 'status': 200})\n"
+        "    await send({'type': 'http.response.body', 'body': b'%d' % number})\n"
+    )
+    with Running("pooled:app", "--port", "0", "--lifespan", "off", cwd=tmp_path) as server:
+        answers = [httpx.get(server.url, timeout=60) for _ in range(5)]
+        assert [answer.status_code for answer in answers] == [200] * 5, server.log
+        assert len({answer.text for answer in answers}) == 1
+        server.stop()
+        assert "Traceback" not in server.log

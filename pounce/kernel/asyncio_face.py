@@ -86,7 +86,9 @@ class Face:
         self._tasks: set[asyncio.Task[Any]] = set()  # asyncio itself keeps only weak references
         self._patience: float | None = None
         self._told_to_end = self.asyncio_loop.create_future()
-        self._root: asyncio.Task[None] | None = None
+        self._root = asyncio.Task(self._live(), loop=self.asyncio_loop, name="pounce", context=contextvars.Context())
+        asyncio._unregister_task(self._root)
+        self._root.add_done_callback(lambda _: self.asyncio_loop.stop())
         self._step: _Step | None = None
         self.closed = False
 
@@ -139,10 +141,6 @@ class Face:
         loop = self.asyncio_loop
         asyncio._set_running_loop(None)
         asyncio.set_event_loop(loop)
-        if self._root is None:
-            self._root = asyncio.Task(self._live(), loop=loop, name="pounce", context=contextvars.Context())
-            asyncio._unregister_task(self._root)
-            self._root.add_done_callback(lambda _: loop.stop())
         while not self._root.done():  # an application that stops the loop stops its own turn, and nothing else
             try:
                 loop.run_forever()
@@ -162,14 +160,23 @@ class Face:
             self._told_to_end.set_result(None)
 
     def give_anyio_its_root(self) -> None:
-        """On this thread, in a turn of asyncio's loop, when anyio's back end has been loaded."""
+        """anyio's back end has been loaded. On the thread that has loaded it: where that is a task of this loop, it
+        may ask for the root in its next line."""
+        if asyncio._get_running_loop() is self.asyncio_loop and asyncio.current_task() is not None:
+            self._set_root()
+            return
 
-        async def tell() -> None:  # a task, because that is how anyio knows where it runs
-            root_task = getattr(sys.modules["anyio._backends._asyncio"], "_root_task", None)
-            if root_task is not None:
-                root_task.set(self._root)
+        async def in_a_task() -> None:  # because that is how anyio knows where it runs
+            self._set_root()
 
-        asyncio.Task(tell(), loop=self.asyncio_loop, eager_start=True)
+        self.asyncio_loop.call_soon_threadsafe(
+            lambda: asyncio.Task(in_a_task(), loop=self.asyncio_loop, eager_start=True)
+        )
+
+    def _set_root(self) -> None:
+        root_task = getattr(sys.modules["anyio._backends._asyncio"], "_root_task", None)
+        if root_task is not None:
+            root_task.set(self._root)
 
     async def _live(self) -> None:
         await self._told_to_end
