@@ -291,7 +291,7 @@ class Server:
         self._settled.set()
         for listener in self.listeners:
             text = "Pounce running on %s (Press CTRL+C to quit)"
-            logger.info(text, listener.url, extra={"color_message": text.replace("%s", bold("%s"))})
+            logger.info(text, listener.announcement, extra={"color_message": text.replace("%s", bold("%s"))})
 
     def failed(self, code: int) -> None:
         self._exit_code = self._exit_code or code

@@ -241,7 +241,7 @@ def test_a_unix_socket(tmp_path):
     path = str(tmp_path / "pounce.sock")
     with Running("plain:app", "--uds", path) as server:
         assert get(path) == (200, b"hello")
-        assert f"Pounce running on unix:{path}" in server.log
+        assert f"Pounce running on unix socket {path} (Press CTRL+C to quit)" in server.log
         assert server.stop() == 143
     assert not os.path.exists(path)
 

@@ -180,9 +180,11 @@ class HTTP1Connection(ResponseSide):
             self._came = 0.0
             exchange.expects_continue = request.expects_continue
             exchange.feed(reader.read_body(), reader.body_complete)
-            if request.asks_for_websocket and worker.speaks_websocket:
-                self._serve_websocket(request)
-                return
+            if request.asks_for_upgrade:
+                if request.asks_for_websocket and worker.speaks_websocket:
+                    self._serve_websocket(request)
+                    return
+                logger.warning("Unsupported upgrade request.")  # answered as if it did not ask
         if self._ended:
             exchange.ended = True
         if not worker.limited or worker.admission.admit(exchange):

@@ -62,6 +62,12 @@ class Listener:
             return f"unix:{host}"
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
+    @property
+    def announcement(self) -> str:
+        """The address in the line that says where the server runs, as uvicorn has it there."""
+        host, port = self.address
+        return f"unix socket {host}" if port is None else self.url
+
     def for_worker(self, number: int) -> socket.socket:
         return self.sockets[number % len(self.sockets)]
 

@@ -65,11 +65,20 @@ class Request:
         self.expects_continue = expects_continue
         """Does the client wait for a 100 (Continue) before it sends the content (RFC 9110, section 10.1.1)?"""
 
+    asks_for_upgrade = False
+    """Does its Connection field announce an Upgrade field, and is there one (RFC 9110, section 7.8)?"""
     asks_for_websocket = False
-    """Does its Upgrade field name WebSocket, and its Connection field Upgrade (RFC 6455, section 4.1)?"""
+    """Does that name WebSocket (RFC 6455, section 4.1)?"""
 
 
-class WebSocketRequest(Request):
+class UpgradeRequest(Request):
+    """The head of a request that asks for another protocol."""
+
+    __slots__ = ()
+    asks_for_upgrade = True
+
+
+class WebSocketRequest(UpgradeRequest):
     """The head of a request that asks for a WebSocket, well-formed or not."""
 
     __slots__ = ()

@@ -13,7 +13,7 @@ import re
 from socket import AF_INET6, inet_pton  # `ipaddress` would cost another MiB
 
 from pounce.fields import FIELD_NAME, Field
-from pounce.protocols.events import ProtocolError, Request, WebSocketRequest
+from pounce.protocols.events import ProtocolError, Request, UpgradeRequest, WebSocketRequest
 
 HOST = re.compile(
     rb"""(?: (?: \[ (?: ([0-9A-Fa-f:.]++) | [Vv][0-9A-Fa-f]++ \. [A-Za-z0-9\-._~!$&'()*+,;=:]++ ) \]
@@ -163,8 +163,10 @@ def check_head(method: bytes, target: bytes, version: bytes, fields: list[Field]
     path, _, query = target.partition(b"?")
     # RFC 9110, section 7.8: in HTTP/1.0 the field means nothing, and it does not without the connection option, as it
     # may be meant for somebody on the way.
-    upgrades = modern and b"upgrade" in options and b"websocket" in _members(table.get(b"upgrade", ()))
-    return (WebSocketRequest if upgrades else Request)(
+    kind = Request
+    if modern and b"upgrade" in options and b"upgrade" in table:
+        kind = WebSocketRequest if b"websocket" in _members(table[b"upgrade"]) else UpgradeRequest
+    return kind(
         method.decode("ascii"),
         path,
         query,

@@ -117,8 +117,8 @@ class RequestReader:
         self._remaining = 0  # bytes of other content still to come
         self.body_complete = True
         """Has all content of the last request been given? Nothing may follow a request for a WebSocket until it is
-        answered, so its content is never complete at first. That is what makes the connection look at it twice, and
-        at no other."""
+        answered, so that of a request for another protocol is never complete at first. That is what makes the
+        connection look at it twice, and at no other."""
 
     @property
     def pending(self) -> int:
@@ -186,7 +186,7 @@ class RequestReader:
                 return None
         path, _, query = target.partition(b"?")
         length: int | None = fields.content_length
-        self.body_complete = not fields.kind.asks_for_websocket
+        self.body_complete = not fields.kind.asks_for_upgrade
         if length:
             length = self._begin_content(length)
         self.buffer = buffer[end + 4 :]
@@ -256,7 +256,7 @@ class RequestReader:
             self._begin_chunks()
         else:
             self._remaining = request.content_length
-            self.body_complete = not self._remaining and not request.asks_for_websocket
+            self.body_complete = not self._remaining and not request.asks_for_upgrade
         self.buffer = buffer[end:]
         return request
 
