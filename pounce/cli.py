@@ -193,6 +193,7 @@ def _without_effect(config: Config) -> Iterator[Note]:
 def serve(config: Config, notes: Sequence[Note] = ()) -> int:
     """Runs a server to its end and gives its exit code."""
     from pounce.ending import end_interpreter, leave
+    from pounce.kernel.task import left_behind
     from pounce.supervisor import Server
 
     server = Server(config, notes, may_start_anew=True)
@@ -207,6 +208,6 @@ def serve(config: Config, notes: Sequence[Note] = ()) -> int:
     in_order = end_interpreter(code, server.patience_left(), whole, forced=server.force_exit)
     if server.ended_by is not None:
         signal.raise_signal(server.ended_by)
-    if server.left_behind or not in_order:
-        leave(code)  # a thread that never ends would keep the interpreter from ending
+    if server.left_behind or left_behind or not in_order:
+        leave(code)  # a thread that never ends would keep the interpreter from ending, a coroutine would complain
     return code

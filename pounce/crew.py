@@ -20,6 +20,7 @@ from pounce.handle import Told, WorkerHandle
 from pounce.kernel.loop import Loop, Timer
 from pounce.lifespan_log import LifespanLog
 from pounce.report import Report
+from pounce.unfinished import Farewell
 from pounce.watch import Watch, WatchThread
 from pounce.worker import CANCEL_GRACE
 
@@ -108,6 +109,7 @@ class Crew:
         self._serving = False
         self._stopping = False
         self._lifespans = LifespanLog()
+        self._farewell = Farewell(loop, lambda: [worker.unfinished() for worker in self._living])
         self.left_behind = False
         """Was a worker thread left running that did not end?"""
 
@@ -349,6 +351,7 @@ class Crew:
             logger.info("Shutting down once the application has started. (CTRL+C to force quit)")
         for worker in self._living:
             worker.stop()
+        self._farewell.start(patience)
         if patience is not None:
             self._loop.call_later(patience, lambda: self._cancel(patience))
 
@@ -361,6 +364,7 @@ class Crew:
                     self._leave([worker])
 
     def _cancel(self, patience: float) -> None:
+        self._farewell.stop()
         for worker in self._living:
             worker.cancel()
         self._loop.call_later(CANCEL_GRACE + LAST_WORDS, self._leave_starting)
@@ -369,6 +373,7 @@ class Crew:
 
     def force(self) -> None:
         """Ends at once what has not ended yet."""
+        self._farewell.stop()
         for worker in self._living:
             worker.abandon()
         self._loop.call_later(LAST_WORDS, lambda: self._leave(self._living))
@@ -384,5 +389,6 @@ class Crew:
             self._gone()
 
     def _gone(self) -> None:
+        self._farewell.stop()
         self._lifespans.over()
         self._owner.gone()

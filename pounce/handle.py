@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pounce.report import Report
+from pounce.unfinished import Unfinished
 
 type Told = Callable[[Report], object]
 
@@ -39,6 +40,9 @@ class WorkerHandle(Protocol):
 
     def describe(self) -> tuple[str, str]:
         """What a blocked worker is doing: the request, and the stack, innermost line first."""
+
+    def unfinished(self) -> Unfinished:
+        """What it still has to finish, as far as that is known; a process is asked for the next time."""
 
     def lose(self) -> None:
         """Gives a blocked worker up. Another takes its place."""

@@ -22,6 +22,7 @@ from pounce.handle import Told
 from pounce.kernel.loop import Loop
 from pounce.net.listeners import Listener
 from pounce.report import Report
+from pounce.unfinished import Unfinished, unfinished
 from pounce.watch import current_request
 from pounce.worker import Worker
 
@@ -102,6 +103,9 @@ class LocalWorker:
 
     def describe(self) -> tuple[str, str]:
         return current_request(self._worker), stacks.of(partial(signal.pthread_kill, self._thread))
+
+    def unfinished(self) -> Unfinished:
+        return unfinished(self._worker)
 
     def lose(self) -> None:
         self.retire()

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
@@ -35,6 +36,7 @@ from pounce.kernel.task import Interrupted
 from pounce.logging import flush_streams
 from pounce.net.listeners import Listener
 from pounce.report import Report
+from pounce.unfinished import NOTHING, Unfinished, unfinished
 from pounce.watch import TICK, current_request
 from pounce.worker import CANCEL_GRACE, Worker
 
@@ -54,6 +56,9 @@ TURNING, TERMINATED = b"p", b"q"
 """From the child: its loop turns, as it was asked; it has been told to end, by somebody else than the supervisor."""
 STAND_IN, STEP_BACK = b"+", b"-"
 """To the child, with a place's number in two bytes."""
+WHO, WHAT = b"?", b"u"
+"""On the line: which request is it busy with, and what is unfinished. The second answer ends in a newline, and with
+WHAT nothing else is asked any more."""
 LINE = 0.1
 """Seconds to wait for an answer on the line: long enough for a thread that gets the GIL at all."""
 
@@ -74,6 +79,9 @@ class ProcessWorker:
         self._starting = True
         self._silent_looks = 0
         """Looks, one after the other, at which the line had not answered the question of the first."""
+        self._unfinished = NOTHING
+        self._heard: bytes | None = None
+        """What has come of the answer to WHAT; None: it has not been asked."""
         self._pidfd: int | None = None
         self.pid = 0
         self.exit_code: int | None = None
@@ -152,7 +160,12 @@ class ProcessWorker:
         assert self._line is not None
         self._silent_looks = 0
         with contextlib.suppress(OSError):
-            self._line.recv(4096)
+            said = self._line.recv(4096)
+            if self._heard is not None:
+                self._heard += said
+                if said.endswith(b"\n"):
+                    self._unfinished = Unfinished.decode(self._heard.splitlines()[-1])
+                    self._heard = None
 
     def _say(self, word: bytes) -> None:
         if self._pipe is not None:
@@ -203,7 +216,7 @@ class ProcessWorker:
         if self._asked_at is not None:
             if not self._silent_looks and self._line is not None:
                 with contextlib.suppress(OSError):
-                    self._line.send(b"?")
+                    self._line.send(WHO)
             self._silent_looks += 1
             return now - self._asked_at
         self._asked_at = now
@@ -221,12 +234,22 @@ class ProcessWorker:
         self._line.settimeout(LINE)
         try:
             if not self._silent_looks:  # else it has been asked already
-                self._line.send(b"?")
+                self._line.send(WHO)
             request = self._line.recv(4096).decode()
             self._silent_looks = 0
         except OSError:
             request = "something that keeps the GIL"
         return request, stacks.of(partial(os.kill, self.pid))
+
+    def unfinished(self) -> Unfinished:
+        """As of the last answer."""
+        if self._heard is not None:
+            return Unfinished(Counter({f"something in {self.name}, which does not answer": 1}), 1)
+        if self._ready and self._line is not None:
+            with contextlib.suppress(OSError):
+                self._line.send(WHAT)
+                self._heard = b""
+        return self._unfinished
 
     def lose(self) -> None:
         self.kill()
@@ -361,8 +384,9 @@ def _work(
 def _answer(line: socket.socket, worker: Worker, patience: float | None) -> None:
     """The other end of the line, on a thread of its own."""
     with contextlib.suppress(OSError):
-        while line.recv(1):
-            line.send(current_request(worker).encode()[:4096])
+        while question := line.recv(1):
+            answer = current_request(worker).encode()[:4095] if question == WHO else b"\n" + unfinished(worker).encode()
+            line.send(answer)
     # The supervisor is dead, and nobody else will see to it that this process ends.
     if patience is not None:
         time.sleep(patience)

@@ -84,6 +84,12 @@ class Scheduler:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._face.give_anyio_its_root()
 
+    def leave_behind(self) -> None:
+        """What has been spawned is given up. asyncio does that at its own end."""
+        for task in self._running():
+            if isinstance(task, Task):
+                task.leave_behind()
+
     def _end_watches(self) -> None:
         for watch in (self._watch, *self._askers, self._anyio):
             watch.end()
@@ -105,5 +111,6 @@ class Scheduler:
         """The worker is over. Whatever the application still has running is cancelled, within `patience` seconds."""
         self._over = True
         self._end_watches()
+        self.leave_behind()
         if self._face is not None:
             self._face.end(patience)

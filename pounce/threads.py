@@ -20,6 +20,7 @@ from pounce.handle import Told
 from pounce.kernel.loop import Loop
 from pounce.net.listeners import Listener
 from pounce.report import Report
+from pounce.unfinished import Unfinished, unfinished
 from pounce.watch import current_request
 from pounce.worker import Worker
 
@@ -104,6 +105,9 @@ class ThreadWorker:
         ident = self._thread.ident
         assert ident is not None
         return current_request(self._worker), stacks.of(partial(signal.pthread_kill, ident))
+
+    def unfinished(self) -> Unfinished:
+        return unfinished(self._worker)
 
     def lose(self) -> None:
         """It cannot be ended; should it turn its loop again, it drains and ends like one that retires."""

@@ -64,8 +64,7 @@ CANCEL_GRACE = 1.0
 FORCED_GRACE = 0.2  # the same where the end is forced
 LIFESPAN_BOUND = 30.0
 """Seconds for the lifespan's shutdown where the graceful time-out does not say it."""
-PATIENCE = 10
-"""Errors of the loop after which a retiring worker gives its connections up."""
+PATIENCE = 10  # errors of the loop after which a retiring worker gives its connections up
 
 logger = logging.getLogger("pounce.error")
 
@@ -312,6 +311,7 @@ class Worker:
 
     def _give_up(self) -> None:
         """What a cancelled exchange could still say has been said."""
+        self._scheduler.leave_behind()
         self.exchanges.clear()
         for connection in list(self.connections):
             connection.stream.abort()
@@ -326,6 +326,7 @@ class Worker:
         self.reception.stop()
         for exchange in list(self.exchanges):
             exchange.cancel()
+        self._lifespan.given_up = True
         if self._lifespan_task is not None:
             self._lifespan_task.cancel()
         for connection in list(self.connections):

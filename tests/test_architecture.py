@@ -22,6 +22,7 @@ FLOORS = {
     "crew": 6,
     "plan": 6,
     "watch": 6,
+    "unfinished": 6,
     "stacks": 6,
     "ending": 6,
     "sharing": 6,

@@ -19,6 +19,7 @@ from pounce.board import SHUT, Board
 from pounce.crew import Crew
 from pounce.net.listeners import Listener
 from pounce.plan import has_gil
+from pounce.unfinished import NOTHING
 from pounce.watch import BLOCKED, TICK
 from pounce.worker import Report
 
@@ -165,6 +166,9 @@ class Handle:
 
     def blocked_for(self, now):
         return self.waited
+
+    def unfinished(self):
+        return NOTHING
 
     def describe(self):
         return "GET /x", '  File "app.py", line 1 in app'

@@ -48,6 +48,8 @@ class Lifespan:
         """Is there somebody to shut down?"""
         self.unsupported = False
         """Does the application not speak lifespan?"""
+        self.given_up = False
+        """Is it cancelled because the end is forced? What the application says of that is no news."""
         self._started = False
         self._failed = False
         self._reason = ""
@@ -114,7 +116,7 @@ class Lifespan:
     def _tell_failed(self) -> None:
         reason, self._reason = self._reason, ""
         if reason:
-            logger.error(reason)
+            logger.log(logging.DEBUG if self.given_up else logging.ERROR, reason)
         self._tell(False)
 
     def finished(self, _value: object, error: BaseException | None) -> None:

@@ -44,7 +44,7 @@ from typing import Any
 from pounce.kernel import task as kernel_task
 from pounce.kernel.asyncio_loop import FaceLoop
 from pounce.kernel.loop import Loop
-from pounce.kernel.task import READY, Cancelled, Done, Place, Timekeeper, Wait, await_stack
+from pounce.kernel.task import READY, Cancelled, Done, Place, Timekeeper, Wait, await_stack, left_behind
 
 logger = logging.getLogger("pounce.error")
 
@@ -193,6 +193,7 @@ class Face:
             for task in stuck:
                 where = " in {2} ({0}:{1})".format(*places[-1]) if (places := await_stack(task.get_coro())) else ""
                 logger.error("Task %r ignores its cancellation%s; leaving it behind.", task.get_name(), where)
+                left_behind.append(task)
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # which has just been said
         try:
             async with asyncio.timeout(patience):

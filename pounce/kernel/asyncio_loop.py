@@ -112,6 +112,12 @@ class FaceLoop(WorkerEventLoop):
         super().__init__(FaceSelector(loop))
         self._wakeup_fd = loop.wakeup_fd
 
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """At the end a generator cannot be closed that a task is running which is left behind; of that the log has
+        told."""
+        if not getattr(context.get("asyncgen"), "ag_running", False):
+            super().call_exception_handler(context)
+
     def remove_signal_handler(self, sig: int) -> bool:
         """With its last handler asyncio takes away what wakes the loop at a signal; the server has handlers as well."""
         removed = super().remove_signal_handler(sig)

@@ -39,6 +39,12 @@ MOST_PLACES = 1000
 """In one stack. No chain that could be resumed is longer: it is the interpreter's recursion limit."""
 
 
+left_behind: list[object] = []
+"""Coroutines that have ignored their cancellation, of all loops that have ended; each appends in one step. Destroyed,
+they would ignore GeneratorExit as well, and Python says so in a traceback. So they last as long as the process, which
+ends by `ending.leave` if it is the server's."""
+
+
 class Cancelled(BaseException):
     """Thrown into a coroutine at the point where it waits. A BaseException, so that `except Exception` in an
     application does not swallow it."""
@@ -240,6 +246,11 @@ class Task:
         done = self._done
         del self._done  # else what waits for the end and the task would hold each other until the collector comes
         done(value, error)
+
+    def leave_behind(self) -> None:
+        """Nothing drives the coroutine any more."""
+        if not self.over and self._adopted is None:
+            left_behind.append(self._coroutine)
 
     def stack(self) -> list[Place]:
         """Where the coroutine is, outermost call first."""
