@@ -176,12 +176,11 @@ class Crew:
         self._lifespans.tell(place.number, what, stopping=self._stopping)
         if what is Report.FAILED and not self._serving:
             logger.error("Application startup failed. Exiting.")
-        if self._stopping:
+            self._owner.failed(3)
+        elif self._stopping:
             place.ready = place.ready or what is Report.READY
         elif what is Report.READY:
             self._ready(place, worker)
-        elif what is Report.FAILED and not self._serving:
-            self._owner.failed(3)
         elif what is Report.RETIRING and not (self._serving and place.ready):
             return  # somebody has asked it to end before it served anyone
         elif what is Report.RETIRING and self.count == 1:
