@@ -40,3 +40,8 @@ def no_descriptors(error: BaseException) -> StartupError | None:
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return StartupError("Cannot start: too many open files; raise the limit (ulimit -n).")
     return None
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, where there is room for one line."""
+    return (str(error).strip().splitlines() or ["no more is said"])[0]

@@ -31,6 +31,7 @@ from pounce.local import LocalWorker
 from pounce.logging import flush_streams
 from pounce.net.listeners import BALANCES, Listener
 from pounce.processes import ProcessWorker
+from pounce.report import Report
 from pounce.sharing import NeedsProcesses, Sharing
 from pounce.threads import ThreadWorker
 
@@ -68,8 +69,10 @@ def _listening_to_warnings() -> Iterator[list[str]]:
 
 
 class Plan:
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, threads_fail: Callable[[str], object]) -> None:
+        """`threads_fail` is called with the reason when a worker has shown that threads cannot run the application."""
         self._config = config
+        self._threads_fail = threads_fail
         wanted = config.workers if config.workers is not None else 1
         self.count = wanted or usable_cpus()
         """How many workers, to begin with."""
@@ -186,11 +189,22 @@ class Plan:
         board = self.board if self.board is not None and number < self.board.size else None
         if self.processes:
             return ProcessWorker(number, self._config, listeners, loop, told, board)
-        assert self._sharing is not None
-        load, context = self._sharing.part(number)
+        sharing = self._sharing
+        assert sharing is not None
+        load, context = sharing.part(number)
         if here and self.alone:
             return LocalWorker(number, self._config, load, listeners, loop, told)
-        return ThreadWorker(number, self._config, load, listeners, loop, told, board, context)
+
+        def hear(what: Report) -> None:
+            if sharing.heard(number, what):
+                self._threads_fail(f"it starts on one worker thread and not on worker {number + 1}: {worker.reason}")
+            else:
+                told(what)
+
+        worker = ThreadWorker(
+            number, self._config, load, listeners, loop, hear, board, context, on_trial=sharing.on_trial(number)
+        )
+        return worker
 
 
 def start_anew() -> None:

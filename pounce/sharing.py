@@ -14,9 +14,10 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from pounce import loop_bound
-from pounce.asgi.application import ApplicationFailed, Loaded, first_line, load, own
+from pounce.asgi.application import ApplicationFailed, Loaded, load, own
 from pounce.config import Config
-from pounce.errors import StartupError
+from pounce.errors import StartupError, first_line
+from pounce.report import Report
 
 if TYPE_CHECKING:
     from pounce.copies import Copies  # most servers never need it, and it costs half a MiB
@@ -47,6 +48,26 @@ class Sharing:
         self._copies: Copies | None = None
         self._made: list[Part] = []
         self._settled = count == 1 or config.app_copies == "one"
+        self._ready: set[int] = set()  # numbers of workers
+        self._unsupported = False  # does the first worker's application speak no lifespan?
+
+    # What the workers show
+
+    def on_trial(self, number: int) -> bool:
+        """Would the start of this worker show that threads cannot share the application? Only that of a further one
+        can, before clients are let in."""
+        return number > 0 and self._config.worker_kind == "auto" and len(self._ready) < self._count
+
+    def heard(self, number: int, what: Report) -> bool:
+        """A worker has reported something. Does it show that the application starts on one thread only?"""
+        if what is Report.READY:
+            self._ready.add(number)
+        elif what is Report.UNSUPPORTED and number == 0:
+            self._unsupported = True
+        failed = what is Report.FAILED or (what is Report.UNSUPPORTED and not self._unsupported)
+        return failed and self.on_trial(number)
+
+    # What the application holds
 
     def look(self, *, final: bool) -> None:
         """Is there something in the application that forbids sharing it? Looked at when it has been imported, and, to

@@ -198,7 +198,7 @@ class Server:
 
     def _prepare(self) -> None:
         """Binds the sockets and, for threads, imports the application."""
-        plan = self._plan = Plan(self.config)
+        plan = self._plan = Plan(self.config, self._begin_anew)
         self.listeners = adopt(self._sockets) if self._sockets else open_listeners(self.config.binds(), plan.count)
         try:
             self._importing = True
@@ -268,11 +268,16 @@ class Server:
         try:
             self._plan.look()
         except NeedsProcesses as error:
-            self._anew = str(error)
-            self._crew.stop(self.config.timeout_graceful_shutdown)
+            self._begin_anew(str(error))
         except StartupError as error:
             logger.error(error, exc_info=error.__cause__)
             self.failed(error.exit_code)
+
+    def _begin_anew(self, why: str) -> None:
+        """Ends the workers there are; others, in processes, follow."""
+        assert self._crew is not None
+        self._anew = self._anew or why
+        self._crew.stop(self.config.timeout_graceful_shutdown)
 
     def all_ready(self) -> None:
         """Lets clients in."""

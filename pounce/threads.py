@@ -38,13 +38,17 @@ class ThreadWorker:
         told: Told,
         board: Board | None,
         context: Context,
+        *,
+        on_trial: bool = False,
     ) -> None:
-        """`context` is the one in which the application was imported; the worker runs in a copy of it."""
+        """`context` is the one in which the application was imported; the worker runs in a copy of it. `on_trial`: a
+        start that fails is left to whoever hears of it."""
 
         def report(_worker: Worker, what: Report) -> None:  # on the worker's thread
             loop.post(lambda: told(what))
 
         self._worker = Worker(number, config, load, listeners, report, board=board)
+        self._worker.lifespan.on_trial = on_trial
         self._context = context.copy()
         self._thread = threading.Thread(target=self._run, name=f"pounce-worker-{number + 1}", daemon=True)
         self.name = f"thread {self._thread.name}"
@@ -61,6 +65,11 @@ class ThreadWorker:
             decimal.setcontext(decimal.getcontext().copy())
         self._worker.run()
         self._worker.loop.close()
+
+    @property
+    def reason(self) -> str:
+        """Why the application has not started here."""
+        return self._worker.lifespan.reason
 
     def start(self) -> None:
         self._thread.start()

@@ -97,7 +97,7 @@ class Worker:
             self.loop, lambda: [self._lifespan_task, *(exchange.task for exchange in self.exchanges)]
         )
         self.foreign = Calls(self.loop, self._scheduler)
-        self._lifespan = Lifespan(config.lifespan, self.foreign)
+        self.lifespan = Lifespan(config.lifespan, self.foreign)
         self._request_limit = RequestLimit(config)
         self.counts_requests = self._request_limit.counts
         self._empty_context = config.reset_contextvars
@@ -127,7 +127,7 @@ class Worker:
         self.raw_root_path = self.root_path.encode()
         self.extensions: dict[str, dict[str, object]] = {"http.response.trailers": {}, "http.response.early_hint": {}}
         self.asgi_version = "3.0"
-        self.state = self._lifespan.state
+        self.state = self.lifespan.state
         self.stream_bounds = StreamBounds(loop, config.timeout_write, LINGER, self.exchanges)
         connection = HTTP1Connection
         self.head_deadline = loop.deadlines(config.timeout_request_head, connection.head_deadline_expired)
@@ -170,7 +170,7 @@ class Worker:
             return
         self._application = loaded.application
         self.asgi_version = loaded.asgi_version
-        self._lifespan.startup(self._run_lifespan, self._started)
+        self.lifespan.startup(self._run_lifespan, self._started)
 
     def _run_lifespan(self, lifespan: Lifespan) -> None:
         scope = lifespan.scope(self.asgi_version)
@@ -178,7 +178,7 @@ class Worker:
         self._lifespan_task = self._scheduler.spawn(coroutine, lifespan.finished)
 
     def _started(self, worked: bool) -> None:
-        if self._lifespan.unsupported:
+        if self.lifespan.unsupported:
             self._report(self, Report.UNSUPPORTED)
         if self.phase is not Phase.STARTING:  # cancelled meanwhile
             self._end()
@@ -188,8 +188,8 @@ class Worker:
             if self.draining:
                 self.stop()
         else:
-            self.exit_code = self._lifespan.exit_code
-            if not self._lifespan.exited:
+            self.exit_code = self.lifespan.exit_code
+            if not self.lifespan.exited:
                 self._report(self, Report.FAILED)
             self._end()
 
@@ -265,9 +265,9 @@ class Worker:
             self.phase = Phase.STOPPING
             bound = self.config.timeout_graceful_shutdown or LIFESPAN_BOUND
             self.loop.call_later(bound, lambda: self._lifespan_stuck(bound))
-            if self._lifespan.running:
+            if self.lifespan.running:
                 self._report(self, Report.CLOSING)
-                self._lifespan.shutdown(self._shut_down)
+                self.lifespan.shutdown(self._shut_down)
             else:
                 self._end()
 
@@ -326,12 +326,12 @@ class Worker:
         self.reception.stop()
         for exchange in list(self.exchanges):
             exchange.cancel()
-        self._lifespan.given_up = True
+        self.lifespan.given_up = True
         if self._lifespan_task is not None:
             self._lifespan_task.cancel()
         for connection in list(self.connections):
             connection.stream.abort()
-        self.loop.call_later(FORCED_GRACE if self.exchanges or self._lifespan.running else 0, self._end)
+        self.loop.call_later(FORCED_GRACE if self.exchanges or self.lifespan.running else 0, self._end)
 
     def _end(self) -> None:
         if self.phase is Phase.ENDED:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import importlib
 import json
+import os
 import pickle
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from server import Running, get
 from pounce.copies import Copies, Own
 from pounce.plan import has_gil
 from pounce.reexecution import CannotCopy
+from pounce.testing import TestServer
 
 on_threads = pytest.mark.skipif(has_gil(), reason="workers are processes here: nothing is shared")
 
@@ -537,3 +539,60 @@ def test_where_no_copy_can_be_made_workers_are_processes(write, source, reason, 
         assert server.stop() == 0
         assert server.log.count("shut down") == (3 if when == "lifespan" or source.startswith("class") else 2)
         assert "Traceback" not in server.log
+
+
+ONCE = """
+    import asyncio, os, pathlib
+    from register import register
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            FAIL
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
+"""
+WAYS = {
+    "raise": "register('the only one')",
+    "tell": """try: register('the only one')
+            except ValueError as error:
+                await send({"type": "lifespan.startup.failed", "message": f"ValueError: {error}"})
+                return""",
+}
+
+
+@on_threads
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("lifespan", ["auto", "on"])
+def test_an_application_that_starts_on_one_thread_only_gets_processes(write, way, lifespan):
+    project = write(main=ONCE.replace("FAIL", WAYS[way]))
+    with serve(project, "--threads", "4", "--lifespan", lifespan) as server:
+        assert "Workers will be processes, because it starts on one worker thread and not on worker " in server.log
+        assert ": ValueError: the only one is there already." in server.log
+        assert len({get(server.address)[1] for _ in range(80)}) > 1
+        assert server.stop() == 0
+        assert "Traceback" not in server.log
+        assert "ERROR" not in server.log
+
+
+@on_threads
+def test_one_that_starts_nowhere_says_so_once(write):
+    project = write(main=ONCE.replace("FAIL", "raise ZeroDivisionError('nowhere')"))
+    with Running("main:app", "--port", "0", "--threads", "4", "--lifespan", "on", cwd=project, ready=False,
+                 env={"PYTHONPATH": "../site-packages"}) as server:  # fmt: skip
+        assert server.end() == 3
+        assert server.log.count("Traceback") == 1
+        assert "processes" not in server.log
+
+
+@on_threads
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork")
+def test_a_server_in_a_program_goes_on_with_processes(write):
+    write(main=ONCE.replace("FAIL", WAYS["raise"]))
+    with TestServer("main:app", threads=2) as server:
+        pids = {int(get((server.host, server.port))[1]) for _ in range(60)}
+    assert len(pids) == 2
+    assert os.getpid() not in pids

@@ -89,11 +89,6 @@ def _own_frames(frames: TracebackType | None) -> TracebackType | None:
 _HERE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says, where there is room for one line."""
-    return (str(error).strip().splitlines() or ["no more is said"])[0]
-
-
 def _import(text: str) -> Any:
     module_name, _, attributes = text.partition(":")
     if not module_name or not attributes:

@@ -14,7 +14,7 @@ from typing import Any
 from pounce.asgi.exchange import Message, Scope
 from pounce.asgi.failures import log_failure
 from pounce.asgi.foreign import Calls
-from pounce.errors import exit_code
+from pounce.errors import exit_code, first_line
 from pounce.kernel.task import Cancelled, Wait
 from pounce.kernel.waits import sleep
 from pounce.protocols.events import ApplicationError
@@ -50,9 +50,11 @@ class Lifespan:
         """Does the application not speak lifespan?"""
         self.given_up = False
         """Is it cancelled because the end is forced? What the application says of that is no news."""
+        self.on_trial = False
+        """Does somebody act on a start that fails? Then nothing is logged of it, and `reason` says what has failed."""
+        self.reason = ""
         self._started = False
         self._failed = False
-        self._reason = ""
 
     def scope(self, asgi_version: str) -> Scope:
         return {"type": "lifespan", "asgi": {"version": asgi_version, "spec_version": "2.0"}, "state": self.state}
@@ -106,7 +108,7 @@ class Lifespan:
             raise ApplicationError(f"ASGI message {kind!r} cannot be sent now: the application is in its {phase}")
         if kind.endswith(".failed"):
             self._failed = True
-            self._reason = message.get("message", "")
+            self.reason = message.get("message", "")
             # Mostly it ends now, and its error says whether it has failed or called sys.exit.
             self._foreign.loop.call_later(LAST_WORDS, self._tell_failed)
         else:
@@ -114,9 +116,8 @@ class Lifespan:
             self._tell(True)
 
     def _tell_failed(self) -> None:
-        reason, self._reason = self._reason, ""
-        if reason:
-            logger.log(logging.DEBUG if self.given_up else logging.ERROR, reason)
+        if self._told is not None and self.reason:
+            logger.log(logging.DEBUG if self.given_up or self.on_trial else logging.ERROR, self.reason)
         self._tell(False)
 
     def finished(self, _value: object, error: BaseException | None) -> None:
@@ -130,9 +131,14 @@ class Lifespan:
         if self._failed:
             self._tell_failed()
         if error is not None and not self._failed and not issubclass(type(error), Cancelled):
+            if not self._started:
+                self.reason = f"{type(error).__name__}: {first_line(error)}"
             if self._mode == "auto" and not self._started:
                 self.unsupported = True
                 self._tell(True)
+                return
+            if self.on_trial and not self._started:
+                self._tell(False)
                 return
             log_failure(error, "'lifespan' protocol")
         # One that returns without a word has nothing to set up, or nothing more to clean up.
