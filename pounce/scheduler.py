@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pounce.imports import Watch
 from pounce.kernel.loop import Loop
@@ -58,6 +58,7 @@ class Scheduler:
         if threading.get_ident() == self._thread:
             self._put_on_face()
         else:
+            _face_module()  # this thread may await what is the worker's before the worker has had a turn
             with contextlib.suppress(RuntimeError):  # the worker has ended
                 self._loop.post(self._put_on_face)
 
@@ -65,12 +66,7 @@ class Scheduler:
         if self._face is not None or self._over:  # another thread's import may be told late
             return
         self._end_watches()
-        # The thread that executes asyncio holds its import lock until it has its own face. Waiting for that lock while
-        # holding the face's would be a deadlock, which the import system resolves by giving half a module.
-        import_module("asyncio")
-        from pounce.kernel.asyncio_face import Face
-
-        face = self._face = Face(self._loop)
+        face = self._face = _face_module().Face(self._loop)
         self.spawn = face.spawn
         self._anyio.begin()
         face.take_over()
@@ -114,3 +110,10 @@ class Scheduler:
         self.leave_behind()
         if self._face is not None:
             self._face.end(patience)
+
+
+def _face_module() -> Any:
+    # The thread that executes asyncio holds its import lock until it has its own face. Waiting for that lock while
+    # holding the face's would be a deadlock, which the import system resolves by giving half a module.
+    import_module("asyncio")
+    return import_module("pounce.kernel.asyncio_face")  # not by a statement, which `Watch` would listen to
