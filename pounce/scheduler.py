@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pounce.imports import Watch
 from pounce.kernel.loop import Loop
@@ -58,15 +58,18 @@ class Scheduler:
         if threading.get_ident() == self._thread:
             self._put_on_face()
         else:
-            _face_module()  # this thread may await what is the worker's before the worker has had a turn
+            _face_class()  # this thread may await what is the worker's before the worker has had a turn
             with contextlib.suppress(RuntimeError):  # the worker has ended
                 self._loop.post(self._put_on_face)
 
     def _put_on_face(self) -> None:
         if self._face is not None or self._over:  # another thread's import may be told late
             return
+        face_class = _face_class()
+        if face_class is None:
+            return  # this thread comes here again when it has loaded it
         self._end_watches()
-        face = self._face = _face_module().Face(self._loop)
+        face = self._face = face_class(self._loop)
         self.spawn = face.spawn
         self._anyio.begin()
         face.take_over()
@@ -112,8 +115,10 @@ class Scheduler:
             self._face.end(patience)
 
 
-def _face_module() -> Any:
+def _face_class() -> "type[Face] | None":
+    """None where this very thread is loading it: what that imports is noticed too."""
     # The thread that executes asyncio holds its import lock until it has its own face. Waiting for that lock while
     # holding the face's would be a deadlock, which the import system resolves by giving half a module.
     import_module("asyncio")
-    return import_module("pounce.kernel.asyncio_face")  # not by a statement, which `Watch` would listen to
+    # Not by a statement, which each watch would notice in turn, and load it again.
+    return getattr(import_module("pounce.kernel.asyncio_face"), "Face", None)
