@@ -29,13 +29,15 @@ class CannotCopy(Exception):
 class Statement:
     """A statement at the top level of a module, or in a block there that is entered under a condition."""
 
-    __slots__ = ("again", "makes", "mentions", "node", "parts", "stars")
+    __slots__ = ("again", "makes", "mentions", "node", "parts", "stars", "targets")
 
     def __init__(self, node: ast.stmt) -> None:
         self.node = node
         self.makes: set[str] = set()
         self.mentions: set[tuple[str, ...]] = set()
         """Names that it looks at while the module is executed, each with the attributes that follow it."""
+        self.targets: set[str] = set()
+        """Names that it makes and goes through itself (`for i in ...`): of no concern to other statements."""
         self.stars: list[ast.ImportFrom] = []
         self.again = isinstance(node, ast.ImportFrom) and node.module == "__future__"
         """Is it executed again?"""
@@ -111,6 +113,19 @@ class _Reader(ast.NodeVisitor):
                 self.visit(part)
 
     visit_FunctionDef = visit_AsyncFunctionDef = _function
+
+    def visit_For(self, node: ast.For | ast.AsyncFor) -> None:
+        self._to.targets.update(each.id for each in ast.walk(node.target) if isinstance(each, ast.Name))
+        self.generic_visit(node)
+
+    visit_AsyncFor = visit_For
+
+    def _comprehension(self, node: ast.AST) -> None:
+        self._inner += 1
+        self.generic_visit(node)
+        self._inner -= 1
+
+    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
         for part in (*node.args.defaults, *node.args.kw_defaults):
@@ -283,19 +298,17 @@ def _spread(found: Source, modules: dict[str, ModuleType], sources: dict[str, So
     for statement in found.statements:
         if statement.again:
             continue
-        if (
-            statement.makes & found.own
-            or any(map(is_own, statement.mentions))
-            or _imports_one(statement, found, sources)
-        ):
+        made = statement.makes - statement.targets
+        if made & found.own or any(map(is_own, statement.mentions)) or _imports_one(statement, found, sources):
             statement.again = changed = True
-            for name in statement.makes - found.own:
+            for name in made - found.own:
                 found.own.add(name)
                 value = vars(found.module).get(name)
                 if isinstance(value, type):
                     graph.bind(value, (found.name, name))
             # A name that several statements make has had another value when this one was executed.
-            found.own |= {chain[0] for chain in statement.mentions if len(found.makers.get(chain[0], ())) > 1}
+            looked_at = {chain[0] for chain in statement.mentions} - statement.targets
+            found.own |= {name for name in looked_at if len(found.makers.get(name, ())) > 1}
     return changed
 
 

@@ -161,6 +161,11 @@ def _found(config: Config, application: object) -> "Copies | None":
         if config.app_copies == "worker":
             raise StartupError(f"--app-copies worker is not possible, because {error}") from None
         raise NeedsProcesses(str(error)) from None
+    except Exception as error:  # an application is made of objects of every kind, and some object to being looked at
+        logger.debug("The application could not be looked at:", exc_info=True)
+        raise NeedsProcesses(
+            f"looking at its objects has failed ({type(error).__name__}: {first_line(error)})"
+        ) from None
 
 
 def _copies(config: Config, application: object) -> "Copies | None":

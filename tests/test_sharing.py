@@ -305,6 +305,28 @@ def test_a_name_that_functions_assign_is_one_for_all_functions_of_a_copy(write):
     assert main.count == 0
 
 
+def test_a_variable_that_loops_share_binds_none_of_them(write):
+    project = write(
+        main="""
+            import asyncio
+            from register import Model, Router
+            lock = asyncio.Lock()
+            for i in range(3):
+                type(f"Model{i}", (Model,), {})
+            names = [i for i in "abc"]
+            app = Router()
+            for i in range(3):
+                @app.route(f"/{i}")
+                async def index(i=i):
+                    async with lock: return i
+        """
+    )
+    found = copies(project)
+    main = importlib.import_module("main")
+    app = found.make("main").run(lambda: main.app)
+    assert [asyncio.run(app.routes[f"/{i}"]()) for i in range(3)] == [0, 1, 2]
+
+
 def test_setting_an_attribute_of_a_module_reaches_whom_it_concerns(write):
     project = write(
         main="""

@@ -72,18 +72,17 @@ class ApplicationFailed(StartupError):
 def own(error: BaseException) -> BaseException:
     """The error without the frames of the server and of the import system, which stand between any two of the
     application's."""
-    error.__traceback__ = _own_frames(error.__traceback__) or error.__traceback__
-    return error
-
-
-def _own_frames(frames: TracebackType | None) -> TracebackType | None:
-    if frames is None:
-        return None
-    following = _own_frames(frames.tb_next)
-    name = frames.tb_frame.f_code.co_filename
-    if name.startswith(("<frozen importlib", _HERE)) or name == importlib.__file__:
-        return following
-    return TracebackType(following, frames.tb_frame, frames.tb_lasti, frames.tb_lineno)
+    frames = []
+    place = error.__traceback__
+    while place is not None:
+        name = place.tb_frame.f_code.co_filename
+        if not name.startswith(("<frozen importlib", _HERE)) and name != importlib.__file__:
+            frames.append(place)
+        place = place.tb_next
+    kept: TracebackType | None = None
+    for frame in reversed(frames):
+        kept = TracebackType(kept, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return error.with_traceback(kept) if kept is not None else error
 
 
 _HERE = os.path.dirname(os.path.dirname(__file__)) + os.sep
