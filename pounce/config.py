@@ -114,8 +114,8 @@ class Config:
         "auto",
         choice("auto", "one", "worker"),
         WORKING,
-        "Do worker threads share the application, or has each a "
-        "copy of its modules? auto: share, unless it holds objects that belong to one event loop.",
+        "What worker threads share of the application's modules. auto: all but what leads to an object that "
+        "belongs to one event loop, which is copied for each; one: all; worker: nothing.",
     )
     limit_max_requests: int | None = option(
         None, whole(1, off=True), WORKING, "Requests after which a worker is replaced; the only worker ends the server."
