@@ -77,8 +77,10 @@ class Place:
         self.blocked_at: float | None = None
         self.helper: Place | None = None
         """Whose worker accepts instead."""
-        self.told = ""
-        """Where its worker was blocked when that was last logged."""
+        self.told = 0
+        """The level at which it was last looked whether to log that its worker is blocked; 0: not yet."""
+        self.warned = False
+        """Is it in the log as a warning?"""
 
     @property
     def able(self) -> bool:

@@ -4,13 +4,16 @@ A worker may be blocked by its application, be starting, or have died; then a si
 what a blocked worker has begun waits for it: its running exchanges and the next requests on its connections.
 
 Several times a second the watch asks each worker how long it has not turned its loop, and compares. It keeps no
-state but what it has told people.
+state but what it has told people: a place in the code that blocks is a warning once, and at debug level after that.
+With one worker nobody can accept in its place, and every slow line of a start would be a warning; there it becomes one
+after a few seconds.
 
 Owner: the supervisor's thread; where that is the only worker's as well, a thread of its own.
 """
 
 import contextlib
 import logging
+import re
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -28,6 +31,13 @@ TICK = 0.2
 """Seconds between two looks."""
 BLOCKED = 0.6
 """Seconds without a turn after which a worker counts as blocked. With a look's delay that is within a second."""
+
+PATIENCE = 5.0
+"""Seconds for which the only worker may be blocked without a warning."""
+MOST_STACKS = 100
+"""Places in the code that are remembered. When there are more, it begins anew."""
+
+_LINE = re.compile(r", line \d+")
 
 logger = logging.getLogger("pounce.error")
 
@@ -48,6 +58,8 @@ class Watch:
         self._patience = patience
         self._lose = lose
         self._timer: Timer | None = None
+        self._stacks: set[str] = set()
+        """Where workers were blocked when that was a warning, without the numbers of the lines: a loop has many."""
 
     def start(self) -> None:
         self._look()
@@ -58,38 +70,44 @@ class Watch:
 
     def _look(self) -> None:
         self._timer = self._loop.call_later(TICK, self._look)
-        news = [place for place in self._places if self._examine(place)]
+        alone = sum(not place.vacant for place in self._places) == 1
+        news = [(place, level) for place in self._places if (level := self._examine(place, alone))]
         for place in self._places:
             self._cover(place)
-        for place in news:  # last, because it takes a while
-            self._tell(place)
+        for place, level in news:  # last, because it takes a while
+            place.told = level
+            if logger.isEnabledFor(level):
+                self._tell(place, level, alone)
 
-    def _examine(self, place: "Place") -> bool:
-        """Is the worker there blocked since the last look?"""
+    def _examine(self, place: "Place", alone: bool) -> int:
+        """The level of what is new of the worker there; 0 if it is not blocked, or that has been looked at."""
         now = self._loop.clock()
         worker = place.worker
         if worker is None or not place.ready:
             self._mark(place, None)
-            return False
+            return 0
         waited = worker.blocked_for(now)
         if waited < BLOCKED:
             if place.blocked_at is not None:
-                logger.info("Worker %d turns again, after %.1f s.", place.number + 1, now - place.blocked_at)
+                level = logging.INFO if place.warned else logging.DEBUG
+                logger.log(level, "Worker %d turns again, after %.1f s.", place.number + 1, now - place.blocked_at)
                 self._mark(place, None)
-            return False
+            return 0
         if worker.hung or (self._patience is not None and waited >= self._patience):
             why = "nothing in it has answered" if worker.hung else "blocked"
             logger.error("Worker %d (%s) is lost, %s for %.1f s.", place.number + 1, worker.name, why, waited)
             self._mark(place, None)
             self._lose(place)
-            return False
-        if place.blocked_at is not None:
-            return False
-        self._mark(place, now - waited)
-        return True
+            return 0
+        if place.blocked_at is None:
+            self._mark(place, now - waited)
+        level = logging.DEBUG if alone and waited < PATIENCE else logging.WARNING
+        return level if level > place.told else 0
 
     def _mark(self, place: "Place", blocked_at: float | None) -> None:
         place.blocked_at = blocked_at
+        if blocked_at is None:
+            place.told, place.warned = 0, False
         if self._board is not None and place.number < self._board.size:
             self._board.blocked[place.number] = blocked_at is not None
 
@@ -109,19 +127,35 @@ class Watch:
             # worker may be another one by now.
             wanted.worker.stand_in(place.number)
 
-    def _tell(self, place: "Place") -> None:
+    def _tell(self, place: "Place", level: int, alone: bool) -> None:
         worker = place.worker
         assert worker is not None
         assert place.blocked_at is not None
         seconds = self._loop.clock() - place.blocked_at
         request, stack = worker.describe()
-        helps = f"worker {place.helper.number + 1}" if place.helper is not None else "nobody"
-        same = stack == place.told
-        place.told = stack
-        logger.warning(
-            "Worker %d (%s) has been blocked for %.1f s by %s; %s accepts in its place.%s",
-            place.number + 1, worker.name, seconds, request, helps, "" if same else "\n" + stack,
+        if level == logging.WARNING:
+            level = self._level(stack)
+            place.warned = level == logging.WARNING
+        if place.helper is not None:
+            outcome = f"worker {place.helper.number + 1} accepts in its place"
+        elif alone:
+            outcome = "it is the only one, so every other client waits until that is over"
+        else:
+            outcome = "nobody accepts in its place"
+        logger.log(
+            level, "Worker %d (%s) has been blocked for %.1f s by %s; %s.%s",
+            place.number + 1, worker.name, seconds, request, outcome, "\n" + stack if stack else "",
         )  # fmt: skip
+
+    def _level(self, stack: str) -> int:
+        """A warning if nobody has been blocked in this place yet."""
+        functions = _LINE.sub("", stack)
+        if functions and functions in self._stacks:
+            return logging.DEBUG
+        if len(self._stacks) >= MOST_STACKS:
+            self._stacks.clear()
+        self._stacks.add(functions)
+        return logging.WARNING
 
 
 class WatchThread:

@@ -96,13 +96,27 @@ def test_a_lifespan_whose_shutdown_hangs_has_an_end(app, workers):
         assert "leaving it behind" not in server.log
 
 
+@pytest.mark.parametrize("workers", ["1", "3"])
+@pytest.mark.parametrize("app", KINDS, ids=["plain", "asyncio"])
+def test_an_application_that_sends_for_ever_and_to_nobody_costs_no_worker(app, workers):
+    arguments = ("--workers", workers, "--no-access-log", "--log-level", "debug", "--timeout-graceful-shutdown", "0")
+    with Running(*app, "--port", "0", *arguments) as server:
+        with socket.create_connection(server.address) as client:
+            client.sendall(GET.replace(b"/ ", b"/endless ", 1))
+            client.recv(1000)
+        # From now on each `send` raises, and the loop has its turns all the same.
+        assert [get(server.address) for _ in range(20)] == [(200, b"hello")] * 20
+        assert server.stop() == (143 if single(workers) else 0)
+        assert "GET /endless" in server.wait_for("Cancelled: ")
+
+
 def test_a_generator_that_never_ends_and_notices_nothing_costs_one_worker():
     arguments = ("--port", "0", "--workers", "3", "--no-access-log", "--timeout-graceful-shutdown", "0")
     with Running("crash:app", *arguments) as server:
         with socket.create_connection(server.address) as client:
-            client.sendall(GET.replace(b"/ ", b"/endless ", 1))
-            client.recv(1000)
-        # From now on it sends to nobody, without ever waiting.
+            client.sendall(GET.replace(b"/ ", b"/generator ", 1))
+            server.wait_until_busy(server.address)
+        # It looks for the next part, for nobody now, and does not let the loop turn.
         server.wait_for("has been blocked for")
         server.wait_for("crash.py")
         assert [get(server.address) for _ in range(20)] == [(200, b"hello")] * 20

@@ -20,7 +20,7 @@ from pounce.crew import Crew
 from pounce.net.listeners import Listener
 from pounce.plan import has_gil
 from pounce.unfinished import NOTHING
-from pounce.watch import BLOCKED, TICK
+from pounce.watch import BLOCKED, PATIENCE, TICK
 from pounce.worker import Report
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -111,11 +111,13 @@ def test_a_blocked_worker_that_computes_is_shown_too(tmp_path):
         server.send_signal(signal.SIGKILL)
 
 
-def test_the_only_worker_that_is_blocked_is_logged():
-    with Running("plain:app", "--port", "0") as server:
+def test_the_only_worker_that_is_blocked_is_logged_at_debug_level():
+    with Running("plain:app", "--port", "0", "--log-level", "debug") as server:
         blocker = begin(server.address, "/block?1.2")
-        server.wait_for("by GET /block; nobody accepts in its place")
-        server.wait_for("Worker 1 turns again")
+        line = server.wait_for("has been blocked for")
+        assert line.startswith("DEBUG:")
+        assert line.endswith("by GET /block; it is the only one, so every other client waits until that is over.")
+        assert server.wait_for("Worker 1 turns again").startswith("DEBUG:")
         blocker.close()
 
 
@@ -158,6 +160,7 @@ class Handle:
         self.name = f"handle {number}"
         self.said = []
         self.waited = 0.0
+        self.stack = '  File "app.py", line 1 in app'
         self.hung = False
         self.exit_code = 0
 
@@ -171,7 +174,7 @@ class Handle:
         return NOTHING
 
     def describe(self):
-        return "GET /x", '  File "app.py", line 1 in app'
+        return "GET /x", self.stack
 
 
 class Owner:
@@ -276,15 +279,45 @@ def test_where_a_worker_is_missing_a_sibling_accepts():
     assert ("stand_in", 1) in crowd.crew.places[0].worker.said
 
 
-def test_the_stack_is_told_again_only_when_it_is_another(caplog):
+def test_a_place_that_blocks_is_a_warning_once(caplog):
+    caplog.set_level("INFO", "pounce.error")
     crowd = Crowd(2)
-    for _ in range(3):
-        crowd.handles[0].waited = 1.0
+    one, two = crowd.handles
+
+    def block(handle):
+        caplog.clear()
+        handle.waited = 1.0
+        crowd.look(3)
+        handle.waited = 0.0
         crowd.look()
-        crowd.handles[0].waited = 0.0
+        return [record.levelname for record in caplog.records]
+
+    assert block(one) == ["WARNING", "INFO"]
+    one.stack = one.stack.replace("line 1", "line 2")
+    assert block(one) == block(two) == []
+    caplog.set_level("DEBUG", "pounce.error")
+    assert block(one) == ["DEBUG", "DEBUG"]
+    two.stack = two.stack.replace("app.py", "other.py")
+    assert block(two) == ["WARNING", "INFO"]
+
+
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+def test_that_the_only_worker_is_blocked_is_a_warning_after_a_while(caplog, level):
+    caplog.set_level(level, "pounce.error")
+    crowd = Crowd(1)
+    (one,) = crowd.handles
+    caplog.clear()
+    for waited in (BLOCKED, PATIENCE - 0.1, PATIENCE, PATIENCE + 3, 0.0):
+        one.waited = waited
         crowd.look()
-    assert caplog.text.count("has been blocked") == 3
-    assert caplog.text.count("app.py") == 1
+    levels = [record.levelname for record in caplog.records]
+    assert levels == ["DEBUG"] * (level == "DEBUG") + ["WARNING", "INFO"]
+    assert "by GET /x; it is the only one, so every other client waits" in caplog.text
+    caplog.clear()
+    for waited in (BLOCKED, 0.0):
+        one.waited = waited
+        crowd.look()
+    assert [record.levelname for record in caplog.records] == ["DEBUG", "DEBUG"] * (level == "DEBUG")
 
 
 def test_a_worker_that_is_blocked_too_long_is_given_up_and_replaced(caplog):

@@ -21,6 +21,15 @@ def fall_for_ever(depth):
     return fall_for_ever(depth + 1) + 1
 
 
+def generator():
+    """Has nothing to say, and never ends."""
+    count = 0
+    while True:
+        count += 1
+        if count < 0:
+            yield b""
+
+
 def make(sleep):
     async def app(scope, receive, send):
         if scope["type"] == "lifespan":
@@ -33,10 +42,15 @@ def make(sleep):
             await sleep(0.01)
             fall(name)
         await send({"type": "http.response.start", "status": 200})
-        await send({"type": "http.response.body", "body": b"hello", "more_body": place in ("between", "endless")})
+        await send(
+            {"type": "http.response.body", "body": b"hello", "more_body": place in ("between", "endless", "generator")}
+        )
         while place == "endless":
             with contextlib.suppress(OSError):  # and on it goes, although nobody is there
                 await send({"type": "http.response.body", "body": bytes(1000), "more_body": True})
+        if place == "generator":
+            for part in generator():
+                await send({"type": "http.response.body", "body": part, "more_body": True})
         if place == "background":
             await sleep(0.01)
         if place in ("between", "after", "background"):
