@@ -5,11 +5,13 @@ with TestServer(app) as server:
 """
 
 import contextlib
+import logging
 import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from pounce.config import Config
+from pounce.errors import StartupError
 from pounce.supervisor import Server
 
 if TYPE_CHECKING:
@@ -20,13 +22,16 @@ class TestServer:
     """A server on a thread of its own, at a free port of 127.0.0.1 unless the options say otherwise.
 
     `options` are the fields of `Config`; logging is left as it is. Entering raises RuntimeError when the server
-    does not start within `timeout` seconds; leaving ends it in order.
+    does not start within `timeout` seconds; the cause is what the application has raised, or the StartupError, unless
+    that was in another process. Leaving ends it in order: requests that still run have a quarter of `timeout` unless
+    `timeout_graceful_shutdown` says otherwise, and after them the lifespan's shutdown has as long.
     """
 
     __test__ = False  # not a test, whatever pytest thinks of the name
 
     def __init__(self, app: Any, *, timeout: float = 10.0, **options: "Unpack[ConfigOptions]") -> None:
         defaults: ConfigOptions = {"port": 0, "log_config": None, "access_log": False, "workers": 1}
+        defaults["timeout_graceful_shutdown"] = timeout / 4
         given: ConfigOptions = {**defaults, **options}
         self.server = Server(Config(app, **given))
         self._timeout = timeout
@@ -52,17 +57,38 @@ class TestServer:
         return self.server.listeners[0].url
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        if not self.server.wait_started(self._timeout):
-            self.__exit__(None, None, None)
-            raise RuntimeError("the server has not started; its log says why")
+        failure = _Failure()
+        log = logging.getLogger("pounce.error")
+        log.addFilter(failure)
+        try:
+            self._thread.start()
+            if not self.server.wait_started(self._timeout):
+                self.__exit__(None, None, None)
+                raise RuntimeError("the server has not started; its log says why") from failure.error
+        finally:
+            log.removeFilter(failure)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.server.should_exit = True
-        self._thread.join(self._timeout)
+        # The requests' time, the lifespan's, and what the server adds to each.
+        self._thread.join(2 * (self.server.config.timeout_graceful_shutdown or 0) + self._timeout)
         if self._thread.is_alive():
             self.server.force_exit = True
             self._thread.join(self._timeout)
+
+
+class _Failure(logging.Filter):
+    """Lets every record pass, and keeps the error that the first one of a failure is about. A filter, since a handler
+    would keep logging from printing where nothing else handles the record."""
+
+    error: BaseException | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if self.error is None and record.levelno >= logging.ERROR:
+            raised = record.exc_info[1] if record.exc_info else getattr(record, "raised", None)
+            said = record.msg if isinstance(record.msg, StartupError) else StartupError(record.getMessage())
+            self.error = raised or said
+        return True

@@ -115,9 +115,10 @@ class Lifespan:
             self._started = True
             self._tell(True)
 
-    def _tell_failed(self) -> None:
+    def _tell_failed(self, error: BaseException | None = None) -> None:
         if self._told is not None and self.reason:
-            logger.log(logging.DEBUG if self.given_up or self.on_trial else logging.ERROR, self.reason)
+            level = logging.DEBUG if self.given_up or self.on_trial else logging.ERROR
+            logger.log(level, self.reason, extra={"raised": error})  # the reason mostly has its traceback in it
         self._tell(False)
 
     def finished(self, _value: object, error: BaseException | None) -> None:
@@ -129,7 +130,7 @@ class Lifespan:
             self._tell(False)
             return
         if self._failed:
-            self._tell_failed()
+            self._tell_failed(error)
         if error is not None and not self._failed and not issubclass(type(error), Cancelled):
             if not self._started:
                 self.reason = f"{type(error).__name__}: {first_line(error)}"
