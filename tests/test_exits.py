@@ -31,12 +31,16 @@ def test_sys_exit_ends_the_server_as_the_interpreter_would(said, place, workers,
     assert log.count("DATABASE_URL missing") == ("DATABASE" in said)
 
 
-@pytest.mark.parametrize(("workers", "kind"), WORKERS)
-def test_sys_exit_in_a_copy_of_the_application_ends_the_server(workers, kind, tmp_path):
+def test_sys_exit_in_a_copy_of_the_application_ends_the_server(tmp_path):
     (tmp_path / "app.py").write_text(
-        "import threading, sys\n"
-        "if threading.current_thread() is not threading.main_thread(): sys.exit('only once')\n"
-        "async def app(scope, receive, send): raise ValueError\n"
+        "import asyncio, sys\n"
+        "def made():\n"
+        "    if hasattr(sys, 'made_before'): sys.exit('only once')\n"
+        "    sys.made_before = True\n"
+        "    return asyncio.Lock()\n"
+        "lock = made()\n"
+        "async def app(scope, receive, send):\n"
+        "    async with lock: raise ValueError\n"
     )
     copies = ["--app-copies", "worker"]
     code, log = run("app:app", "--port", "0", "--workers", "2", "--worker-kind", "thread", *copies, cwd=tmp_path)
