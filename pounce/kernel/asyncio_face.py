@@ -32,7 +32,6 @@ Owner: the worker's thread.
 """
 
 import asyncio
-import contextlib
 import contextvars
 import logging
 import sys
@@ -86,8 +85,8 @@ class Face:
         self._tasks: set[asyncio.Task[Any]] = set()  # asyncio itself keeps only weak references
         self._patience: float | None = None
         self._told_to_end = self.asyncio_loop.create_future()
-        self._root = asyncio.Task(self._live(), loop=self.asyncio_loop, name="pounce", context=contextvars.Context())
-        asyncio._unregister_task(self._root)
+        self._root = self._hidden(self._live())
+        self._root.set_name("pounce")
         self._root.add_done_callback(lambda _: self.asyncio_loop.stop())
         self._step: _Step | None = None
         self.closed = False
@@ -184,25 +183,34 @@ class Face:
             await self._close(self._patience)
 
     async def _close(self, patience: float) -> None:
+        """Nothing here may ask for the current task, as `asyncio.timeout` does: an application that makes asyncio.Task
+        the one written in Python (nest_asyncio) takes that knowledge from asyncio, from 3.14 on."""
         loop = self.asyncio_loop
+        behind: set[asyncio.Task[Any]] = set()
         tasks = asyncio.all_tasks()
         for task in tasks:
             task.cancel()
         if tasks:
-            _, stuck = await asyncio.wait(tasks, timeout=patience)
-            for task in stuck:
+            _, behind = await asyncio.wait(tasks, timeout=patience)
+            for task in behind:
                 where = " in {2} ({0}:{1})".format(*places[-1]) if (places := await_stack(task.get_coro())) else ""
                 logger.error("Task %r ignores its cancellation%s; leaving it behind.", task.get_name(), where)
-                left_behind.append(task)
-                task._log_destroy_pending = False  # type: ignore[attr-defined]  # which has just been said
-        try:
-            async with asyncio.timeout(patience):
-                await loop.shutdown_asyncgens()
-        except TimeoutError:
+                _leave_behind(task)
+        generators = self._hidden(loop.shutdown_asyncgens())
+        if (await asyncio.wait([generators], timeout=patience))[1]:
             logger.error("Asynchronous generators have not closed within %g seconds; leaving them behind.", patience)
-        with contextlib.suppress(TimeoutError):  # the threads' end is waited for at the end of the process
-            async with asyncio.timeout(patience):
-                await loop.shutdown_default_executor()
+            tasks = {generators, *asyncio.all_tasks()} - behind
+            for task in tasks:
+                task.cancel()
+            for task in (await asyncio.wait(tasks, timeout=patience))[1]:
+                _leave_behind(task)
+        await loop.close_default_executor(patience)
+
+    def _hidden[T](self, coroutine: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """A task of the server's own, of which the application does not hear."""
+        task = asyncio.Task(coroutine, loop=self.asyncio_loop, context=contextvars.Context())
+        asyncio._unregister_task(task)
+        return task
 
     # Taking over in the middle
 
@@ -335,6 +343,12 @@ def _bridge(wait: Wait, *, move: bool = False) -> Generator[Any, Any, object]:
             wait.leave()
             raise
     return None
+
+
+def _leave_behind(task: "asyncio.Task[Any]") -> None:
+    """The log has told of it, and asyncio is not to do so as well."""
+    left_behind.append(task)
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
 def _report(done: Done, task: "asyncio.Task[Any]") -> None:

@@ -15,6 +15,7 @@ Owner: the worker's thread. From other threads: `call_soon`, `call_at`, `call_la
 """
 
 import asyncio
+import concurrent.futures
 import heapq
 import logging
 import os
@@ -47,6 +48,9 @@ class WorkerEventLoop(asyncio.SelectorEventLoop):
     _closed: bool
     _call_soon: Callable[..., asyncio.Handle]
     _scheduled: list[asyncio.TimerHandle]
+    _executor_shutdown_called: bool
+    _default_executor: concurrent.futures.Executor | None
+    _do_shutdown: Callable[[asyncio.Future[None]], None]
 
     def call_soon[*Ts](
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
@@ -111,6 +115,15 @@ class FaceLoop(WorkerEventLoop):
     def __init__(self, loop: Loop) -> None:
         super().__init__(FaceSelector(loop))
         self._wakeup_fd = loop.wakeup_fd
+
+    async def close_default_executor(self, patience: float) -> None:
+        """As `shutdown_default_executor`, for a caller that may be no task asyncio knows of. Threads that do not end
+        within `patience` seconds are waited for at the end of the process."""
+        self._executor_shutdown_called = True
+        if self._default_executor is not None:
+            closed = self.create_future()
+            threading.Thread(target=self._do_shutdown, args=(closed,)).start()
+            await asyncio.wait([closed], timeout=patience)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """At the end a generator cannot be closed that a task is running which is left behind; of that the log has
