@@ -1,4 +1,4 @@
-"""The end of a worker's asyncio: generators and helper threads are closed, whatever class tasks are of, within bounds."""
+"""The end of a worker's asyncio: generators and helper threads are closed, whatever class tasks have, within bounds."""
 
 import signal
 
