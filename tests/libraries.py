@@ -7,6 +7,7 @@ A program says in literals what is to be done with it, so that it is read withou
     CHECKS     (method, path, status[, content[, header fields]]), or            default: GET / is 200
                ("WS", path, texts to send, texts that come back; ... for any text)
     PROCESSES  True: the library has one of something per process, so workers are processes, not threads
+    RACES      what goes wrong in the library itself when threads without a GIL share it: it is not run so
 
 It is written as main.py into a folder of its own and run there as its users would run it; to force copies, with an
 asyncio.Lock added to that module. All its answers must be those that uvicorn gives.
@@ -49,6 +50,7 @@ class Program(NamedTuple):
     services: list[str]
     checks: list[tuple[Any, ...]]
     processes: bool
+    races: str
     source: str
 
 
@@ -60,12 +62,13 @@ def read(path: Path) -> Program:
         for node in tree.body
         if isinstance(node, ast.Assign)
         and isinstance(node.targets[0], ast.Name)
-        and node.targets[0].id in ("NEEDS", "SERVICES", "CHECKS", "PROCESSES")
+        and node.targets[0].id in ("NEEDS", "SERVICES", "CHECKS", "PROCESSES", "RACES")
     }
     title = (ast.get_docstring(tree) or path.stem).partition(":")[0]
     checks = said.get("CHECKS", [("GET", "/", 200)])
     needs = [*said.get("NEEDS", []), *(["websockets"] if any(check[0] == "WS" for check in checks) else [])]
-    return Program(path.stem, title, needs, said.get("SERVICES", []), checks, said.get("PROCESSES", False), source)
+    services, processes, races = said.get("SERVICES", []), said.get("PROCESSES", False), said.get("RACES", "")
+    return Program(path.stem, title, needs, services, checks, processes, races, source)
 
 
 def programs() -> list[Program]:

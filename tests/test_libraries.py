@@ -43,8 +43,14 @@ def report(python, program, env):
 
 
 def modes(program):
+    return [mode for mode in libraries.MODES if not reason_not_to_run(program, mode)]
+
+
+def reason_not_to_run(program, mode):
     """With the GIL, threads are only taken where they are asked for; then nothing can be begun anew with processes."""
-    return [mode for mode in libraries.MODES if not (program.processes and has_gil() and "threads" in mode)]
+    if program.processes and has_gil() and "threads" in mode:
+        return libraries.ONE_PER_PROCESS
+    return program.races if mode == "4 threads" and not has_gil() else ""
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +87,8 @@ def reports(request):
 def test_it_answers_as_under_uvicorn(reports, name, mode):
     if isinstance(reports[name], list):
         pytest.skip(f"no wheel for this interpreter: {', '.join(reports[name])}")
-    if mode not in modes(PROGRAMS[name]):
-        pytest.skip(libraries.ONE_PER_PROCESS)
+    if reason := reason_not_to_run(PROGRAMS[name], mode):
+        pytest.skip(reason)
     found = reports[name].result()
     itself = found[libraries.REFERENCE]
     if itself["wrong"] == f"{libraries.BY_ITSELF}, exit code {-signal.SIGSEGV}":

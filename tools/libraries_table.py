@@ -17,8 +17,16 @@ MODES = ("1 worker", "4 threads", "4 threads, copied", "2 processes")
 LEGEND = """
 Each is a program of a few lines in `tests/apps/libraries`, and "yes" means that it answers, logs and ends as under
 uvicorn. "Copied" is the same program with an `asyncio.Lock` in its module. "-" is not run: the library has one of
-something per process, and on an interpreter with the GIL threads are only taken where they are asked for.
+something per process, and on an interpreter with the GIL threads are only taken where they are asked for. A library
+that cannot be shared by threads even outside of a server has a note, and is run copied and in processes.
 """
+
+
+def races(name: str) -> str:
+    """What the program says of its library and threads that share it."""
+    tree = ast.parse((ROOT / "tests" / "apps" / "libraries" / f"{name}.py").read_text())
+    return next((ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign)
+                 and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "RACES"), "")  # fmt: skip
 
 
 def titles() -> dict[str, str]:
@@ -51,6 +59,8 @@ def row(name: str, title: str, known: dict[str, dict[str, dict[str, dict[str, st
             notes.append(f"no wheel for {python}")
         elif programs.get(name, {}).get("uvicorn", {}).get("wrong"):
             notes.append(f"crashes {python}, under uvicorn too")
+    if raced := races(name):
+        notes.append(f"4 threads without the GIL: {raced}")
     return f"| {title} | {' | '.join(cells)} | {'; '.join(notes)} |"
 
 
