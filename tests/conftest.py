@@ -13,7 +13,8 @@ import pytest
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")
 
-# A shell lets what it runs in the background ignore Ctrl-C, and nohup SIGHUP, and so would every program that is started from here.
+# A shell lets what it runs in the background ignore Ctrl-C, and nohup SIGHUP, and so would every program that is
+# started from here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
