@@ -230,15 +230,15 @@ class Exchange:
         Raises ClientDisconnected when the client is gone, ApplicationError when the message is not one that can
         come now.
         """
-        if get_ident() != self._connection.thread:
-            await self._connection.worker.foreign.pass_on(self.send, message)
+        connection = self._connection
+        if get_ident() != connection.thread:
+            await connection.worker.foreign.pass_on(self.send, message)
             return
         if self.lost:
             await self._client_gone()
         try:
             kind = message["type"]
             stage = self.stage
-            connection = self._connection
             if kind == "http.response.start" and stage is START:
                 trailers = "trailers" in message and message["trailers"]
                 connection.writer.start(self.request, message["status"], message.get("headers", ()), trailers)
@@ -348,6 +348,8 @@ class Exchange:
         """The application has returned `value` or raised `error`."""
         if self.task is not None:
             self._connection.worker.exchange_over(self)
+        if error is None and value is None and self.stage is COMPLETE:
+            return  # as it should be
         if error is not None:
             if self.lost and is_departure(error):
                 log_departure(self.name, error)
@@ -355,7 +357,7 @@ class Exchange:
                 log_failure(error, f"ASGI application: {self.name}")
         elif value is not None:
             log_returned(self.name, value)
-        elif self.stage is not COMPLETE and not self.lost and not self.ended:
+        elif not self.lost and not self.ended:
             what = "starting" if self.stage is START else "completing"
             logger.error("ASGI callable returned without %s response: %s", what, self.name)
         if self.stage is not COMPLETE and not self.lost:

@@ -98,28 +98,36 @@ class Face:
         if self._step is not None:
             self._end_step()
         loop = self.asyncio_loop
-        debug = loop.get_debug()
-        begun = loop.time() if debug else 0.0
         try:
-            if loop.get_task_factory() is None:
-                task = asyncio.Task(coroutine, loop=loop, eager_start=True, context=context)
+            if loop.debugs or loop.makes_tasks:
+                task = self._begin(coroutine, context)
             else:
-                made: object = loop.create_task(coroutine, context=context)
-                if not isinstance(made, asyncio.Task):
-                    raise TypeError(f"the task factory has made {type(made)}, which is no task")
-                task = made
+                task = asyncio.Task(coroutine, loop=loop, eager_start=True, context=context)
         except BaseException as error:
             # A task passes SystemExit and KeyboardInterrupt on, for the program to end. The rest is from the
             # application's own task factory.
             done(None, error)
             return None
-        if debug and (seconds := loop.time() - begun) >= loop.slow_callback_duration:
-            # As the loop itself says in debug mode of every later step.
-            logging.getLogger("asyncio").warning("Executing %r took %.3f seconds", task, seconds)
         if task.done():
             _report(done, task)
             return None
         return self._keep(task, done)
+
+    def _begin(self, coroutine: Coroutine[Any, Any, Any], context: contextvars.Context | None) -> "asyncio.Task[Any]":
+        """A task in debug mode, or of the application's task factory."""
+        loop = self.asyncio_loop
+        begun = loop.time()
+        if loop.makes_tasks:
+            made: object = loop.create_task(coroutine, context=context)
+            if not isinstance(made, asyncio.Task):
+                raise TypeError(f"the task factory has made {type(made)}, which is no task")
+            task = made
+        else:
+            task = asyncio.Task(coroutine, loop=loop, eager_start=True, context=context)
+        if loop.debugs and (seconds := loop.time() - begun) >= loop.slow_callback_duration:
+            # As the loop itself says in debug mode of every later step.
+            logging.getLogger("asyncio").warning("Executing %r took %.3f seconds", task, seconds)
+        return task
 
     def _keep(self, task: "asyncio.Task[Any]", done: Done) -> FaceTask:
         self._tasks.add(task)

@@ -112,9 +112,23 @@ class FaceSelector(selectors.BaseSelector):
 
 
 class FaceLoop(WorkerEventLoop):
+    # Asked for every request, so without a call.
+    debugs = False
+    """What `get_debug` says."""
+    makes_tasks = False
+    """Has the application set a task factory?"""
+
     def __init__(self, loop: Loop) -> None:
         super().__init__(FaceSelector(loop))
         self._wakeup_fd = loop.wakeup_fd
+
+    def set_debug(self, enabled: bool) -> None:
+        super().set_debug(enabled)  # called by the stock loop's constructor too
+        self.debugs = enabled
+
+    def set_task_factory(self, factory: Any) -> None:
+        super().set_task_factory(factory)
+        self.makes_tasks = factory is not None
 
     async def close_default_executor(self, patience: float) -> None:
         """As `shutdown_default_executor`, for a caller that may be no task asyncio knows of. Threads that do not end

@@ -33,8 +33,8 @@ class Request:
     """The head of a request (RFC 9110, section 6.2). Never changed: the same one may stand for many requests that are
     alike."""
 
-    __slots__ = ("content_length", "expects_continue", "fields", "keep_alive", "method", "path", "query", "text",
-                 "version")  # fmt: skip
+    __slots__ = ("content_length", "expects_continue", "fields", "keep_alive", "method", "path", "query", "special",
+                 "text", "version")  # fmt: skip
 
     def __init__(
         self,
@@ -56,6 +56,8 @@ class Request:
         """What follows the first `?` of the target, without it."""
         self.version = version
         """"1.0" or "1.1"."""
+        self.special = method == "HEAD" or version != "1.1"
+        """Does the framing of the response depend on the request?"""
         self.fields = fields
         """In the order in which they came, names in lower case."""
         self.keep_alive = keep_alive

@@ -59,12 +59,13 @@ def checked(name: bytes, value: bytes) -> Field:
 class Start:
     """The beginning of a response as the application has said it: checked, and written as far as it can be."""
 
-    __slots__ = ("_defaults", "close", "head", "length", "line", "lines", "overrides", "status")
+    __slots__ = ("bodiless", "close", "defaults", "head", "length", "line", "lines", "overrides", "status")
 
     def __init__(self, status: object, fields: Iterable[Field], line: Callable[[int], bytes]) -> None:
         if not isinstance(status, int) or isinstance(status, bool) or not 200 <= status <= 999:
             raise ApplicationError(f"a response needs a status from 200 to 999, not {status!r}")
         self.status = status
+        self.bodiless = status in (204, 205, 304)
         self.line = line(status)
         self.length: int | None = None
         """What Content-Length says."""
@@ -84,17 +85,17 @@ class Start:
             lines += b"content-length: 0\r\n"
         self.lines = bytes(lines)
         self.head = b""
-        """Everything but the framing, as `with_defaults` last said."""
-        self._defaults: bytes | None = None
+        """Everything but the framing, with the server's own field lines as in `defaults`."""
+        self.defaults: bytes | None = None
+        """The lines that were written in last. They are the same object for a second: whoever has the same ones need
+        not write them in again."""
 
-    def with_defaults(self, defaults: bytes) -> None:
-        """Writes the server's own field lines in. They are the same object for a second, and so mostly there."""
-        if defaults is not self._defaults:
-            self._defaults = defaults
-            if self.overrides:
-                lines = defaults.splitlines(keepends=True)
-                defaults = b"".join(line for line in lines if line[: line.find(b":")] not in self.overrides)
-            self.head = self.line + defaults + self.lines
+    def write_in(self, defaults: bytes) -> None:
+        self.defaults = defaults
+        if self.overrides:
+            lines = defaults.splitlines(keepends=True)
+            defaults = b"".join(line for line in lines if line[: line.find(b":")] not in self.overrides)
+        self.head = self.line + defaults + self.lines
 
     def _take(self, name: bytes, value: bytes) -> bool:
         """Takes in a field that concerns the server. False if it is not to be sent as it stands."""
@@ -189,11 +190,13 @@ class ResponseWriter:
         held = self._memory.start(status, fields)
         self._request = request
         self.held = held
-        self.awaits_trailers = trailers
-        self._sends_trailers = trailers and _takes_trailers(request)
-        self.bodiless = request.method == "HEAD" or held.status in (204, 205, 304)
         self.keep_alive = request.keep_alive and not held.close
-        self._unusual = trailers or self.bodiless or request.version != "1.1"
+        unusual = trailers or request.special or held.bodiless
+        if unusual or self._unusual:  # else the last response has left them as they have to be
+            self._unusual = unusual
+            self.awaits_trailers = trailers
+            self._sends_trailers = trailers and _takes_trailers(request)
+            self.bodiless = request.method == "HEAD" or held.bodiless
 
     def body(self, data: bytes, more: bool) -> Sequence[bytes]:
         """What goes out for a part of the content, with the head before the first. Raises ApplicationError, and
@@ -202,7 +205,9 @@ class ResponseWriter:
         held = self.held
         if held is None:
             return self._more(data, size, more)
-        held.with_defaults(self._defaults())
+        defaults = self._defaults()
+        if defaults is not held.defaults:
+            held.write_in(defaults)
         if more or self._unusual or not self.keep_alive:
             framing = self._framing(held, size, more)
         else:
@@ -234,7 +239,7 @@ class ResponseWriter:
             if self._remaining not in (None, size) and not self.bodiless:
                 raise _wrong_length(self._remaining or 0, size)
         else:
-            held.with_defaults(self._defaults())
+            held.write_in(self._defaults())
             before = held.head + self._framing(held, size, False)
             self.held = None
         self._remaining = 0
