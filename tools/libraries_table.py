@@ -60,7 +60,7 @@ def row(name: str, title: str, known: dict[str, dict[str, dict[str, dict[str, st
         elif programs.get(name, {}).get("uvicorn", {}).get("wrong"):
             notes.append(f"crashes {python}, under uvicorn too")
     if raced := races(name):
-        notes.append(f"4 threads without the GIL: {raced}")
+        notes.append(f"not shared by threads without the GIL: {raced}")
     return f"| {title} | {' | '.join(cells)} | {'; '.join(notes)} |"
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from blacksheep import Application, FromJSON, WebSocket, json
 
 NEEDS = ["blacksheep"]
+PROCESSES = True  # each start, of the application or a copy, adds its routes to the one default router: RouteDuplicate
 CHECKS = [("GET", "/", 200), ("POST", "/", 200, '{"name": "x"}'), ("WS", "/ws", ["a"], ["A"])]
 app = Application()
 
