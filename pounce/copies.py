@@ -160,19 +160,21 @@ class Copy:
 class Copies:
     """Which modules of an application have copies, and what of them is executed again."""
 
-    def __init__(self, own: "Own", application: object, *, everything: bool) -> None:
-        """Raises CannotCopy. `everything`: copies all of the application's modules, whole."""
+    def __init__(self, own: "Own", application: object, *, everything: bool = False, state: object = None) -> None:
+        """Raises CannotCopy. `everything`: copies all of the application's modules, whole. `state` is what the
+        application's lifespan has set, and each worker's would set again."""
         self.own = own
         self._application = application
         self._everything = everything
+        self._state = () if state is None else (state,)
         self.sources: dict[ModuleType, Source] = {}
         modules = own.modules()
-        graph = Graph(modules, application)
+        graph = Graph(modules, application, self._state)
         self.reason = graph.reason()
         """The loop-bound object that makes copies necessary, and the name that leads to it; None if there is none."""
         self.application_bound = graph.is_bound(graph.application)
         self.of_application = graph.holds
-        if self.reason is not None or everything:
+        if self.reason is not None or everything or self._state:
             self._take(plan(graph, modules, everything=everything))
 
     def _take(self, sources: dict[str, Source]) -> None:
@@ -198,7 +200,7 @@ class Copies:
     def add(self, module: ModuleType) -> None:
         """A module of the application has been imported in the middle of a request, for the original."""
         modules = self.own.modules()
-        graph = Graph(modules, self._application)
+        graph = Graph(modules, self._application, self._state)
         graph.bind_names((source.name, name) for source in self.sources.values() for name in source.own)
         try:
             found = plan(graph, modules, everything=self._everything).get(module.__name__)

@@ -75,7 +75,8 @@ def globals_of(code: CodeType) -> tuple[set[str], set[str]]:
 class Graph:
     """What an application's modules, and the application itself, lead to."""
 
-    def __init__(self, modules: Mapping[str, ModuleType], application: object) -> None:
+    def __init__(self, modules: Mapping[str, ModuleType], application: object, besides: Iterable[object] = ()) -> None:
+        """`besides`: objects that count as loop-bound."""
         self._modules = modules
         self._namespaces = {id(vars(module)): name for name, module in modules.items()}
         self._texts = {f"{module}.{name}": (module, name) for module in modules for name in vars(modules[module])}
@@ -97,7 +98,7 @@ class Graph:
         self._parents.setdefault(self.application, [])
         todo.append(application)
         self._explore(todo)
-        self._mark({id(thing): None for thing in self._loop_bound})
+        self._mark({id(thing): None for thing in (*self._loop_bound, *besides)})
 
     # Building
 

@@ -7,6 +7,7 @@ workers have to be processes.
 Owner: the supervisor's thread.
 """
 
+import contextlib
 import logging
 import sys
 from collections.abc import Callable
@@ -30,6 +31,7 @@ class NeedsProcesses(Exception):
 
 
 NAMES = 5  # modules that the log names
+MIDDLEWARE = 20  # objects around an application that are looked through
 
 
 type Part = tuple[Callable[[], Loaded], Context]
@@ -45,6 +47,7 @@ class Sharing:
         self._count = count
         self._loaded = loaded
         self._context = context
+        self._state = _state(loaded.application)
         self._copies: Copies | None = None
         self._made: list[Part] = []
         self._settled = count == 1 or config.app_copies == "one"
@@ -75,7 +78,8 @@ class Sharing:
         if self._settled:
             return
         try:
-            found = _found(self._config, self._loaded.application)
+            state, values = _state(self._loaded.application)
+            found = _found(self._config, self._loaded.application, state if values != self._state[1] else None)
             if not final:
                 return
             if found is not None:
@@ -108,9 +112,16 @@ class Sharing:
             "Application: %d copies of %s, because %s; everything else is shared%s.",
             self._count,
             ", ".join(names[:NAMES]) + (f" and {len(names) - NAMES} more" if len(names) > NAMES else ""),
-            f"{found.reason} belongs to one event loop" if found.reason is not None else "of --app-copies worker",
+            self._because(found),
             "; --app-copies one to override" if self._config.app_copies == "auto" else "",
         )
+
+    def _because(self, found: "Copies") -> str:
+        if self._config.app_copies == "worker":
+            return "of --app-copies worker"
+        if found.reason is None:
+            return "each worker's lifespan sets its state"
+        return f"{found.reason} belongs to one event loop"
 
     def part(self, number: int) -> Part:
         """The part of the worker with this number. Raises StartupError."""
@@ -137,7 +148,7 @@ class Sharing:
             if self._config.app_copies == "worker":
                 raise ApplicationFailed(f'Error loading ASGI app. Copying "{module}" has failed:') from own(cause)
             raise NeedsProcesses(
-                f"{found.reason} belongs to one event loop, and what leads to it cannot be executed twice: "
+                f"{self._because(found)}, and what leads to it cannot be executed twice: "
                 f"{type(cause).__name__}: {first_line(cause)}"
             ) from None
 
@@ -148,7 +159,18 @@ class Sharing:
         return take, context
 
 
-def _found(config: Config, application: object) -> "Copies | None":
+def _state(application: Any) -> tuple[object, dict[str, int]]:
+    """The `state` of an application of Starlette's kind, and which objects it holds."""
+    with contextlib.suppress(Exception):
+        for _ in range(MIDDLEWARE):
+            state: Any = getattr(application, "state", None)
+            if type(state).__module__.partition(".")[0] == "starlette":
+                return state, {name: id(value) for name, value in state._state.items()}
+            application = application.app
+    return None, {}
+
+
+def _found(config: Config, application: object, state: object) -> "Copies | None":
     """What has to be copied for each worker; None if threads can share the application as it is now. Raises
     NeedsProcesses, or StartupError where copies were asked for and cannot be made."""
     if config.app_copies == "auto" and not loop_bound.exists():
@@ -156,7 +178,7 @@ def _found(config: Config, application: object) -> "Copies | None":
     from pounce.reexecution import CannotCopy
 
     try:
-        return _copies(config, application)
+        return _copies(config, application, state)
     except CannotCopy as error:
         if config.app_copies == "worker":
             raise StartupError(f"--app-copies worker is not possible, because {error}") from None
@@ -168,7 +190,7 @@ def _found(config: Config, application: object) -> "Copies | None":
         ) from None
 
 
-def _copies(config: Config, application: object) -> "Copies | None":
+def _copies(config: Config, application: object, state: object) -> "Copies | None":
     from pounce.copies import Copies, Own, root_of
     from pounce.reexecution import CannotCopy
 
@@ -179,12 +201,14 @@ def _copies(config: Config, application: object) -> "Copies | None":
     obstacle = _obstacle(config.app, root)
     if everything and obstacle is not None:
         raise CannotCopy(obstacle)
-    found = Copies(own, application, everything=everything)
+    if obstacle is not None:
+        state = None  # it has been shared by threads, too, by whoever had to
+    found = Copies(own, application, everything=everything, state=state)
     if found.reason is not None and obstacle is not None:
         raise CannotCopy(f"{found.reason} belongs to one event loop, and {obstacle}")
     if not everything and (held := loop_bound.held_by_library(own, found.of_application)) is not None:
         raise CannotCopy(f"{held[0]} holds an {held[1]}, which belongs to one event loop, and libraries are shared")
-    return found if found.reason is not None or everything else None
+    return found if found.reason is not None or everything or state is not None else None
 
 
 def _obstacle(app: Any, root: str | None) -> str | None:

@@ -42,7 +42,7 @@ LEAVING = 0.03  # of the requests, their clients leave before long
 
 DEADLINE = 1.0  # --timeout-request
 WAYS = {  # of the application to be too late -> what its client must see; None: the response is cut
-    "never": 504, "receives": 504, "started": 504, "stubborn": 504, "chunked": None, "counted": None,
+    "never": 504, "receives": 504, "stubborn": 504, "started": None, "chunked": None, "counted": None,
 }  # fmt: skip
 EACH = 20  # requests of each, at a time
 STEADY = 8  # clients that ask for what is in time

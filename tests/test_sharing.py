@@ -618,3 +618,36 @@ def test_a_server_in_a_program_goes_on_with_processes(write):
         pids = {int(get((server.host, server.port))[1]) for _ in range(60)}
     assert len(pids) == 2
     assert os.getpid() not in pids
+
+
+@on_threads
+def test_what_a_lifespan_sets_on_the_application_is_each_workers_own(write):
+    project = write(
+        main="""
+            import contextlib, threading
+            from starlette.applications import Starlette
+            from starlette.responses import PlainTextResponse
+            from starlette.routing import Route
+            from register import Model
+            class Hero(Model): pass
+            @contextlib.asynccontextmanager
+            async def lifespan(app):
+                app.state.thread = threading.current_thread().name
+                yield
+                print("closed", app.state.thread == threading.current_thread().name, flush=True)
+                del app.state.thread
+            async def index(request):
+                return PlainTextResponse(f"{request.app.state.thread} {threading.current_thread().name}")
+            app = Starlette(lifespan=lifespan)
+            app.add_route("/", index)
+        """
+    )
+    with serve(project, "--threads", "3") as server:
+        assert (
+            "3 copies of main, because each worker's lifespan sets its state; everything else is shared" in server.log
+        )
+        answers = {get(server.address)[1] for _ in range(60)}
+        assert answers == {f"pounce-worker-{number} pounce-worker-{number}".encode() for number in (1, 2, 3)}
+        server.stop()
+        assert server.log.count("closed True") == 3
+        assert "Traceback" not in server.log

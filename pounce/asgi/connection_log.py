@@ -4,6 +4,7 @@ A worker keeps its connections in a set; where the level is on, in one that tell
 """
 
 import logging
+from typing import Any
 
 from pounce.asgi.connection_worker import Connection
 from pounce.asgi.http1 import HTTP1Connection
@@ -26,7 +27,7 @@ class LoggedConnections(set[Connection]):
         self._names[connection] = (f"{client[0]}:{client[1]} - " if client else "", kind)
         logger.debug("%s%s connection made", *self._names[connection])
 
-    def discard(self, connection: Connection) -> None:
+    def discard(self, connection: Any) -> None:
         super().discard(connection)
         if (names := self._names.pop(connection, None)) is not None:
             logger.debug("%s%s connection lost", *names)
