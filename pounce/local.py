@@ -7,7 +7,6 @@ take turns on one loop, so a request that blocks holds up the supervisor too; wh
 Owner: the thread that called `Server.run`.
 """
 
-import contextlib
 import signal
 import sys
 import threading
@@ -22,7 +21,7 @@ from pounce.handle import Told
 from pounce.kernel.loop import Loop
 from pounce.net.listeners import Listener
 from pounce.report import Report
-from pounce.unfinished import Unfinished, unfinished
+from pounce.threads import WorkerInProcess
 from pounce.watch import current_request
 from pounce.worker import Worker
 
@@ -47,9 +46,8 @@ def in_application(frame: FrameType | None) -> bool:
     return False
 
 
-class LocalWorker:
+class LocalWorker(WorkerInProcess):
     name = "the server's own thread"
-    hung = False
 
     def __init__(
         self, number: int, config: Config, load: Callable[[], Loaded], listeners: list[Listener], loop: Loop, told: Told
@@ -57,7 +55,7 @@ class LocalWorker:
         def report(_worker: Worker, what: Report) -> None:
             loop.call_soon(lambda: told(what))
 
-        self._worker = Worker(number, config, load, listeners, report, loop)
+        super().__init__(Worker(number, config, load, listeners, report, loop))
         self._thread = threading.get_ident()
 
     def run(self) -> None:
@@ -67,29 +65,6 @@ class LocalWorker:
     def start(self) -> None:
         """Whoever turns the supervisor's loop calls `run` next."""
 
-    def serve(self) -> None:
-        self._post(self._worker.serve)
-
-    def retire(self) -> None:
-        self._post(self._worker.retire)
-
-    def stop(self) -> None:
-        self._post(self._worker.stop)
-
-    def cancel(self) -> None:
-        self._post(self._worker.cancel)
-
-    def abandon(self) -> None:
-        self._post(self._worker.abandon)
-
-    def _post(self, call: Callable[[], object]) -> None:
-        with contextlib.suppress(RuntimeError):
-            self._worker.loop.post(call)
-
-    def kill(self) -> bool:
-        """A thread cannot be ended from outside, nor from inside."""
-        return False
-
     def join(self) -> None:
         """It has ended before its report is heard."""
 
@@ -98,18 +73,5 @@ class LocalWorker:
 
     def step_back(self, number: int) -> None: ...
 
-    def blocked_for(self, now: float) -> float:
-        return now - self._worker.loop.busy_since
-
     def describe(self) -> tuple[str, str]:
         return current_request(self._worker), stacks.of(partial(signal.pthread_kill, self._thread))
-
-    def unfinished(self) -> Unfinished:
-        return unfinished(self._worker)
-
-    def lose(self) -> None:
-        self.retire()
-
-    @property
-    def exit_code(self) -> int | None:
-        return self._worker.exit_code

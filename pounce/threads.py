@@ -25,9 +25,53 @@ from pounce.watch import current_request
 from pounce.worker import Worker
 
 
-class ThreadWorker:
+class WorkerInProcess:
+    """What is told to a worker of this process is posted to its loop."""
+
     hung = False  # what keeps every thread from answering keeps the supervisor from asking
 
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def serve(self) -> None:
+        self._post(self._worker.serve)
+
+    def retire(self) -> None:
+        self._post(self._worker.retire)
+
+    def stop(self) -> None:
+        self._post(self._worker.stop)
+
+    def cancel(self) -> None:
+        self._post(self._worker.cancel)
+
+    def abandon(self) -> None:
+        self._post(self._worker.abandon)
+
+    def _post(self, call: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # it has ended, and its report is on the way
+            self._worker.loop.post(call)
+
+    def kill(self) -> bool:
+        """A thread cannot be ended from outside. False: it runs on, as a daemon, until the process ends."""
+        return False
+
+    def blocked_for(self, now: float) -> float:
+        return now - self._worker.loop.busy_since
+
+    def unfinished(self) -> Unfinished:
+        return unfinished(self._worker)
+
+    def lose(self) -> None:
+        """It cannot be ended; should it turn its loop again, it drains and ends like one that retires."""
+        self.retire()
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._worker.exit_code
+
+
+class ThreadWorker(WorkerInProcess):
     def __init__(
         self,
         number: int,
@@ -47,7 +91,7 @@ class ThreadWorker:
         def report(_worker: Worker, what: Report) -> None:  # on the worker's thread
             loop.post(lambda: told(what))
 
-        self._worker = Worker(number, config, load, listeners, report, board=board)
+        super().__init__(Worker(number, config, load, listeners, report, board=board))
         self._worker.lifespan.on_trial = on_trial
         self._context = context.copy()
         self._thread = threading.Thread(target=self._run, name=f"pounce-worker-{number + 1}", daemon=True)
@@ -74,29 +118,6 @@ class ThreadWorker:
     def start(self) -> None:
         self._thread.start()
 
-    def serve(self) -> None:
-        self._post(self._worker.serve)
-
-    def retire(self) -> None:
-        self._post(self._worker.retire)
-
-    def stop(self) -> None:
-        self._post(self._worker.stop)
-
-    def cancel(self) -> None:
-        self._post(self._worker.cancel)
-
-    def abandon(self) -> None:
-        self._post(self._worker.abandon)
-
-    def _post(self, call: Callable[[], object]) -> None:
-        with contextlib.suppress(RuntimeError):  # it has ended, and its report is on the way
-            self._worker.loop.post(call)
-
-    def kill(self) -> bool:
-        """A thread cannot be ended from outside. False: it runs on, as a daemon, until the process ends."""
-        return False
-
     def join(self) -> None:
         """Waits for a worker that has reported its end."""
         self._thread.join()
@@ -107,21 +128,7 @@ class ThreadWorker:
     def step_back(self, number: int) -> None:
         self._post(lambda: self._worker.reception.step_back(number))
 
-    def blocked_for(self, now: float) -> float:
-        return now - self._worker.loop.busy_since
-
     def describe(self) -> tuple[str, str]:
         ident = self._thread.ident
         assert ident is not None
         return current_request(self._worker), stacks.of(partial(signal.pthread_kill, ident))
-
-    def unfinished(self) -> Unfinished:
-        return unfinished(self._worker)
-
-    def lose(self) -> None:
-        """It cannot be ended; should it turn its loop again, it drains and ends like one that retires."""
-        self.retire()
-
-    @property
-    def exit_code(self) -> int | None:
-        return self._worker.exit_code
