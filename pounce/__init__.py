@@ -8,15 +8,15 @@ worker behind one name.
 import contextlib
 from typing import TYPE_CHECKING, Any, Unpack
 
-from pounce.config import Config
+from pounce.app.per_worker import per_worker
+from pounce.config.config import Config
 from pounce.errors import ClientDisconnected, ConfigError, StartupError
 from pounce.kernel.waits import sleep, to_thread
-from pounce.per_worker import per_worker
-from pounce.supervisor import Server
+from pounce.supervisor.server import Server
 from pounce.version import __version__
 
 if TYPE_CHECKING:
-    from pounce.keywords import ConfigOptions
+    from pounce.config.keywords import ConfigOptions
 
 __all__ = [
     "ClientDisconnected",

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
-from pounce import env_file
-from pounce.config import DEFAULTS, NOT_YET, OPTIONS, Config
+from pounce.config import env_file
+from pounce.config.config import DEFAULTS, NOT_YET, OPTIONS, Config
+from pounce.config.kinds import meant
+from pounce.config.sources import Note, load
 from pounce.errors import StartupError, exit_code
-from pounce.options import meant
-from pounce.sources import Note, load
 
 
 class Parser(argparse.ArgumentParser):
@@ -163,7 +163,7 @@ def configuration(arguments: Sequence[str] | None) -> tuple[Config, list[Note]]:
 
 def _find_application(options: dict[str, Any], notes: list[Note]) -> None:
     """Where a file is named in place of the application, or nothing, looks for it."""
-    from pounce.discovery import find, looks_like_a_file
+    from pounce.app.discovery import find, looks_like_a_file
 
     given = options.get("app")
     if given is not None and not looks_like_a_file(given):
@@ -192,9 +192,9 @@ def _without_effect(config: Config) -> Iterator[Note]:
 
 def serve(config: Config, notes: Sequence[Note] = ()) -> int:
     """Runs a server to its end and gives its exit code."""
-    from pounce.ending import end_interpreter, leave
     from pounce.kernel.task import left_behind
-    from pounce.supervisor import Server
+    from pounce.supervisor.ending import end_interpreter, leave
+    from pounce.supervisor.server import Server
 
     server = Server(config, notes, may_start_anew=True)
     code = 0

@@ -17,9 +17,9 @@ import sys
 from copy import copy, deepcopy
 from typing import Any
 
-from pounce.config import Config
+from pounce.config.config import Config
+from pounce.config.kinds import LOG_LEVELS
 from pounce.errors import ConfigError
-from pounce.options import LOG_LEVELS
 
 TRACE = TRACE_LOG_LEVEL = LOG_LEVELS["trace"]
 ACCESS_FORMAT = '%s - "%s %s HTTP/%s" %d'
@@ -165,7 +165,7 @@ def configure(config: Config) -> None:
                                          for k, v in given.get("formatters", {}).items()}}  # fmt: skip
     if given is not None:
         try:
-            from pounce import log_config
+            from pounce.config import log_config
 
             translated = log_config.apply(given)
         except ConfigError:

@@ -10,12 +10,12 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from pounce.config import Config
+from pounce.config.config import Config
 from pounce.errors import StartupError
-from pounce.supervisor import Server
+from pounce.supervisor.server import Server
 
 if TYPE_CHECKING:
-    from pounce.keywords import ConfigOptions
+    from pounce.config.keywords import ConfigOptions
 
 
 class TestServer:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pounce.worker import LINGER
+from pounce.worker.worker import LINGER
 from stress import Unmeasured
 from stress.scene import MIB, Pounce, Report, Setting, all_descriptors, percentile
 from stress.ws import DEFLATE, Client, frame

@@ -17,17 +17,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pounce.asgi.application import load
-from pounce.asgi.defaults import DefaultFields
+from pounce.app.loading import load
 from pounce.asgi.exchange import Exchange
 from pounce.asgi.scope import http_scope
-from pounce.config import Config
+from pounce.config.config import Config
+from pounce.connections.default_fields import DefaultFields
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import spawn
 from pounce.protocols.h1.reader import Limits, Memory, RequestReader
 from pounce.protocols.h1.writer import Memory as ResponseMemory
 from pounce.protocols.h1.writer import ResponseWriter
-from pounce.worker import Worker
+from pounce.worker.worker import Worker
 from stress.load import Request, missing, tool, wrk
 from stress.machine import TICK, fields, on_cpus, share
 from stress.scene import Pounce, Setting

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pounce.asgi.websocket import CLOSE_TIMEOUT
-from pounce.worker import LINGER
+from pounce.worker.worker import LINGER
 from stress.clients import Tally, Traffic
 from stress.deeds import MIXED
 from stress.machine import tree

@@ -12,7 +12,7 @@ import contextlib
 import sys
 import unittest
 
-from pounce.kernel.asyncio_loop import FaceSelector, WorkerEventLoop
+from pounce.aio.event_loop import FaceSelector, WorkerEventLoop
 from pounce.kernel.loop import Loop
 
 

@@ -6,12 +6,12 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
-from pounce.asgi.application import load
-from pounce.board import Board
-from pounce.config import Config
+from pounce.app.loading import load
+from pounce.config.config import Config
 from pounce.kernel.loop import Loop
 from pounce.net.listeners import Listener
-from pounce.worker import Phase, Report, Worker
+from pounce.worker.balance import Board
+from pounce.worker.worker import Phase, Report, Worker
 
 
 class Clock:

@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pounce.plan import has_gil
+from pounce.supervisor.plan import has_gil
 
 PROGRAMS = Path(__file__).parent / "apps" / "libraries"
 LOCK = "\n\nimport asyncio as _asyncio\n\n_lock = _asyncio.Lock()\n"

@@ -16,7 +16,7 @@ from harness import Rig, skipping_loop
 from server import Running, get
 
 import pounce
-from pounce.config import DEFAULTS, OPTIONS, Config
+from pounce.config.config import DEFAULTS, OPTIONS, Config
 from pounce.kernel.task import Cancelled, Wait
 from pounce.net.acceptor import Acceptor
 

@@ -1,4 +1,4 @@
-"""The rules of the house: who may import whom, and who may know asyncio (DESIGN.md, sections 2 and 3)."""
+"""The rules of the house: who may import whom, who may know asyncio, and how large anything may grow."""
 
 import ast
 import subprocess
@@ -11,129 +11,134 @@ import pounce
 
 ROOT = Path(pounce.__file__).parent
 
-# Every room with its floor. A module may import what is below it, what is in its own room, and the leaves.
-FLOORS = {
-    "cli": 7,
-    "__main__": 7,
-    "testing": 7,
-    "discovery": 7,
-    "__init__": 7,
-    "supervisor": 6,
-    "crew": 6,
-    "plan": 6,
-    "watch": 6,
-    "unfinished": 6,
-    "stacks": 6,
-    "ending": 6,
-    "sharing": 6,
-    "lifespan_log": 6,
-    "request_limit": 5,
-    "copies": 6,
-    "reexecution": 6,
-    "dependence": 6,
-    "loop_bound": 6,
-    "threads": 6,
-    "local": 6,
-    "handle": 6,
-    "embedding": 6,
-    "processes": 6,
-    "cpus": 6,
-    "worker": 5,
-    "reception": 5,
-    "report": 5,
-    "board": 5,
-    "scheduler": 5,
-    "asgi": 4,
-    "protocols": 3,
-    "net": 2,
-    "kernel": 1,
+TOP = {"errors", "version"}
+"""Modules that every room may import: they import nothing of the server themselves."""
+MAY_IMPORT = {
+    "errors": set(),
+    "version": set(),
+    "kernel": set(),
+    "protocols": set(),
+    "middleware": set(),
+    "aio": {"kernel"},
+    "config": {"protocols.fields"},
+    "logging": {"config"},
+    "app": {"config", "logging", "aio.import_hook"},
+    "net": {"kernel", "config.bind"},
+    "observe": {"kernel", "logging", "config", "protocols.events"},
+    "connections": {"net", "protocols", "kernel", "config"},
+    "asgi": {"app", "connections.interface", "protocols", "kernel", "observe", "config"},
+    "worker": {"asgi", "connections", "observe", "app", "net", "aio", "kernel", "protocols", "config", "logging"},
+    "supervisor": {"worker", "observe", "app", "net", "kernel", "config", "logging"},
+    "testing": {"supervisor", "config"},
+    "cli": {"supervisor", "app", "kernel", "config"},
+    "__init__": {"supervisor", "app", "kernel", "config"},
+    "__main__": {"cli"},
 }
-LEAVES = {"config", "env_file", "errors", "fields", "imports", "keywords", "log_config", "logging", "options",
-          "per_worker", "sources", "version"}  # fmt: skip
-# Protocols do no I/O, and sockets know no protocol, so these two do not know each other although one is above.
-STRANGERS = {("protocols", "net"), ("protocols", "kernel")}
-MAY_IMPORT_ASYNCIO = {"kernel/asyncio_face.py", "kernel/asyncio_loop.py"}
-LONGEST = 400
+"""Each room, or module beside the rooms, and the rooms or modules it may import. Its own room and TOP go without
+saying."""
+MAY_IMPORT_ASYNCIO = "aio"
+LINES = 400
+METHODS = 25
 
 
 def modules():
-    return sorted(path for path in ROOT.rglob("*.py"))
+    return sorted(ROOT.rglob("*.py"))
 
 
-def room(name):
-    """The room of a dotted name below `pounce`, or of a file."""
-    return name.split(".")[1] if name.startswith("pounce.") else "__init__"
+def name(path):
+    """The name of a module below `pounce`: `net.stream`, `cli`; a package has its own, and `pounce` is `__init__`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
 def imports(path):
-    """Dotted names that a file imports, wherever in the file."""
+    """Dotted names that a file imports, wherever in the file, under TYPE_CHECKING too."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             yield node.module
-            if node.module == "pounce":
-                yield from (f"pounce.{alias.name}" for alias in node.names)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def place(path):
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return parts[0]
+NAMES = {name(path) for path in modules()}
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_run_downwards(path):
-    here = place(path)
-    assert here in FLOORS or here in LEAVES, f"{here} has no floor: give it one"
-    for name in imports(path):
-        if not name.startswith("pounce"):
-            continue
-        there = room(name)
-        if name == "pounce":
-            continue
-        if there in LEAVES:
-            continue
-        assert here not in LEAVES, f"{here} is a leaf and knows {there}"
-        assert (here, there) not in STRANGERS, f"{here} must not know {there}"
-        assert there == here or FLOORS[there] <= FLOORS[here], f"{here} imports {there}, which is above it"
-        if FLOORS[there] == FLOORS[here] and there != here:
-            assert FLOORS[here] >= 5, f"{here} imports its neighbour {there}"
+def ours(path):
+    """Modules of the server that a file imports."""
+    found = {imported.removeprefix("pounce.") for imported in imports(path) if imported.startswith("pounce.")} & NAMES
+    # `from pounce.net import stream` imports the room as well, which has nothing in it.
+    return {module for module in found if not any(other.startswith(module + ".") for other in found)}
 
 
-def test_leaves_know_each_other_only_downwards():
-    order = ["version", "errors", "imports", "per_worker", "fields", "options", "keywords", "env_file", "config",
-             "sources", "log_config", "logging"]  # fmt: skip
-    for place_, leaf in enumerate(order):
-        for name in imports(ROOT / f"{leaf}.py"):
-            if name.startswith("pounce."):
-                assert room(name) in order[:place_], f"{leaf} imports {name}"
+def allowed(here, there):
+    room = here.split(".")[0]
+    if there in TOP or there.split(".")[0] == room:
+        return True
+    return any(there == may or there.startswith(may + ".") for may in MAY_IMPORT[room])
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_only_the_face_knows_asyncio(path):
-    if str(path.relative_to(ROOT)) not in MAY_IMPORT_ASYNCIO:
-        assert not [name for name in imports(path) if name.split(".")[0] == "asyncio"]
+@pytest.mark.parametrize("path", modules(), ids=name)
+def test_each_room_imports_only_rooms_below_it(path):
+    assert name(path).split(".")[0] in MAY_IMPORT, "this room is not in the table"
+    assert not [there for there in ours(path) if not allowed(name(path), there)]
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_is_one_file(path):
-    assert len(path.read_text().splitlines()) <= LONGEST, "a file that needs a table of contents is two files"
+def test_no_module_leads_back_to_itself():
+    graph = {name(path): ours(path) for path in modules()}
+    assert not circles(graph)
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_room_says_what_it_is_for(path):
+def circles(graph):
+    """Modules that can be reached from themselves, with where they lead."""
+
+    def reached(start):
+        seen, todo = set(), [start]
+        while todo:
+            for there in graph[todo.pop()] - seen:
+                seen.add(there)
+                todo.append(there)
+        return seen
+
+    return {module: sorted(found & graph[module]) for module in graph if module in (found := reached(module))}
+
+
+@pytest.mark.parametrize("path", modules(), ids=name)
+def test_only_one_room_imports_asyncio(path):
+    if not name(path).startswith(MAY_IMPORT_ASYNCIO):
+        assert not [imported for imported in imports(path) if imported.split(".")[0] == "asyncio"]
+
+
+@pytest.mark.parametrize("path", modules(), ids=name)
+def test_no_file_is_longer_than_400_lines(path):
+    assert len(path.read_text().splitlines()) <= LINES
+
+
+@pytest.mark.parametrize("path", modules(), ids=name)
+def test_no_class_has_more_than_25_methods(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef):
+            methods = [each for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
+            assert len(methods) <= METHODS, node.name
+
+
+@pytest.mark.parametrize("path", modules(), ids=name)
+def test_every_module_says_what_it_is(path):
     if path.name != "__main__.py":
         assert ast.get_docstring(ast.parse(path.read_text())), "no docstring"
 
 
-def test_the_rules_would_notice(tmp_path):
-    """The checks above see an import wherever it hides."""
+def test_the_checks_see_an_import_wherever_it_hides(tmp_path):
     bad = tmp_path / "bad.py"
     bad.write_text(
-        "def f():\n    import asyncio.events\n    from pounce.worker import Worker\n    from pounce import cli\n"
+        "def f():\n    import asyncio.events\n    from pounce.worker.worker import Worker\n    from pounce import cli\n"
     )
-    assert set(imports(bad)) == {"asyncio.events", "pounce.worker", "pounce", "pounce.cli"}
+    assert {"asyncio.events", "pounce.worker.worker", "pounce.cli"} <= set(imports(bad))
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == {"b": ["c"], "c": ["b"]}
+    assert not allowed("kernel.loop", "net.stream")
+    assert not allowed("net.stream", "config.config")
+    assert allowed("net.listeners", "config.bind")
 
 
 def test_importing_pounce_does_not_import_asyncio():

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from pounce.plan import has_gil
+from pounce.supervisor.plan import has_gil
 from tests.server import Running, get
 from tests.test_server import Clients
 

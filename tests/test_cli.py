@@ -13,7 +13,7 @@ from server import APPS, Running, ask, get
 import pounce
 from pounce import __version__
 from pounce.cli import parser
-from pounce.config import NOT_YET, OPTIONS
+from pounce.config.config import NOT_YET, OPTIONS
 
 
 def run(*arguments, env=None, cwd=APPS):
@@ -170,7 +170,7 @@ def test_a_factory_is_recognised_with_a_hint():
 
 # What a server imports stays with it, in each of its processes. These are what some innocent call would bring in.
 DEAR = {"asyncio", "h11", "wsproto", "urllib.parse", "logging.config", "shutil", "platform", "tomllib", "pathlib",
-        "unicodedata", "importlib.metadata", "pounce.copies", "pounce.asgi.websocket"}  # fmt: skip
+        "unicodedata", "importlib.metadata", "pounce.app.copies", "pounce.asgi.websocket"}  # fmt: skip
 
 
 def test_a_server_at_rest_has_imported_only_what_it_needs():
@@ -178,7 +178,7 @@ def test_a_server_at_rest_has_imported_only_what_it_needs():
     needed = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
     with Running("plain:imported", "--port", "0") as server:
         imported = get(server.address)[1].decode().split()
-        assert "pounce.worker" in imported
+        assert "pounce.worker.worker" in imported
         assert not DEAR.intersection(imported).difference(needed)
 
 

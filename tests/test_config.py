@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from pounce.config import OPTIONS, Config
+from pounce.config.config import OPTIONS, Config
+from pounce.config.sources import load
 from pounce.errors import ConfigError
-from pounce.sources import load
 
 
 def loaded(tmp_path, flags=None, environ=None):

@@ -10,9 +10,9 @@ import pytest
 from server import Running, get
 
 import pounce
-from pounce import copies
-from pounce.per_worker import enter_worker, leave_worker
-from pounce.plan import has_gil
+from pounce.app import copies
+from pounce.app.per_worker import enter_worker, leave_worker
+from pounce.supervisor.plan import has_gil
 from pounce.testing import TestServer
 
 on_threads = pytest.mark.skipif(has_gil(), reason="workers are processes here: nothing is shared")

@@ -1,6 +1,6 @@
 import pytest
 
-from pounce.cpus import usable_cpus
+from pounce.supervisor.cpus import usable_cpus
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import time
 import pytest
 from server import Running, ask, get
 
-from pounce.plan import has_gil
+from pounce.supervisor.plan import has_gil
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 ERRORS = ("ValueError", "MemoryError", "RecursionError", "SystemExit", "KeyboardInterrupt", "OSError")

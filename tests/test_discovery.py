@@ -4,7 +4,7 @@ import pytest
 from server import Running, get
 from test_cli import run
 
-from pounce.discovery import FILES, find, looks_like_a_file
+from pounce.app.discovery import FILES, find, looks_like_a_file
 from pounce.errors import ConfigError
 
 ASGI = "async def {}(scope, receive, send): ...\n"

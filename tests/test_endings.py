@@ -9,7 +9,7 @@ import sys
 import pytest
 from server import Running, get
 
-from pounce.plan import has_gil
+from pounce.supervisor.plan import has_gil
 
 LEFT = """
 import atexit, concurrent.futures, multiprocessing, os, threading, time

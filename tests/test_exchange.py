@@ -10,9 +10,9 @@ from answers import content_of, status_of
 from harness import Rig
 
 import pounce
-from pounce.asgi.http1 import DISCARD, PIPELINED_PER_TURN
+from pounce.connections.http1 import DISCARD, PIPELINED_PER_TURN
 from pounce.net.stream import HIGH_WATER
-from pounce.worker import LAST_CALL, NO_HURRY
+from pounce.worker.worker import LAST_CALL, NO_HURRY
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 CLOSE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -445,7 +445,7 @@ def test_defaults_of_the_response_fields_are_the_servers_own():
 
 def test_the_date_follows_the_clock_and_is_made_once_a_second(monkeypatch):
     wall = 784111777.25  # RFC 9110's own example, and a quarter
-    monkeypatch.setattr("pounce.asgi.defaults.time.time", lambda: wall)
+    monkeypatch.setattr("pounce.connections.default_fields.time.time", lambda: wall)
     rig = Rig(hello)
     client = rig.connect()
     assert b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n" in client.ask(GET)

@@ -5,7 +5,7 @@ import signal
 import pytest
 from server import Running
 
-from pounce.plan import has_gil
+from pounce.supervisor.plan import has_gil
 
 LIFE = """
 import sys

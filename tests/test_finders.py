@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from pounce.copies import _LateFinder
-from pounce.imports import Watch
+from pounce.aio.import_hook import Watch
+from pounce.app.copies import _LateFinder
 
 
 @pytest.mark.parametrize("order", [1, -1])

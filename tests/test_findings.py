@@ -24,22 +24,22 @@ from test_net import Refusing, opened
 from test_workers import Crowd, Siblings, pair
 
 import pounce
-from pounce.board import Board
-from pounce.config import Config
-from pounce.crew import ATTEMPTS, Crew
+from pounce.aio.import_hook import Watch
+from pounce.aio.scheduler import Scheduler
+from pounce.config.config import Config
+from pounce.config.kinds import Bind
 from pounce.errors import ConfigError
-from pounce.imports import Watch
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import Cancelled
 from pounce.net.acceptor import Acceptor
-from pounce.net.bounds import LOOKS, SETTLE
 from pounce.net.listeners import Listener
-from pounce.options import Bind
+from pounce.net.progress import LOOKS, SETTLE
 from pounce.protocols.events import ApplicationError
-from pounce.report import Report
-from pounce.scheduler import Scheduler
+from pounce.supervisor.pool import ATTEMPTS, Crew
 from pounce.testing import TestServer
-from pounce.worker import LINGER
+from pounce.worker.balance import Board
+from pounce.worker.control import Report
+from pounce.worker.worker import LINGER
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 LAST_GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -917,7 +917,7 @@ def test_a_look_that_fails_is_not_the_last(monkeypatch):
         client.sendall(GET)
         rig.turn()
         with monkeypatch.context() as patch:
-            patch.setattr("pounce.net.bounds.acknowledged", lambda _sock: 1 / 0)
+            patch.setattr("pounce.net.progress.acknowledged", lambda _sock: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 rig.wait(30)
         rig.wait(30 * (1 + 2 / LOOKS))

@@ -11,7 +11,7 @@ from server import Running
 from websockets.sync.client import connect
 
 import pounce
-import pounce.kernel.asyncio_face  # as a server does whose application has imported asyncio
+import pounce.aio.bridge  # as a server does whose application has imported asyncio
 from pounce.errors import ClientDisconnected
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import spawn

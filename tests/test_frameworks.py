@@ -12,7 +12,7 @@ import pytest
 from conftest import library
 from server import APPS, Running
 
-from pounce.plan import has_gil
+from pounce.supervisor.plan import has_gil
 
 
 def running(app, workers, **more):

@@ -15,7 +15,7 @@ import pytest
 from conftest import library
 from services import postgres_server, redis_server
 
-from pounce.plan import has_gil
+from pounce.supervisor.plan import has_gil
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = {program.name: program for program in libraries.programs()}

@@ -5,7 +5,7 @@ from harness import Rig
 from test_exchange import GET, content_of, hello
 
 import pounce
-from pounce.worker import Phase, Report, Worker
+from pounce.worker.worker import Phase, Report, Worker
 
 
 def lifespan(*says, before=(), record=None):

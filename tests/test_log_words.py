@@ -12,7 +12,7 @@ import pytest
 from conftest import library
 from server import APPS, Running, get
 
-from pounce.config import Config
+from pounce.config.config import Config
 from pounce.logging import LOGGING_CONFIG, AccessFormatter, ColourizedFormatter, DefaultFormatter, configure
 
 NAMES = ("uvicorn", "uvicorn.error", "uvicorn.access", "pounce.asgi")

@@ -10,7 +10,7 @@ from harness import Rig
 from server import Running, get
 from test_exchange import GET, hello
 
-from pounce.config import Config
+from pounce.config.config import Config
 from pounce.errors import ConfigError
 from pounce.logging import LOGGING_CONFIG, TRACE, AccessFormatter, AccessLog, DefaultFormatter, configure
 

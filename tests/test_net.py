@@ -15,10 +15,11 @@ from harness import skipping_loop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pounce.config.kinds import Bind, parse_bind
 from pounce.errors import StartupError
 from pounce.net.acceptor import BATCH, Acceptor
-from pounce.net.bounds import LOOKS, SETTLE, TCP_NOTSENT_LOWAT, StreamBounds
 from pounce.net.listeners import open_listeners, refuse_new_connections
+from pounce.net.progress import LOOKS, SETTLE, TCP_NOTSENT_LOWAT, StreamBounds
 from pounce.net.stream import (
     CLOSED,
     CLOSING,
@@ -30,7 +31,6 @@ from pounce.net.stream import (
     OPEN,
     Stream,
 )
-from pounce.options import Bind, parse_bind
 
 # Addresses
 

@@ -14,7 +14,7 @@ import pytest
 from face_suite import FaceLoop
 from server import Running, get
 
-from pounce.kernel import asyncio_loop
+from pounce.aio import event_loop as asyncio_loop
 
 
 class Elsewhere:

@@ -9,16 +9,16 @@ import time
 import pytest
 from harness import Rig, skipping_loop
 
-from pounce.board import Board, ProcessInbox
-from pounce.reception import Reception
 from pounce.testing import TestServer
+from pounce.worker.balance import Board, ProcessInbox
+from pounce.worker.intake import Reception
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this system has no bound to set")
 def test_the_kernel_does_not_hold_megabytes_for_a_client_that_takes_nothing(monkeypatch):
     # Found by `slow`: 2.8 MB for each slow reader, so a thousand of them held all the memory Linux gives to TCP, and
     # filling their buffers took seconds in which nobody else was served.
-    monkeypatch.setattr("pounce.net.bounds.LOANS", 0)  # a few may have more
+    monkeypatch.setattr("pounce.net.progress.LOANS", 0)  # a few may have more
     given = [0]
 
     async def app(scope, receive, send):

@@ -13,7 +13,7 @@ import pytest
 from server import Running, ask, get
 
 import pounce
-from pounce.plan import has_gil
+from pounce.supervisor.plan import has_gil
 from pounce.testing import TestServer
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -13,9 +13,9 @@ import threading
 import pytest
 from server import Running, get
 
-from pounce.copies import Copies, Own
-from pounce.plan import has_gil
-from pounce.reexecution import CannotCopy
+from pounce.app.copies import Copies, Own
+from pounce.app.reexecution import CannotCopy
+from pounce.supervisor.plan import has_gil
 from pounce.testing import TestServer
 
 on_threads = pytest.mark.skipif(has_gil(), reason="workers are processes here: nothing is shared")

@@ -11,7 +11,7 @@ from conftest import library, missing
 from server import Running
 from services import postgres_server, redis_server
 
-from pounce.plan import has_gil
+from pounce.supervisor.plan import has_gil
 from pounce.testing import TestServer
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

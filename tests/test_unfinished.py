@@ -9,7 +9,7 @@ import pytest
 from harness import skipping_loop
 from server import Running, get
 
-from pounce.unfinished import AGAIN, LOOK, MOST_NAMES, NOTHING, Farewell, Unfinished
+from pounce.worker.census import AGAIN, LOOK, MOST_NAMES, NOTHING, Farewell, Unfinished
 
 STARLETTE, PLAIN = ("unfinished:starlette", "--factory"), ("unfinished_plain:app",)
 KEY = base64.b64encode(bytes(16)).decode()

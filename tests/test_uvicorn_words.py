@@ -10,9 +10,9 @@ from server import APPS, Running, get
 
 import pounce
 from pounce.cli import configuration
-from pounce.config import NOT_YET, OPTIONS, Config
+from pounce.config.config import NOT_YET, OPTIONS, Config
+from pounce.config.keywords import ConfigOptions
 from pounce.errors import ConfigError
-from pounce.keywords import ConfigOptions
 
 # Every keyword of uvicorn.run and uvicorn.Config 0.54 with its default.
 UVICORNS = {

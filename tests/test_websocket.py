@@ -16,8 +16,8 @@ import pounce
 from pounce.asgi.websocket import CLOSE_TIMEOUT, LAST_WORDS
 from pounce.errors import ClientDisconnected
 from pounce.net.stream import HIGH_WATER
-from pounce.report import Report
-from pounce.worker import LINGER, Phase
+from pounce.worker.control import Report
+from pounce.worker.worker import LINGER, Phase
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 

@@ -14,14 +14,14 @@ import pytest
 from harness import Rig, skipping_loop
 from server import Running, ask, get
 
-from pounce import stacks
-from pounce.board import SHUT, Board
-from pounce.crew import Crew
 from pounce.net.listeners import Listener
-from pounce.plan import has_gil
-from pounce.unfinished import NOTHING
-from pounce.watch import BLOCKED, PATIENCE, TICK
-from pounce.worker import Report
+from pounce.observe import stacks
+from pounce.supervisor.plan import has_gil
+from pounce.supervisor.pool import Crew
+from pounce.supervisor.watchdog import BLOCKED, PATIENCE, TICK
+from pounce.worker.balance import SHUT, Board
+from pounce.worker.census import NOTHING
+from pounce.worker.worker import Report
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 CLOSE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"

@@ -217,7 +217,7 @@ def browser(tmp_path):
 
 
 def test_two_tabs_of_a_browser_chat_across_worker_threads(browser):
-    from pounce.plan import has_gil
+    from pounce.supervisor.plan import has_gil
 
     workers = "1" if has_gil() else "4"
     with Running("examples.chat:app", "--port", "0", "--workers", workers, cwd=ROOT) as server:

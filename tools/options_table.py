@@ -1,10 +1,10 @@
-"""The table of options in README.md, made from pounce.config: `python tools/options_table.py` writes it there."""
+"""Writes the table of options in README.md, made from `pounce.config.config`."""
 
 import sys
 from pathlib import Path
 
 from pounce.cli import describe
-from pounce.config import NOT_YET, OPTIONS
+from pounce.config.config import NOT_YET, OPTIONS
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- options: tools/options_table.py -->\n", "<!-- end of options -->\n"

@@ -17,7 +17,7 @@ from collections.abc import Sized
 from math import ceil, inf
 
 from pounce.asgi.exchange import Exchange
-from pounce.config import Config
+from pounce.config.config import Config
 from pounce.kernel.loop import Loop
 
 PER_TURN = 32

@@ -16,15 +16,15 @@ from pounce.asgi.failures import is_departure, log_departure, log_failure, log_r
 from pounce.asgi.pathsend import open_file
 from pounce.asgi.stages import BODY, COMPLETE, EXPECTED, HELD, START, STARTED, TRAILERS, Stage
 from pounce.errors import ClientDisconnected
-from pounce.fields import Field
 from pounce.kernel.task import Cancelled, Driver, Task, Wait
 from pounce.kernel.waits import sleep
 from pounce.net.listeners import Address
 from pounce.net.stream import HIGH_WATER, JOIN_BELOW, LITTLE, Stream
 from pounce.protocols.events import ApplicationError, Request
+from pounce.protocols.fields import Field
 
 if TYPE_CHECKING:
-    from pounce.asgi.http1 import HTTP1Connection
+    from pounce.connections.http1 import HTTP1Connection
 
 type Message = dict[str, Any]
 type Scope = dict[str, Any]

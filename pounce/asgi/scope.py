@@ -6,7 +6,7 @@ from pounce.asgi.exchange import Scope
 from pounce.protocols.events import Request
 
 if TYPE_CHECKING:
-    from pounce.asgi.http1 import HTTP1Connection
+    from pounce.connections.http1 import HTTP1Connection
 
 SPEC_VERSION = "2.3"
 """What decides how frameworks hear that the client has gone. From 2.4 on Starlette no longer listens for

@@ -14,11 +14,11 @@ import logging
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from pounce.asgi.connection_worker import ConnectionWorker
 from pounce.asgi.exchange import MESSAGE, PER_TURN, Exchange, Message, Scope, wake
 from pounce.asgi.failures import is_departure, log_departure, log_failure, log_returned, path_in_log
 from pounce.asgi.stages import COMPLETE, HELD, START
-from pounce.asgi.websocket_connection import WebSocketConnection
+from pounce.connections.context import ConnectionWorker
+from pounce.connections.websocket import WebSocketConnection
 from pounce.errors import ClientDisconnected
 from pounce.kernel.task import Cancelled
 from pounce.net.stream import HIGH_WATER
@@ -30,7 +30,7 @@ from pounce.protocols.ws.handshake import OWN, Handshake, HandshakeError
 from pounce.protocols.ws.masks import Unmasker
 
 if TYPE_CHECKING:
-    from pounce.asgi.http1 import HTTP1Connection
+    from pounce.connections.http1 import HTTP1Connection
 
 CLOSE_TIMEOUT = 10.0
 """Seconds a client has to answer our Close with its own."""

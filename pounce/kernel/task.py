@@ -10,7 +10,7 @@ A task is in one of five states:
     WAITING   parked on the wait it yielded
     READY     woken or cancelled: its next step stands in the loop's ready deque
     DONE      its coroutine has returned or raised
-    ADOPTED   another scheduler drives its coroutine now (see `asyncio_face`)
+    ADOPTED   another scheduler drives its coroutine now (see `aio.bridge`)
 
 Cancelling throws `Cancelled` in at the wait, once. A coroutine that catches it and goes on may do so.
 

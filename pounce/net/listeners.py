@@ -20,9 +20,9 @@ import struct
 import sys
 from collections.abc import Sequence
 
+from pounce.config.kinds import Bind
 from pounce.errors import StartupError
-from pounce.net.bounds import TCP_NOTSENT_LOWAT
-from pounce.options import Bind
+from pounce.net.progress import TCP_NOTSENT_LOWAT
 
 BALANCES = sys.platform == "linux"
 """Does SO_REUSEPORT spread connections here? (BSD and macOS give them all to the last socket bound.)"""

@@ -23,8 +23,8 @@ from collections.abc import Sequence
 from typing import Final, Literal, Protocol
 
 from pounce.kernel.loop import READ, WRITE, Loop
-from pounce.net.bounds import TCP_NOTSENT_LOWAT, StreamBounds, outstanding, unread
 from pounce.net.file_part import BURST, FilePart
+from pounce.net.progress import TCP_NOTSENT_LOWAT, StreamBounds, outstanding, unread
 
 READ_SIZE = 131072  # a WebSocket message of 64 KiB comes in one piece: 38 us instead of 46 for its echo
 HIGH_WATER = 65536

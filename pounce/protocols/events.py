@@ -2,7 +2,7 @@
 
 import re
 
-from pounce.fields import Field
+from pounce.protocols.fields import Field
 
 
 class ProtocolError(Exception):

@@ -113,8 +113,8 @@ async def after(_receive, send, began, seconds):
 WAYS = {each.__name__: each for each in (run, hold, block, never, receives, started, stubborn, chunked, counted, after)}
 
 if __name__ == "__main__":
-    from pounce.board import Board
     from pounce.cli import main
+    from pounce.worker.balance import Board
 
     Board.choose = lambda _board, number: number
     main()

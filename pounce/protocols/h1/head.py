@@ -12,8 +12,8 @@ Nothing that the client has sent stands in the reasons: they go back to the clie
 import re
 from socket import AF_INET6, inet_pton  # `ipaddress` would cost another MiB
 
-from pounce.fields import FIELD_NAME, Field
 from pounce.protocols.events import ProtocolError, Request, UpgradeRequest, WebSocketRequest
+from pounce.protocols.fields import FIELD_NAME, Field
 
 HOST = re.compile(
     rb"""(?: (?: \[ (?: ([0-9A-Fa-f:.]++) | [Vv][0-9A-Fa-f]++ \. [A-Za-z0-9\-._~!$&'()*+,;=:]++ ) \]

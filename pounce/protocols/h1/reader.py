@@ -14,8 +14,8 @@ Once `ProtocolError` is raised the reader is of no more use.
 
 import re
 
-from pounce.fields import FIELD_NAME, Field
 from pounce.protocols.events import ProtocolError, Request, WebSocketRequest
+from pounce.protocols.fields import FIELD_NAME, Field
 from pounce.protocols.h1.chunks import ChunkedContent
 from pounce.protocols.h1.head import FIELD_BYTES, check_line, is_host, read_head, refuse_hopeless
 from pounce.protocols.h1.head import Limits as Limits

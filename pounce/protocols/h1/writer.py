@@ -13,8 +13,8 @@ import http
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
-from pounce.fields import Field, checked_field
 from pounce.protocols.events import ApplicationError, Request
+from pounce.protocols.fields import Field, checked_field
 
 OWN_FIELDS = frozenset((b"connection", b"content-length", b"date", b"server", b"transfer-encoding"))
 """Fields that the server sends itself, or must know of."""

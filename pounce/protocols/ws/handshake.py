@@ -6,8 +6,8 @@ import binascii
 import hashlib
 from collections.abc import Iterable
 
-from pounce.fields import FIELD_NAME, Field
 from pounce.protocols.events import ApplicationError, Request
+from pounce.protocols.fields import FIELD_NAME, Field
 
 VERSION = b"13"
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

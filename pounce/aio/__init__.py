@@ -1,0 +1,1 @@
+"""asyncio for applications that need it. The only room that may import asyncio."""

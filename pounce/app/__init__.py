@@ -1,0 +1,1 @@
+"""The application: found, imported, and copied where worker threads cannot share it."""

@@ -1,0 +1,278 @@
+"""Kinds of options: how a value is read from text, which values can be, and what is said of those that cannot.
+
+Nothing here knows an option by name; those are in `config`.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from pounce.protocols.fields import field_problem
+
+LOG_LEVELS = {"critical": 50, "error": 40, "warning": 30, "info": 20, "debug": 10, "trace": 5}
+
+
+LONGEST = 1e9
+"""Seconds; with more than a few times that, the kernel's calls overflow."""
+MOST = 2**31 - 1
+"""The largest number that a C int holds."""
+
+
+class Invalid(ValueError):
+    """A value that cannot be; the text completes the sentence "VALUE is ..."."""
+
+
+class NotInThisVersion(Invalid):
+    """uvicorn has it, this version has not; the text completes "OPTION: ...". The value is not shown: it may be a
+    password."""
+
+
+class Bind(NamedTuple):
+    """One place to listen at, and the words in which the person asked for it."""
+
+    source: str
+    host: str | None = None
+    port: int = 0
+    path: str | None = None
+    fd: int | None = None
+
+
+def parse_bind(text: str) -> Bind:
+    """`HOST:PORT`, `[IPv6]:PORT`, `:PORT`, `unix:PATH` or `fd://N`. Raises ValueError with what is wrong."""
+    source = f"--bind {text}"
+    if "\0" in text:
+        raise ValueError("not possible: there is a NUL in it")
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:").removeprefix("//")
+        if not path:
+            raise ValueError("unix: needs a path")
+        return Bind(source, path=path)
+    if text.startswith("fd://"):
+        if not text[5:].isdecimal():
+            raise ValueError("fd:// needs a number")
+        return Bind(source, fd=int(text[5:]))
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and not host.startswith("[")):
+        raise ValueError("not HOST:PORT, [IPv6]:PORT, unix:PATH or fd://N")
+    return Bind(source, host=host.removeprefix("[").removesuffix("]"), port=int(port))
+
+
+class Kind(NamedTuple):
+    """What values an option takes."""
+
+    metavar: str | None
+    parse: Callable[[str], Any]
+    """Makes a value of text; text that is none stays text, for `check` to refuse."""
+    check: Callable[[Any], Any]
+    """Gives the value back, perhaps in a better form; raises Invalid."""
+
+
+class Option(NamedTuple):
+    help: str
+    kind: Kind
+    group: str
+    flags: tuple[str, ...]
+    """Its names on the command line; --the-field's-name unless others are given."""
+    multiple: bool = False
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _integer(text: str) -> int | str:
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+def whole(least: int, most: int | None = None, metavar: str = "N", *, off: bool = False) -> Kind:
+    """Whole numbers from `least` to `most`; None, "off" or "none" where the option can be off."""
+
+    def check(value: object) -> object:
+        if off and value in (None, "off", "none"):
+            return None
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise Invalid("not a whole number" + " and not off" * off)
+        if value < least or (most is not None and value > most):
+            raise Invalid(f"not between {least} and {most}" if most is not None else f"less than {least}")
+        return value
+
+    return Kind(metavar + "|off" * off, _integer, check)
+
+
+def seconds(*, zero: bool = False, off: bool = True) -> Kind:
+    """A number of seconds, above 0 unless `zero` means something; None, "off" or "none" for no limit."""
+
+    def check(value: object) -> object:
+        if off and value in (None, "off", "none"):
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+            raise Invalid("not a number of seconds" + " and not off" * off)
+        if value < 0 or (value == 0 and not zero):
+            raise Invalid("less than 0" if zero else "not more than 0; off means no limit")
+        if value > LONGEST:
+            raise Invalid("more than thirty years" + "; off means no limit" * off)
+        return value
+
+    return Kind("SECONDS" + "|off" * off, _number, check)
+
+
+def choice(*values: str, absent: Mapping[str, str] | None = None) -> Kind:
+    """One of `values`. `absent`: values that uvicorn has, and what is said of them."""
+
+    def check(value: object) -> object:
+        if absent is not None and isinstance(value, str) and value in absent:
+            raise NotInThisVersion(absent[value])
+        if value not in values:
+            raise Invalid(f"not one of {', '.join(values)}{meant(str(value), values)}")
+        return value
+
+    return Kind("|".join(values), str, check)
+
+
+def text(metavar: str, *, optional: bool = True) -> Kind:
+    def check(value: object) -> object:
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        if not (isinstance(value, str) or (value is None and optional)):
+            raise Invalid("not text")
+        if isinstance(value, str) and "\0" in value:
+            raise Invalid("not possible: there is a NUL in it")
+        if isinstance(value, str) and not optional and not _in_utf8(value):  # a path may be any bytes
+            raise Invalid("not text in UTF-8")
+        return value
+
+    return Kind(metavar, str, check)
+
+
+def _in_utf8(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def existing(metavar: str, *, directory: bool = False) -> Kind:
+    def check(value: object) -> object:
+        if isinstance(value, str | os.PathLike) and value != "":
+            if not (os.path.isdir(value) if directory else os.path.isfile(value)):
+                raise Invalid(f"not an existing {'folder' if directory else 'file'}")
+            return os.fspath(value)
+        if value is not None and value != "":
+            raise Invalid("not text")
+        return "" if directory else None
+
+    return Kind(metavar, str, check)
+
+
+def absent(
+    what: str, harmless: Callable[[Any], bool], metavar: str | None = "VALUE", *, number: bool = False, hint: str = ""
+) -> Kind:
+    """What uvicorn has and this version has not. A value at which uvicorn would do nothing either is accepted."""
+
+    def check(value: object) -> object:
+        if not harmless(value):
+            raise NotInThisVersion(f"{what} is not in this version of pounce{hint}")
+        return value
+
+    return Kind(metavar, _truth if metavar is None else _number if number else str, check)
+
+
+def _truth(text: str) -> bool | str:
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    return words.get(text.lower(), text)
+
+
+def _check_truth(value: object) -> object:
+    if value is not None and not isinstance(value, bool):
+        raise Invalid("neither true nor false")
+    return value
+
+
+def _check_level(value: object) -> object:
+    if isinstance(value, str):
+        if value.lower() not in LOG_LEVELS:
+            raise Invalid(f"not one of {', '.join(LOG_LEVELS)}{meant(value, LOG_LEVELS)}")
+        return value.lower()
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise Invalid("not a log level")
+    return value
+
+
+def _parse_workers(text: str) -> int | str:
+    return text if text == "auto" else _integer(text)
+
+
+def _check_workers(value: object) -> object:
+    if isinstance(value, str) and value not in ("auto", "off", "none"):
+        raise Invalid("not a whole number and not auto")
+    return whole(0, 1024, off=True).check(0 if value == "auto" else value)
+
+
+_FRAMING = ("connection", "content-length", "transfer-encoding")
+
+
+def _check_headers(value: object) -> object:
+    pairs = []
+    if value is None:  # uvicorn's default
+        return ()
+    for given in value if isinstance(value, list | tuple) else [value]:
+        pair = tuple(given.split(":", 1)) if isinstance(given, str) else given
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+            raise Invalid("not a list of NAME:VALUE")
+        name, content = pair[0].strip(), pair[1].strip()
+        try:
+            problem = field_problem(name.encode("latin-1"), content.encode("latin-1"))
+        except UnicodeEncodeError:
+            problem = "cannot be written in ISO-8859-1"
+        if problem:
+            raise Invalid(f"not a field that HTTP allows: {name}: {content}")
+        if name.lower() in _FRAMING:
+            raise Invalid(f"not possible: {name} says where a response ends, and is the server's own to write")
+        pairs.append((name, content))
+    return tuple(pairs)
+
+
+def _check_binds(value: object) -> object:
+    texts = (value,) if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple):
+        raise Invalid("not a list of addresses")
+    for bind in texts:
+        try:
+            parse_bind(str(bind))
+        except ValueError as error:
+            raise Invalid(str(error)) from None
+    if len(set(texts)) < len(texts):
+        raise Invalid("the same address twice")
+    return tuple(texts)
+
+
+def _check_log_config(value: object) -> object:
+    if value == "default" or not isinstance(value, str | os.PathLike):
+        if isinstance(value, int | float | list | tuple):
+            raise Invalid("neither a file nor a dictionary")
+        return value
+    return existing("FILE").check(value)
+
+
+FLAG = Kind(None, _truth, _check_truth)
+TRUTH = Kind("true|false", _truth, _check_truth)
+WORKERS = Kind("N|auto", _parse_workers, _check_workers)
+LEVEL = Kind("|".join(LOG_LEVELS), str, _check_level)
+HEADERS = Kind("NAME:VALUE", str, _check_headers)
+BINDS = Kind("ADDRESS", str, _check_binds)
+LOG_CONFIG = Kind("FILE", str, _check_log_config)
+
+
+def meant(word: str, known: Any) -> str:
+    """What to add to a refusal of `word`, when something known is like it."""
+    import difflib
+
+    found = difflib.get_close_matches(word, list(known), 1)
+    return f" (did you mean {found[0]}?)" if found else ""

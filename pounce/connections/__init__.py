@@ -1,0 +1,1 @@
+"""Connections: streams of bytes that carry the messages of one protocol."""

@@ -1,0 +1,134 @@
+"""A worker on a thread of this process: what the supervisor holds of it.
+
+Owner: the supervisor's thread. What the worker is told is posted to its loop, what it reports is posted to the
+supervisor's.
+"""
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextvars import Context
+from functools import partial
+
+from pounce.app.loading import Loaded
+from pounce.config.config import Config
+from pounce.kernel.loop import Loop
+from pounce.net.listeners import Listener
+from pounce.observe import stacks
+from pounce.supervisor.handle import Told
+from pounce.supervisor.watchdog import current_request
+from pounce.worker.balance import Board
+from pounce.worker.census import Unfinished, unfinished
+from pounce.worker.control import Report
+from pounce.worker.worker import Worker
+
+
+class WorkerInProcess:
+    """What is told to a worker of this process is posted to its loop."""
+
+    hung = False  # what keeps every thread from answering keeps the supervisor from asking
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def serve(self) -> None:
+        self._post(self._worker.serve)
+
+    def retire(self) -> None:
+        self._post(self._worker.retire)
+
+    def stop(self) -> None:
+        self._post(self._worker.stop)
+
+    def cancel(self) -> None:
+        self._post(self._worker.cancel)
+
+    def abandon(self) -> None:
+        self._post(self._worker.abandon)
+
+    def _post(self, call: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # it has ended, and its report is on the way
+            self._worker.loop.post(call)
+
+    def kill(self) -> bool:
+        """A thread cannot be ended from outside. False: it runs on, as a daemon, until the process ends."""
+        return False
+
+    def blocked_for(self, now: float) -> float:
+        return now - self._worker.loop.busy_since
+
+    def unfinished(self) -> Unfinished:
+        return unfinished(self._worker)
+
+    def lose(self) -> None:
+        """It cannot be ended; should it turn its loop again, it drains and ends like one that retires."""
+        self.retire()
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._worker.exit_code
+
+
+class ThreadWorker(WorkerInProcess):
+    def __init__(
+        self,
+        number: int,
+        config: Config,
+        load: Callable[[], Loaded],
+        listeners: list[Listener],
+        loop: Loop,
+        told: Told,
+        board: Board | None,
+        context: Context,
+        *,
+        on_trial: bool = False,
+    ) -> None:
+        """`context` is the one in which the application was imported; the worker runs in a copy of it. `on_trial`: a
+        start that fails is left to whoever hears of it."""
+
+        def report(_worker: Worker, what: Report) -> None:  # on the worker's thread
+            loop.post(lambda: told(what))
+
+        super().__init__(Worker(number, config, load, listeners, report, board=board))
+        self._worker.lifespan.on_trial = on_trial
+        self._context = context.copy()
+        self._thread = threading.Thread(target=self._run, name=f"pounce-worker-{number + 1}", daemon=True)
+        self.name = f"thread {self._thread.name}"
+
+    def _run(self) -> None:
+        # A thread is a daemon where its starter is one. What the application starts here is not to be: under other
+        # servers, and in a worker process, its starter is the main thread, and the end waits for it.
+        threading.current_thread()._daemonic = False  # type: ignore[attr-defined]  # that this one is a daemon is settled
+        self._context.run(self._run_in_context)
+
+    def _run_in_context(self) -> None:
+        if (decimal := sys.modules.get("decimal")) is not None:
+            # The one thing in a context that is changed in place, and is the thread's own otherwise.
+            decimal.setcontext(decimal.getcontext().copy())
+        self._worker.run()
+        self._worker.loop.close()
+
+    @property
+    def reason(self) -> str:
+        """Why the application has not started here."""
+        return self._worker.lifespan.reason
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def join(self) -> None:
+        """Waits for a worker that has reported its end."""
+        self._thread.join()
+
+    def stand_in(self, number: int) -> None:
+        self._post(lambda: self._worker.reception.stand_in(number))
+
+    def step_back(self, number: int) -> None:
+        self._post(lambda: self._worker.reception.step_back(number))
+
+    def describe(self) -> tuple[str, str]:
+        ident = self._thread.ident
+        assert ident is not None
+        return current_request(self._worker), stacks.of(partial(signal.pthread_kill, ident))

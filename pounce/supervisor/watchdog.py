@@ -1,0 +1,219 @@
+"""Sees to it that every place has somebody who accepts.
+
+A worker may be blocked by its application, be starting, or have died; then a sibling accepts in its place. Only
+what a blocked worker has begun waits for it: its running exchanges and the next requests on its connections.
+
+Several times a second the watch asks each worker how long it has not turned its loop, and compares. It keeps no
+state but what it has told people: a place in the code that blocks is a warning once, and at debug level after that.
+With one worker nobody can accept in its place, and every slow line of a start would be a warning; there it becomes one
+after a few seconds.
+
+Owner: the supervisor's thread; where that is the only worker's as well, a thread of its own.
+"""
+
+import contextlib
+import logging
+import re
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from pounce.connections.http1 import HTTP1Connection
+from pounce.kernel.loop import Loop, Timer
+from pounce.worker.balance import Board
+from pounce.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from pounce.supervisor.pool import Place
+
+TICK = 0.2
+"""Seconds between two looks."""
+BLOCKED = 0.6
+"""Seconds without a turn after which a worker counts as blocked. With a look's delay that is within a second."""
+
+PATIENCE = 5.0
+"""Seconds for which the only worker may be blocked without a warning."""
+MOST_STACKS = 100
+"""Places in the code that are remembered. When there are more, it begins anew."""
+
+_LINE = re.compile(r", line \d+")
+
+logger = logging.getLogger("pounce.error")
+
+
+class Watch:
+    def __init__(
+        self,
+        loop: Loop,
+        places: Sequence["Place"],
+        board: Board | None,
+        patience: float | None,
+        lose: Callable[["Place"], object],
+    ) -> None:
+        """`lose` is called with the place of a worker that has been blocked for `patience` seconds (None: never)."""
+        self._loop = loop
+        self._places = places
+        self._board = board
+        self._patience = patience
+        self._lose = lose
+        self._timer: Timer | None = None
+        self._stacks: set[str] = set()
+        """Where workers were blocked when that was a warning, without the numbers of the lines: a loop has many."""
+
+    def start(self) -> None:
+        self._look()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = self._loop.call_later(TICK, self._look)
+        alone = sum(not place.vacant for place in self._places) == 1
+        news = [(place, level) for place in self._places if (level := self._examine(place, alone))]
+        for place in self._places:
+            self._cover(place)
+        for place, level in news:  # last, because it takes a while
+            place.told = level
+            if logger.isEnabledFor(level):
+                self._tell(place, level, alone)
+
+    def _examine(self, place: "Place", alone: bool) -> int:
+        """The level of what is new of the worker there; 0 if it is not blocked, or that has been looked at."""
+        now = self._loop.clock()
+        worker = place.worker
+        if worker is None or not place.ready:
+            self._mark(place, None)
+            return 0
+        waited = worker.blocked_for(now)
+        if waited < BLOCKED:
+            if place.blocked_at is not None:
+                level = logging.INFO if place.warned else logging.DEBUG
+                logger.log(level, "Worker %d turns again, after %.1f s.", place.number + 1, now - place.blocked_at)
+                self._mark(place, None)
+            return 0
+        if worker.hung or (self._patience is not None and waited >= self._patience):
+            why = "nothing in it has answered" if worker.hung else "blocked"
+            logger.error("Worker %d (%s) is lost, %s for %.1f s.", place.number + 1, worker.name, why, waited)
+            self._mark(place, None)
+            self._lose(place)
+            return 0
+        if place.blocked_at is None:
+            self._mark(place, now - waited)
+        level = logging.DEBUG if alone and waited < PATIENCE else logging.WARNING
+        return level if level > place.told else 0
+
+    def _mark(self, place: "Place", blocked_at: float | None) -> None:
+        place.blocked_at = blocked_at
+        if blocked_at is None:
+            place.told, place.warned = 0, False
+        if self._board is not None and place.number < self._board.size:
+            self._board.blocked[place.number] = blocked_at is not None
+
+    def _cover(self, place: "Place") -> None:
+        able = [other for other in self._places if other.able]
+        if place.able:
+            wanted = None
+        elif place.helper in able:
+            wanted = place.helper
+        else:
+            wanted = able[place.number % len(able)] if able else None
+        if place.helper is not wanted and place.helper is not None and place.helper.worker is not None:
+            place.helper.worker.step_back(place.number)
+        place.helper = wanted
+        if wanted is not None and wanted.worker is not None:
+            # Said at every look: something may have been handed to the blocked one meanwhile, and the helper's
+            # worker may be another one by now.
+            wanted.worker.stand_in(place.number)
+
+    def _tell(self, place: "Place", level: int, alone: bool) -> None:
+        worker = place.worker
+        assert worker is not None
+        assert place.blocked_at is not None
+        seconds = self._loop.clock() - place.blocked_at
+        request, stack = worker.describe()
+        if level == logging.WARNING:
+            level = self._level(stack)
+            place.warned = level == logging.WARNING
+        if place.helper is not None:
+            outcome = f"worker {place.helper.number + 1} accepts in its place"
+        elif alone:
+            outcome = "it is the only one, so every other client waits until that is over"
+        else:
+            outcome = "nobody accepts in its place"
+        logger.log(
+            level, "Worker %d (%s) has been blocked for %.1f s by %s; %s.%s",
+            place.number + 1, worker.name, seconds, request, outcome, "\n" + stack if stack else "",
+        )  # fmt: skip
+
+    def _level(self, stack: str) -> int:
+        """A warning if nobody has been blocked in this place yet."""
+        functions = _LINE.sub("", stack)
+        if functions and functions in self._stacks:
+            return logging.DEBUG
+        if len(self._stacks) >= MOST_STACKS:
+            self._stacks.clear()
+        self._stacks.add(functions)
+        return logging.WARNING
+
+
+class WatchThread:
+    """A watch on a thread of its own, for a worker that shares its thread with the supervisor. It only looks, and says
+    what it sees. The places are not its own: it reads whether there is a worker and whether that is ready, each in one
+    step."""
+
+    def __init__(self, places: Sequence["Place"]) -> None:
+        self._loop = Loop()
+        self._main = threading.get_ident()
+        self._places = places
+        self._over = False
+        self._watch = Watch(self._loop, places, None, None, lambda _place: None)
+        self._thread = threading.Thread(target=self._run, name="pounce-watch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it has stopped already
+            self._loop.post(self._end)
+
+    def signalled(self, heard: Callable[[], bool], patience: float | None) -> None:
+        """A signal asks the server to end, which its loop should get to at once. Called by the handler."""
+        with contextlib.suppress(RuntimeError):  # it has ended
+            self._loop.post(lambda: self._loop.call_later(TICK, lambda: self._complain(heard, patience)))
+
+    def _complain(self, heard: Callable[[], bool], patience: float | None) -> None:
+        if heard():
+            return
+        worker = self._places[0].worker
+        request = worker.describe()[0] if worker is not None else "something"
+        logger.warning("Shutting down once %s lets go of the server's thread (CTRL+C to interrupt it)", request)
+        if patience is not None:
+            self._loop.call_later(patience, lambda: self._interrupt(heard))
+
+    def _interrupt(self, heard: Callable[[], bool]) -> None:
+        if not heard():
+            signal.pthread_kill(self._main, signal.SIGTERM)
+
+    def _end(self) -> None:
+        self._over = True
+
+    def _run(self) -> None:
+        self._watch.start()
+        while not self._over:
+            self._loop.turn()
+        self._loop.close()
+
+
+def current_request(worker: Worker) -> str:
+    """The request that a blocked worker is busy with. Asked by another thread: the worker's tables are copied whole,
+    which is one step, and of a request only what never changes is read."""
+    for exchange in list(worker.exchanges):
+        if exchange.task is not None and exchange.task.running:
+            return exchange.name
+    for connection in list(worker.connections):
+        begun = connection.exchange if isinstance(connection, HTTP1Connection) else None
+        if begun is not None and begun.task is None and not begun.queued:
+            return begun.name
+    return "what belongs to no request"
