@@ -18,10 +18,10 @@ from stress.load import missing, tool
 from stress.peers import GIL, ROOT, TAG, Environment, _checkout, _environment
 from stress.runs import CLOSED, Bench, Figures, Workload, closed
 from stress.servers import SERVERS
+from tests.support.services import postgres_server
 
-sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests")]
-import interpreter  # noqa: E402
-from services import postgres_server  # noqa: E402
+sys.path.insert(0, str(ROOT / "tools"))
+import interpreter
 
 WORKERS = 4
 PACKAGES = ("uvicorn", "httptools", "uvloop", "fastapi", "asyncpg")

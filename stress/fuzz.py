@@ -5,8 +5,8 @@
     server  such connections over real sockets, on both lanes; every request that the reader alone accepts must be
             answered with what was sent, in order, then the refusal if there is one, then the end; nothing else
 
-The table of `tests/cases.py` is the seed. What is found is made small and shown as a line for the corpus of
-`tests/test_lanes.py`. A run is repeated with `--seed`.
+The table of `tests/support/cases.py` is the seed. What is found is made small and shown as a line for the corpus of
+`tests/protocols/test_lanes.py`. A run is repeated with `--seed`.
 """
 
 import argparse
@@ -18,18 +18,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from answers import exchange, read_answers
-from lanes import Reading, SlowReader, check, connection, read
 
 from pounce.protocols.h1.head import Limits
 from pounce.protocols.h1.reader import RequestReader
 from pounce.testing import TestServer
 from stress.scene import Report
+from tests.support.answers import exchange, read_answers
+from tests.support.lanes import Reading, SlowReader, check, connection, read
 
 EXAMPLES = 200_000
 SERVED = 10  # one connection over sockets for so many in memory

@@ -17,11 +17,6 @@ import time
 from collections import Counter, deque
 
 import pytest
-from answers import content_of, status_of
-from harness import Rig, skipping_loop
-from server import Running, ask, get
-from test_net import Refusing, opened
-from test_workers import Crowd, Siblings, pair
 
 import pounce
 from pounce.aio.import_hook import Watch
@@ -40,6 +35,11 @@ from pounce.testing import TestServer
 from pounce.worker.balance import Board
 from pounce.worker.control import Report
 from pounce.worker.worker import LINGER
+from tests.net.test_net import Refusing, opened
+from tests.support.answers import content_of, status_of
+from tests.support.harness import Rig, skipping_loop
+from tests.support.server import Running, ask, get
+from tests.worker.test_workers import Crowd, Siblings, pair
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 LAST_GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"

@@ -7,11 +7,11 @@ import socket
 import time
 
 import pytest
-from harness import Rig, skipping_loop
 
 from pounce.testing import TestServer
 from pounce.worker.balance import Board, ProcessInbox
 from pounce.worker.intake import Reception
+from tests.support.harness import Rig, skipping_loop
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this system has no bound to set")

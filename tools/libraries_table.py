@@ -1,6 +1,6 @@
-"""The table of libraries in docs/threads.md, made of what tests/test_libraries.py found last:
+"""The table of libraries in docs/threads.md, made of what tests/system/test_libraries.py found last:
 
-python3 tools/dev.py pytest -q tests/test_libraries.py                          on each interpreter
+python3 tools/dev.py pytest -q tests/system/test_libraries.py                          on each interpreter
 python3 tools/libraries_table.py
 """
 

@@ -1,0 +1,53 @@
+"""Requests for a protocol that is not spoken here: answered as if they did not ask, with a line in the log."""
+
+import pytest
+
+from tests.asgi.test_exchange import content_of, status_of
+from tests.connections.test_websocket import handshake
+from tests.support.harness import Rig
+
+
+async def echo(scope, receive, send):
+    message = await receive()
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": message["body"] or b"none"})
+
+
+def asking(*lines, body=b""):
+    length = [f"Content-Length: {len(body)}"] if body else []
+    return "\r\n".join(["POST / HTTP/1.1", "Host: a", *lines, *length, "", ""]).encode() + body
+
+
+H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__")
+
+
+@pytest.mark.parametrize(
+    ("request_", "options", "warned"),
+    [
+        (asking(*H2C), {}, True),
+        (asking(*H2C, body=b"some"), {}, True),
+        (asking("Connection: keep-alive, Upgrade", "Upgrade: TLS/1.2"), {}, True),
+        (handshake(), {"ws": "none"}, True),
+        (asking("Connection: Upgrade"), {}, False),
+        (asking("Connection: close", "Upgrade: h2c"), {}, False),
+        (asking("Upgrade: websocket"), {"ws": "none"}, False),
+        (asking(*H2C).replace(b"HTTP/1.1", b"HTTP/1.0"), {}, False),
+    ],
+)
+def test_it_is_answered_and_logged(request_, options, warned, caplog):
+    answer = Rig(echo, **options).connect().ask(request_)
+    assert status_of(answer) == 200
+    assert content_of(answer) == (b"some" if request_.endswith(b"some") else b"none")
+    assert [record.message for record in caplog.records] == ["Unsupported upgrade request."] * warned
+
+
+def test_the_next_request_on_the_connection_is_served():
+    client = Rig(echo).connect()
+    for _ in range(2):
+        assert content_of(client.ask(asking(*H2C, body=b"one"))) == b"one"
+        assert content_of(client.ask(asking(body=b"two"))) == b"two"
+
+
+def test_it_is_served_once_among_pipelined_ones():
+    answer = Rig(echo).connect().ask(asking(*H2C) + asking(*H2C, body=b"some") + asking())
+    assert answer.count(b"HTTP/1.1 200 ") == 3

@@ -1,0 +1,242 @@
+"""WebSockets with the clients and the frameworks that people use: `websockets`, Chromium, FastAPI, Starlette."""
+
+import contextlib
+import json
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.connections.test_websocket import handshake
+from tests.support.requirements import missing, tool
+from tests.support.server import Running
+
+ROOT = Path(__file__).parents[2]
+client = pytest.importorskip("websockets.sync.client", reason="needs websockets")
+exceptions = pytest.importorskip("websockets.exceptions")
+
+ENDED = (0, 143)
+"""Exit codes of an end in order: worker processes, and one process that ends by the signal as uvicorn does."""
+
+
+@pytest.fixture(params=["1", "4"], ids=["1 worker", "4 workers"], scope="module")
+def server(request):
+    pytest.importorskip("fastapi", reason="fastapi has no wheel for this interpreter")
+    with Running("sockets:app", "--port", "0", "--workers", request.param, "--ws-max-size", "3000000") as server:
+        yield server
+        assert server.stop() in ENDED
+
+
+@contextlib.contextmanager
+def opened(server, path, **options):
+    with client.connect(server.url.replace("http", "ws") + path, open_timeout=30, **options) as connection:
+        yield connection
+
+
+def test_fastapi(server):
+    with opened(server, "/items/7?token=t", subprotocols=["x", "chat"]) as one, opened(server, "/items/8") as two:
+        assert (one.subprotocol, two.subprotocol) == ("chat", None)
+        for number in range(20):
+            for connection, item, token in ((one, 7, "t"), (two, 8, None)):
+                connection.send(json.dumps({"number": number}))
+                answer = json.loads(connection.recv(timeout=30))
+                assert (answer["item"], answer["token"], answer["number"]) == (item, token, number)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/refused", 403), ("/denied", 402), ("/nowhere", 403), ("/items/1?token=wrong", 403)]
+)
+def test_refusals(server, path, status):
+    with pytest.raises(exceptions.InvalidStatus) as caught, opened(server, path):
+        pass
+    assert caught.value.response.status_code == status
+    if status == 402:
+        assert caught.value.response.body == b"pay first"
+
+
+def test_codes_and_reasons(server):
+    with opened(server, "/items/1") as connection:
+        connection.close(3456, "enough")
+    end = time.monotonic() + 30
+    while [3456, "enough"] not in httpx.get(server.url + "/seen").json():
+        assert time.monotonic() < end
+    with opened(server, "/echo") as connection:
+        connection.send("leave")
+        assert connection.recv(timeout=30) == "leave"
+        with pytest.raises(exceptions.ConnectionClosed) as caught:
+            connection.recv(timeout=30)
+        assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (4001, "left")
+    with opened(server, "/fails") as connection, pytest.raises(exceptions.ConnectionClosed) as caught:
+        connection.recv(timeout=30)
+    assert caught.value.rcvd.code == 1011
+
+
+@pytest.mark.parametrize("compression", ["deflate", None])
+def test_messages_of_all_sizes_in_fragments_and_compressed(server, compression):
+    with opened(server, "/bytes", compression=compression, max_size=None) as connection:
+        assert bool(connection.protocol.extensions) == bool(compression)
+        for size in (0, 1, 125, 126, 65535, 65536, 1_000_000):
+            data = bytes(place * 31 % 251 for place in range(size))
+            connection.send(data)
+            assert connection.recv(timeout=60) == data[::-1]
+        connection.send([b"one ", b"two ", b"three"])
+        assert connection.recv(timeout=30) == b"one two three"[::-1]
+        connection.ping().wait(30)
+        with pytest.raises(exceptions.ConnectionClosed) as caught:
+            connection.send(bytes(3_000_001))
+            connection.recv(timeout=30)
+        assert caught.value.rcvd.code == 1009
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_a_shutdown_says_1012_to_every_client(workers):
+    pytest.importorskip("fastapi", reason="fastapi has no wheel for this interpreter")
+    ends = []
+    with Running("sockets:app", "--port", "0", "--workers", workers, "--timeout-graceful-shutdown", "20") as server:
+
+        def stay():
+            with opened(server, "/echo") as connection:
+                connection.send("here")
+                connection.recv(timeout=30)
+                there.release()
+                try:
+                    connection.recv(timeout=60)
+                except exceptions.ConnectionClosed as error:
+                    ends.append(error.rcvd and error.rcvd.code)
+
+        there = threading.Semaphore(0)
+        threads = [threading.Thread(target=stay) for _ in range(30)]
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            assert there.acquire(timeout=60)
+        began = time.monotonic()
+        assert server.stop(signal.SIGTERM) in ENDED
+        for thread in threads:
+            thread.join(30)
+        assert ends == [1012] * 30
+        assert time.monotonic() - began < 15
+        assert "Traceback" not in server.log
+
+
+def test_an_unknown_implementation_is_accepted_with_a_note():
+    with Running("sockets:app", "--port", "0", "--ws", "websockets", "--ws-per-message-deflate", "false") as server:
+        assert "--ws websockets: WebSocket is spoken through wsproto here." in server.log
+        with opened(server, "/echo") as connection:
+            assert not connection.protocol.extensions
+        found = re.search(r'"WebSocket /echo" \[accepted\]', server.log)
+        assert found
+        assert server.stop() in ENDED
+
+
+def test_a_client_that_dies_without_a_word_is_given_up():
+    """No FIN: the peer's machine is gone, as far as the server can see, when nothing more comes from it."""
+    with Running(
+        "sockets:app", "--port", "0", "--ws-ping-interval", "0.3", "--ws-ping-timeout", "0.3", "--log-level", "trace"
+    ) as server:
+        with socket.create_connection(server.address) as silent:
+            silent.sendall(handshake(path="/items/1"))
+            assert silent.recv(1000).startswith(b"HTTP/1.1 101 ")
+            end = time.monotonic() + 30
+            while [1011, "keepalive ping timeout"] not in httpx.get(server.url + "/seen").json():
+                assert time.monotonic() < end
+        assert server.stop() in ENDED
+
+
+# A browser
+
+
+class Browser:
+    """Headless Chromium, through the WebDriver protocol."""
+
+    def __init__(self, folder):
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            port = sock.getsockname()[1]
+        self.process = subprocess.Popen(
+            [tool("chromedriver"), f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120)
+        end = time.monotonic() + 30
+        while True:
+            try:
+                self.http.get("/status")
+                break
+            except httpx.TransportError:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+        arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                     f"--user-data-dir={folder}"]  # fmt: skip
+        options = {"binary": tool("chromium"), "args": arguments}
+        answer = self.http.post(
+            "/session", json={"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
+        ).json()["value"]
+        self.session = f"/session/{answer['sessionId']}"
+
+    def do(self, what, **values):
+        answer = self.http.post(f"{self.session}/{what}", json=values)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["value"]
+
+    def tab(self, url):
+        handle = self.do("window/new", type="tab")["handle"]
+        self.do("window", handle=handle)
+        self.do("url", url=url)
+        return handle
+
+    def run(self, tab, script):
+        self.do("window", handle=tab)
+        return self.do("execute/sync", script=script, args=[])
+
+    def wait(self, tab, script, words):
+        end = time.monotonic() + 60
+        while words not in (found := self.run(tab, f"return {script}")):
+            assert time.monotonic() < end, found
+            time.sleep(0.05)
+        return found
+
+    def close(self):
+        with contextlib.suppress(httpx.HTTPError):
+            self.http.delete(self.session)
+        self.process.terminate()
+        self.process.wait(30)
+
+
+@pytest.fixture
+def browser(tmp_path):
+    tool("chromium")
+    tool("chromedriver")
+    browser = Browser(tmp_path)
+    yield browser
+    browser.close()
+
+
+def test_two_tabs_of_a_browser_chat_across_worker_threads(browser):
+    from pounce.supervisor.plan import has_gil
+
+    workers = "1" if has_gil() else "4"
+    with Running("examples.chat:app", "--port", "0", "--workers", workers, cwd=ROOT) as server:
+        tabs = [browser.tab(server.url) for _ in range(4)]
+        log = "document.querySelector('#log').textContent"
+        threads = {browser.wait(tab, log, "You are on").split()[-1] for tab in tabs}
+        assert len(threads) <= int(workers)
+        says = "document.querySelector('input').value = '{}'; document.querySelector('form').requestSubmit()"
+        for number, tab in enumerate(tabs):
+            browser.run(tab, says.format(f"grüße {number}"))
+            for other in tabs:
+                browser.wait(other, log, f"grüße {number}")
+        assert server.stop() in ENDED  # the browser answers the 1012
+        assert "Traceback" not in server.log
+        for tab in tabs:
+            browser.wait(tab, log, "(closed: 1012")
+
+
+def test_missing_tools_are_named():
+    with pytest.raises(BaseException, match="chromium-driver"):
+        missing("chromedriver")
