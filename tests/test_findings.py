@@ -21,8 +21,8 @@ import pytest
 import pounce
 from pounce.aio.import_hook import Watch
 from pounce.aio.scheduler import Scheduler
+from pounce.config.bind import Bind
 from pounce.config.config import Config
-from pounce.config.kinds import Bind
 from pounce.errors import ConfigError
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import Cancelled

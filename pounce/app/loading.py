@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType, TracebackType
 from typing import Any
 
-from pounce.asgi.exchange import Application, Receive, Scope, Send
+from pounce.app.types import Application, Receive, Scope, Send
 from pounce.config import env_file
 from pounce.config.config import Config
 from pounce.errors import StartupError, exit_code, no_descriptors

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from pounce.asgi.exchange import Application, Message, Receive, Scope, Send
+from pounce.app.types import Application, Message, Receive, Scope, Send
 from pounce.logging import TRACE
 
 logger = logging.getLogger("pounce.asgi")

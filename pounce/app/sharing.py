@@ -18,7 +18,6 @@ from pounce.app import loop_bound
 from pounce.app.loading import ApplicationFailed, Loaded, load, own
 from pounce.config.config import Config
 from pounce.errors import StartupError, first_line
-from pounce.worker.control import Report
 
 if TYPE_CHECKING:
     from pounce.app.copies import Copies  # most servers never need it, and it costs half a MiB
@@ -61,14 +60,19 @@ class Sharing:
         can, before clients are let in."""
         return number > 0 and self._config.worker_kind == "auto" and len(self._ready) < self._count
 
-    def heard(self, number: int, what: Report) -> bool:
-        """A worker has reported something. Does it show that the application starts on one thread only?"""
-        if what is Report.READY:
-            self._ready.add(number)
-        elif what is Report.UNSUPPORTED and number == 0:
+    def ready(self, number: int) -> None:
+        """The worker with this number serves."""
+        self._ready.add(number)
+
+    def lifespan_unsupported(self, number: int) -> bool:
+        """The worker's application speaks no lifespan. Does that show that it starts on one thread only?"""
+        if number == 0:
             self._unsupported = True
-        failed = what is Report.FAILED or (what is Report.UNSUPPORTED and not self._unsupported)
-        return failed and self.on_trial(number)
+        return not self._unsupported and self.on_trial(number)
+
+    def start_failed(self, number: int) -> bool:
+        """The worker has not started. Does that show that the application starts on one thread only?"""
+        return self.on_trial(number)
 
     # What the application holds
 

@@ -8,10 +8,10 @@ Owner: the worker's thread.
 
 import logging
 import os
-from collections.abc import Callable, Coroutine
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+from pounce.app.types import Message
 from pounce.asgi.failures import is_departure, log_departure, log_failure, log_returned, path_in_log
 from pounce.asgi.pathsend import open_file
 from pounce.asgi.stages import BODY, COMPLETE, EXPECTED, HELD, START, STARTED, TRAILERS, Stage
@@ -25,12 +25,6 @@ from pounce.protocols.fields import Field
 
 if TYPE_CHECKING:
     from pounce.connections.http1 import HTTP1Connection
-
-type Message = dict[str, Any]
-type Scope = dict[str, Any]
-type Receive = Callable[[], Coroutine[Any, Any, Message]]
-type Send = Callable[[Message], Coroutine[Any, Any, None]]
-type Application = Callable[[Scope, Receive, Send], Coroutine[Any, Any, object]]
 
 logger = logging.getLogger("pounce.error")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
-from pounce.asgi.exchange import Message, Scope
+from pounce.app.types import Message, Scope
 from pounce.asgi.failures import log_failure
 from pounce.asgi.foreign import Calls
 from pounce.errors import exit_code, first_line

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pounce.asgi.exchange import Scope
+from pounce.app.types import Scope
 from pounce.protocols.events import Request
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ import logging
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from pounce.asgi.exchange import MESSAGE, PER_TURN, Exchange, Message, Scope, wake
+from pounce.app.types import Message, Scope
+from pounce.asgi.exchange import MESSAGE, PER_TURN, Exchange, wake
 from pounce.asgi.failures import is_departure, log_departure, log_failure, log_returned, path_in_log
 from pounce.asgi.stages import COMPLETE, HELD, START
 from pounce.connections.context import ConnectionWorker

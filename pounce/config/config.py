@@ -13,6 +13,7 @@ from dataclasses import MISSING, InitVar, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Unpack
 
 from pounce.config import env_file
+from pounce.config.bind import Bind, parse_bind
 from pounce.config.kinds import (
     BINDS,
     FLAG,
@@ -22,7 +23,6 @@ from pounce.config.kinds import (
     MOST,
     TRUTH,
     WORKERS,
-    Bind,
     Invalid,
     Kind,
     NotInThisVersion,
@@ -30,7 +30,6 @@ from pounce.config.kinds import (
     absent,
     choice,
     existing,
-    parse_bind,
     seconds,
     text,
     whole,

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from pounce.config.bind import parse_bind
 from pounce.protocols.fields import field_problem
 
 LOG_LEVELS = {"critical": 50, "error": 40, "warning": 30, "info": 20, "debug": 10, "trace": 5}
@@ -25,36 +26,6 @@ class Invalid(ValueError):
 class NotInThisVersion(Invalid):
     """uvicorn has it, this version has not; the text completes "OPTION: ...". The value is not shown: it may be a
     password."""
-
-
-class Bind(NamedTuple):
-    """One place to listen at, and the words in which the person asked for it."""
-
-    source: str
-    host: str | None = None
-    port: int = 0
-    path: str | None = None
-    fd: int | None = None
-
-
-def parse_bind(text: str) -> Bind:
-    """`HOST:PORT`, `[IPv6]:PORT`, `:PORT`, `unix:PATH` or `fd://N`. Raises ValueError with what is wrong."""
-    source = f"--bind {text}"
-    if "\0" in text:
-        raise ValueError("not possible: there is a NUL in it")
-    if text.startswith("unix:"):
-        path = text.removeprefix("unix:").removeprefix("//")
-        if not path:
-            raise ValueError("unix: needs a path")
-        return Bind(source, path=path)
-    if text.startswith("fd://"):
-        if not text[5:].isdecimal():
-            raise ValueError("fd:// needs a number")
-        return Bind(source, fd=int(text[5:]))
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and not host.startswith("[")):
-        raise ValueError("not HOST:PORT, [IPv6]:PORT, unix:PATH or fd://N")
-    return Bind(source, host=host.removeprefix("[").removesuffix("]"), port=int(port))
 
 
 class Kind(NamedTuple):

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pounce.app.types import Scope
 from pounce.asgi.admission import Admission
-from pounce.asgi.exchange import Exchange, Scope
+from pounce.asgi.exchange import Exchange
 from pounce.asgi.foreign import Calls
 from pounce.config.config import Config
 from pounce.connections.body_pace import BodyPace

@@ -11,10 +11,16 @@ Owner: the loop's thread.
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from pounce.kernel.loop import Loop
+
+class Clock(Protocol):
+    """What a queue needs of the loop it belongs to."""
+
+    now: float
+    """Seconds of the loop's clock, as of this turn."""
+    horizon: float
+    """No timer or deadline is due before; whoever arms an earlier one lowers it."""
 
 
 class DeadlineQueue[Owner]:
@@ -22,7 +28,7 @@ class DeadlineQueue[Owner]:
 
     __slots__ = ("_armed", "_expired", "_loop", "length")
 
-    def __init__(self, loop: "Loop", length: float, expired: Callable[[Owner], object]) -> None:
+    def __init__(self, loop: Clock, length: float, expired: Callable[[Owner], object]) -> None:
         self._loop = loop
         self.length = length
         self._expired = expired

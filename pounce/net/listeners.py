@@ -20,7 +20,7 @@ import struct
 import sys
 from collections.abc import Sequence
 
-from pounce.config.kinds import Bind
+from pounce.config.bind import Bind
 from pounce.errors import StartupError
 from pounce.net.progress import TCP_NOTSENT_LOWAT
 

@@ -196,7 +196,11 @@ class Plan:
             return LocalWorker(number, self._config, load, listeners, loop, told)
 
         def hear(what: Report) -> None:
-            if sharing.heard(number, what):
+            if what is Report.READY:
+                sharing.ready(number)
+            if (what is Report.UNSUPPORTED and sharing.lifespan_unsupported(number)) or (
+                what is Report.FAILED and sharing.start_failed(number)
+            ):
                 self._threads_fail(f"it starts on one worker thread and not on worker {number + 1}: {worker.reason}")
             else:
                 told(what)

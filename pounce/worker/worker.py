@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING
 from pounce.aio.scheduler import Scheduler
 from pounce.app.loading import Loaded, call, explain
 from pounce.app.per_worker import enter_worker, leave_worker
+from pounce.app.types import Scope
 from pounce.asgi.admission import Admission
-from pounce.asgi.exchange import Exchange, Scope
+from pounce.asgi.exchange import Exchange
 from pounce.asgi.foreign import Calls
 from pounce.asgi.lifespan import Lifespan
 from pounce.config.config import Config

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pounce.config.kinds import Bind, parse_bind
+from pounce.config.bind import Bind, parse_bind
 from pounce.errors import StartupError
 from pounce.net.acceptor import BATCH, Acceptor
 from pounce.net.listeners import open_listeners, refuse_new_connections

@@ -1,0 +1,36 @@
+"""The addresses of `--bind`: how one is written, and what it names.
+
+Knows text only; nothing here opens a socket.
+"""
+
+from typing import NamedTuple
+
+
+class Bind(NamedTuple):
+    """One place to listen at, and the words in which the person asked for it."""
+
+    source: str
+    host: str | None = None
+    port: int = 0
+    path: str | None = None
+    fd: int | None = None
+
+
+def parse_bind(text: str) -> Bind:
+    """`HOST:PORT`, `[IPv6]:PORT`, `:PORT`, `unix:PATH` or `fd://N`. Raises ValueError with what is wrong."""
+    source = f"--bind {text}"
+    if "\0" in text:
+        raise ValueError("not possible: there is a NUL in it")
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:").removeprefix("//")
+        if not path:
+            raise ValueError("unix: needs a path")
+        return Bind(source, path=path)
+    if text.startswith("fd://"):
+        if not text[5:].isdecimal():
+            raise ValueError("fd:// needs a number")
+        return Bind(source, fd=int(text[5:]))
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and not host.startswith("[")):
+        raise ValueError("not HOST:PORT, [IPv6]:PORT, unix:PATH or fd://N")
+    return Bind(source, host=host.removeprefix("[").removesuffix("]"), port=int(port))
