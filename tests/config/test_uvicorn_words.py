@@ -54,6 +54,19 @@ def test_every_default_of_uvicorn_is_accepted():
     assert not config.is_ssl
 
 
+def test_config_can_be_imported_from_the_module_that_uvicorn_has():
+    from pounce.config import Config as FromTheModule
+
+    assert FromTheModule is Config is pounce.Config
+    assert not hasattr(pounce.config, "anything else")
+
+
+def test_no_module_hides_the_function_per_worker():
+    import pounce.app.per_worker
+
+    assert isinstance(pounce.per_worker, type(pounce.run))
+
+
 def test_what_fastapis_command_gives_to_run_is_accepted():
     given = {"host": "0.0.0.0", "port": 8000, "reload": False, "reload_dirs": None, "workers": None, "root_path": "",
              "proxy_headers": True, "forwarded_allow_ips": None}  # fmt: skip
