@@ -49,6 +49,23 @@ def test_files_that_a_page_names_exist(page):
         assert known or any((ROOT / "tests").glob(f"**/{name}")), f"{page.name}: {name}"
 
 
+SOURCES = sorted(
+    path for folder in ("pounce", "tests", "stress", "tools", "examples") for path in ROOT.glob(f"{folder}/**/*.py")
+)
+
+
+def test_files_that_the_code_names_exist():
+    wrong = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in SOURCES
+        for name in re.findall(
+            r"\b(?:tests|pounce|stress|tools|docs|examples)/[\w/.-]*\w\.(?:py|md|svg)\b", path.read_text()
+        )
+        if not (ROOT / name).exists()
+    ]
+    assert not wrong
+
+
 def test_options_md_is_that_of_the_command_line():
     command = [sys.executable, ROOT / "tools" / "options_table.py", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
