@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted((*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")))
+PAGES = sorted(path for pattern in ("*.md", "docs/*.md", "tests/*.md", "stress/*.md") for path in ROOT.glob(pattern))
 
 UVICORN_FLAGS = """
 --host --port --uds --fd --reload --reload-dir --reload-include --reload-exclude --reload-delay --workers --loop --http
