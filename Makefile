@@ -17,6 +17,6 @@ format:
 	$(DEV) ruff format .
 
 bench:  ## What a request costs, beside the peers from PyPI; for example: make bench BENCH='--workloads hello --goals'
-	@failed=0; $(DEV) python -m stress.bench $(BENCH) || failed=1; \
+	@failed=0; $(DEV) python -m stress bench $(BENCH) || failed=1; \
 	  other=../shared/bin/debian-python314; if test -x $$other; then python=$$($$other) && \
-	  POUNCE_PYTHON=$$python $(DEV) python -m stress.bench $(BENCH) || failed=1; fi; exit $$failed
+	  POUNCE_PYTHON=$$python $(DEV) python -m stress bench $(BENCH) || failed=1; fi; exit $$failed

@@ -1,6 +1,6 @@
 """The fast lane and the slow one read the same, whatever comes and however it is cut; and h11 agrees with both.
 
-`python -m stress.fuzz` does this for longer.
+`python -m stress fuzz` does this for longer.
 """
 
 import re
@@ -62,7 +62,7 @@ def test_the_table_cut_at_every_interesting_place(case):
 
 def test_the_fuzzer_runs():
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "stress.fuzz", "--examples", "500"]
+    command = [sys.executable, "-m", "stress", "fuzz", "--examples", "500"]
     ran = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "verdict: fuzz green" in ran.stdout

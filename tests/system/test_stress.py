@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.requirements import tool
+from tests.test_architecture import circles, imports
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT))
@@ -25,11 +26,39 @@ def stress(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("name", SECONDS)
 def test_a_short_run_is_green(name):
-    for program in importlib.import_module(f"stress.{name}").TOOLS:
+    for program in importlib.import_module(f"stress.scenarios.{name}").TOOLS:
         tool(program)
     done = stress(name, f"--minutes={SECONDS[name] / 60}")
     assert done.returncode == 0, done.stdout
     assert f"verdict: {name} green" in done.stdout
+
+
+MAY_IMPORT = {
+    "kit": set(),
+    "apps": set(),
+    "scenarios": {"kit", "apps"},
+    "bench": {"kit"},
+    "__main__": {"kit", "scenarios", "bench"},
+    "__init__": set(),
+}
+"""The parts of `stress`, and those that each may import beside itself."""
+
+
+def test_scenarios_and_benchmarks_import_the_kit_and_not_each_other():
+    graph = {}
+    for path in (ROOT / "stress").rglob("*.py"):
+        parts = path.relative_to(ROOT / "stress").with_suffix("").parts
+        found = {".".join(name.split(".")[1:3]) for name in imports(path) if name.startswith("stress.")}
+        graph[".".join(parts)] = found
+        assert {name.split(".")[0] for name in found} <= MAY_IMPORT[parts[0]] | {parts[0]}, path
+    assert not circles({name: found & graph.keys() for name, found in graph.items()})
+
+
+@pytest.mark.parametrize("command", ["drain", "fuzz", "autobahn", "bench", "profile", "ws", "database"])
+def test_each_program_describes_itself_with_help(command):
+    done = stress(command, "--help")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.startswith(f"usage: python -m stress {command} ")
 
 
 def test_the_list_names_every_scenario():
@@ -45,7 +74,7 @@ def test_what_is_no_scenario_is_refused():
 
 
 def test_what_is_red_stays_red(capsys):
-    from stress.scene import Report
+    from stress.kit.scenario import Report
 
     report = Report("example")
     report.check(True, "one thing")
@@ -61,7 +90,8 @@ def test_a_request_that_is_cut_is_counted():
     import socket
     import threading
 
-    from stress.clients import Tally, Traffic, get
+    from stress.kit.actions import get
+    from stress.kit.clients import Tally, Traffic
 
     def serve() -> None:
         for answer in (

@@ -1,0 +1,143 @@
+"""Medians, ratios and their spread; as a table for people and as JSON for programs.
+
+A ratio is taken within each round, in which every server had its turn, and the median of those is given with the
+lowest and the highest. So what changes over minutes (a neighbour, the clock of the CPU) falls out of it.
+"""
+
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from stress.bench.runs import Column, Figures, Workload
+
+SUBJECT = "pounce"
+
+
+@dataclass(frozen=True)
+class Spread:
+    middle: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> "Spread":
+        return cls(median(values), min(values), max(values))
+
+    def text(self, decimals: int) -> str:
+        if self.low == self.high:
+            return f"{self.middle:.{decimals}f}"
+        return f"{self.middle:.{decimals}f} ({self.low:.{decimals}f}-{self.high:.{decimals}f})"
+
+    def json(self) -> dict[str, float]:
+        return {"median": self.middle, "min": self.low, "max": self.high}
+
+
+@dataclass
+class Results:
+    """What was measured of one workload."""
+
+    workload: Workload
+    where: str  # which CPUs
+    servers: list[str]
+    rounds: dict[str, list[Figures]] = field(default_factory=dict)  # by server; a round has the same place in all
+    failures: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def fail(self, server: str, why: str) -> None:
+        """The whole server falls out: half of its rounds could not be compared with the others'."""
+        self.rounds.pop(server, None)
+        self.failures[server] = why
+
+    def ratio(self, server: str) -> Spread | None:
+        """The subject's figure divided by this server's."""
+        ours, theirs = self.rounds.get(SUBJECT), self.rounds.get(server)
+        key = self.workload.kind.compared
+        if not ours or not theirs or server == SUBJECT:
+            return None
+        pairs = [(a[key], b[key]) for a, b in zip(ours, theirs, strict=True)]
+        return Spread.of([a / b for a, b in pairs]) if all(b > 0 for _, b in pairs) else None
+
+    def most(self, key: str) -> float:
+        """The highest value of a figure, of any server in any round; 0 where there is none."""
+        return max((figures.get(key, 0) for rounds in self.rounds.values() for figures in rounds), default=0)
+
+    def spread(self, server: str, key: str) -> Spread | None:
+        values = [figures[key] for figures in self.rounds.get(server, ()) if key in figures]
+        return Spread.of(values) if values else None
+
+    def _cell(self, server: str, key: str, column: Column) -> str:
+        spread = self.spread(server, key)
+        if spread is None:
+            return "-"
+        if key == self.workload.kind.compared:
+            return spread.text(column.decimals)
+        return f"{spread.middle:.{column.decimals}f}"
+
+    def table(self) -> str:
+        kind = self.workload.kind
+        what = kind.columns[kind.compared].title
+        heads = ["", *(column.title for column in kind.columns.values()), f"{what}: {SUBJECT} / it"]
+        rows = [heads]
+        for server in self.servers:
+            ratio = self.ratio(server)
+            cells = [self._cell(server, key, column) for key, column in kind.columns.items()]
+            rows.append([server, *cells, ratio.text(2) if ratio else ""])
+        if SUBJECT not in self.rounds:
+            rows = [row[:-1] for row in rows]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [f"{self.workload.name}: {self.workload.about} [{self.where}]"]
+        for row in rows:
+            cells = [
+                row[0].ljust(widths[0]),
+                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+            ]
+            lines.append("  " + "  ".join(cells).rstrip())
+        lines += [f"  {server}: {why}" for server, why in self.failures.items()]
+        lines += [f"  {note}" for note in self.notes]
+        return "\n".join(lines)
+
+    def json(self) -> dict[str, Any]:
+        servers: dict[str, Any] = {}
+        for server, rounds in self.rounds.items():
+            ratio = self.ratio(server)
+            spreads = {key: self.spread(server, key) for key in self.workload.kind.columns}
+            servers[server] = {
+                **{key: spread.json() if spread else None for key, spread in spreads.items()},
+                "runs": rounds,
+                "ratio": ratio.json() if ratio else None,
+            }
+        return {
+            "about": self.workload.about,
+            "cpus": self.where,
+            "compared": self.workload.kind.compared,
+            "servers": servers,
+            "failures": self.failures,
+            "notes": self.notes,
+        }
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """At this workload, the subject's figure must be at most so many times this server's."""
+
+    workload: str
+    server: str
+    most: float
+
+    @classmethod
+    def parse(cls, text: str) -> "Requirement":
+        """[WORKLOAD:]SERVER=RATIO. Raises ValueError."""
+        name, _, ratio = text.rpartition("=")
+        workload, _, server = name.rpartition(":")
+        return cls(workload or "hello", server, float(ratio))
+
+    def judge(self, results: dict[str, Results]) -> tuple[bool, str]:
+        """Is it met? What could not be measured is not. And a line about it."""
+        what = f"{self.workload}: {SUBJECT} at most {self.most:g} x {self.server}"
+        ratio = results[self.workload].ratio(self.server) if self.workload in results else None
+        if ratio is None:
+            return False, f"FAILED  {what}: not measured"
+        return (
+            ratio.middle <= self.most,
+            f"{'ok     ' if ratio.middle <= self.most else 'FAILED '} {what}: {ratio.text(2)}",
+        )

@@ -1,0 +1,1 @@
+"""What scenarios and benchmarks share: servers, clients, load generators, meters, reports."""

@@ -1,0 +1,203 @@
+"""What drives a server: wrk, h2load, and many connections that ask for nothing.
+
+Each is bounded in time, runs on the CPUs of the load, and raises Unmeasured when an answer was missing or wrong:
+a server that fails fast must not look like a fast server.
+"""
+
+import json
+import re
+import resource
+import select
+import shutil
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from stress.kit.errors import Unmeasured
+from stress.kit.machine import on_cpus
+
+SCRIPT = Path(__file__).parent / "load.lua"
+GRACE = 20.0  # seconds a load generator may take beyond its time before it is ended
+PACKAGES = {  # Debian's names
+    "ab": "apache2-utils", "curl": "curl", "h2load": "nghttp2-client", "haproxy": "haproxy", "nginx": "nginx",
+    "slowhttptest": "slowhttptest", "wrk": "wrk",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is sent, always the same, and what must come back."""
+
+    port: int
+    answer: bytes
+    method: str = "GET"
+    size: int = 0  # bytes of content, all of them "x"
+    close: bool = False  # a new connection for every request
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a load generator has seen."""
+
+    requests: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+    used: float  # CPU seconds of the load generator itself
+
+    @property
+    def rate(self) -> float:
+        return self.requests / self.seconds
+
+
+def tool(name: str) -> str | None:
+    """Its path; nginx may be where only root looks."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/sbin")
+
+
+def missing(name: str) -> str:
+    return f"{name} is missing: install it with apt-get install {PACKAGES[name]}"
+
+
+def wrk(request: Request, connections: int, seconds: float, cpus: frozenset[int]) -> Counted:
+    """A closed loop: each connection asks again as soon as it is answered."""
+    command = ["wrk", f"-c{connections}", f"-t{len(cpus)}", f"-d{max(1, round(seconds))}s", "--timeout", "10s",
+               "-s", str(SCRIPT), f"http://127.0.0.1:{request.port}/", "--",
+               request.method, str(request.size), str(int(request.close))]  # fmt: skip
+    output, used = _run(command, seconds, cpus)
+    try:
+        seen = json.loads(output[output.rindex("{") :])
+    except ValueError:
+        raise Unmeasured(f"wrk: {_last_line(output)}") from None
+    wrong = [
+        f"{seen[kind]} {kind} errors" for kind in ("statuses", "connect", "read", "write", "timeout") if seen[kind]
+    ]
+    if wrong or not seen["requests"]:
+        raise Unmeasured(f"wrk: {seen['requests']} requests, {', '.join(wrong) or 'none answered'}")
+    if seen["bytes"] < seen["requests"] * len(request.answer):
+        raise Unmeasured(f"wrk: answers are too short: {seen['bytes']} bytes in {seen['requests']} requests")
+    return Counted(seen["requests"], seen["seconds"], seen["p50_us"] / 1e3, seen["p99_us"] / 1e3, used)
+
+
+def h2load(
+    request: Request, connections: int, rate: float, seconds: float, cpus: frozenset[int], folder: Path
+) -> Counted:
+    """An open loop, nearly: each connection asks at a constant rate, whatever the server does, but waits for its
+    last answer first. A rate that was not reached shows in the result.
+
+    Connections are opened one by one, a millisecond apart, because h2load would ask on all of them at the same
+    moment otherwise, and measure how long a burst takes. Only what was asked after the last one was open is counted.
+    """
+    ramp = connections / 1000 + 0.5  # seconds
+    log = folder / "h2load.log"
+    log.unlink(missing_ok=True)
+    total = round(rate * (ramp + seconds) / connections) * connections
+    command = ["h2load", "--h1", f"-c{connections}", "-t1", "-m1", f"-n{total}", f"--rps={rate / connections:.4f}",
+               "-r1", "--rate-period=1ms", f"--log-file={log}", f"http://127.0.0.1:{request.port}/"]  # fmt: skip
+    output, used = _run(command, ramp + seconds, cpus)
+    try:
+        lines = log.read_text().splitlines()
+        rows = [(int(began), int(status), int(took)) for began, status, took in map(str.split, lines)]
+    except (OSError, ValueError):
+        raise Unmeasured(f"h2load: {_last_line(output)}") from None
+    # h2load knows no status where the reason phrase is empty, which RFC 9112 allows and h11 does: it says 0.
+    refused = sum(status not in (0, 200) for _, status, _ in rows)
+    if refused or len(rows) < total:
+        raise Unmeasured(f"h2load: of {total} requests {total - len(rows)} unanswered, {refused} not with 200")
+    content = re.search(r"\((\d+)\) data", output)
+    if content is None or int(content[1]) != total * len(request.answer):
+        raise Unmeasured(f"h2load: {content and content[1]} bytes of content, not {total * len(request.answer)}")
+    first = min(began for began, _, _ in rows) + ramp * 1e6
+    times = sorted(took for began, _, took in rows if first <= began < first + seconds * 1e6)
+    if len(times) < 100:
+        raise Unmeasured(f"h2load: only {len(times)} requests in {seconds:g} s")
+    return Counted(len(times), seconds, times[len(times) // 2] / 1e3, times[len(times) * 99 // 100] / 1e3, used)
+
+
+def _run(command: list[str], seconds: float, cpus: frozenset[int]) -> tuple[str, float]:
+    """What it has written, and the CPU seconds it has used."""
+    program, before = command[0], resource.getrusage(resource.RUSAGE_CHILDREN)
+    if not shutil.which(program):
+        raise Unmeasured(missing(program))
+    try:
+        with on_cpus(cpus):
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                errors="replace", timeout=seconds + GRACE,
+            )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise Unmeasured(f"{program} did not end within {seconds + GRACE:.0f} s") from None
+    if done.returncode:
+        raise Unmeasured(f"{program}: {_last_line(done.stdout)}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)  # no other child is waited for meanwhile
+    return done.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["it said nothing"])[-1]
+
+
+def by_hand(request: Request, times: int = 2, timeout: float = 5.0) -> str:
+    """Asks `times` times, on one connection unless each must be new, and looks at every byte of the answers. Gives
+    the last answer's field `x-way`, with which an application says how it did it."""
+    import http.client
+
+    content = b"x" * request.size or None
+    fields = {"Connection": "close"} if request.close else {}
+    connection = http.client.HTTPConnection("127.0.0.1", request.port, timeout=timeout)
+    way = ""
+    try:
+        for number in range(times):
+            connection.request(request.method, "/", content, fields)
+            opened = connection.sock
+            answer = connection.getresponse()
+            got = answer.read()
+            if answer.status != 200:
+                raise Unmeasured(f"answers {answer.status}: {got[:80]!r}")
+            if got != request.answer:
+                raise Unmeasured(f"answers {len(got)} bytes {got[:40]!r}, not {len(request.answer)} as it should")
+            if not request.close and number + 1 < times and connection.sock is not opened:
+                raise Unmeasured("closes the connection after an answer")
+            way = answer.getheader("x-way", "")
+    except (OSError, http.client.HTTPException) as error:
+        raise Unmeasured(f"gives no answer: {error or type(error).__name__}") from None
+    finally:
+        connection.close()
+    return way
+
+
+class Idle:
+    """Connections that have each been answered once, and then ask for nothing."""
+
+    def __init__(self, request: Request, count: int, timeout: float = 60.0) -> None:
+        self.sockets: list[socket.socket] = []
+        deadline = time.monotonic() + timeout
+        try:
+            for _ in range(count):
+                if time.monotonic() > deadline:
+                    raise Unmeasured(f"took only {len(self.sockets)} connections in {timeout:.0f} s")
+                sock = socket.create_connection(("127.0.0.1", request.port), timeout=5)
+                self.sockets.append(sock)
+                sock.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                got = b""
+                while not got.endswith(request.answer):
+                    if not (data := sock.recv(65536)):
+                        raise Unmeasured(f"closes connection {len(self.sockets)} without an answer")
+                    got += data
+        except (OSError, Unmeasured) as error:
+            self.close()
+            raise Unmeasured(f"connection {len(self.sockets)} of {count}: {error}") from None
+
+    def check(self) -> None:
+        """Are they all still open?"""
+        poll = select.poll()
+        for sock in self.sockets:
+            poll.register(sock, select.POLLIN)
+        if gone := poll.poll(0):
+            raise Unmeasured(f"closed {len(gone)} of {len(self.sockets)} idle connections")
+
+    def close(self) -> None:
+        for sock in self.sockets:
+            sock.close()
