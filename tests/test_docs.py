@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,14 @@ def test_the_example_of_the_readme_is_the_application_that_it_runs(tmp_path):
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout.strip() == "b'Hello, world!'", done.stderr
+
+
+def test_every_pip_command_names_the_distribution_and_an_extra_that_exists():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    commands = [
+        (path.relative_to(ROOT), name, extra)
+        for path in (*PAGES, *ROOT.glob("pounce/**/*.py"))
+        for name, extra in re.findall(r"pip install '?(pounce[\w-]*)(?:\[(\w+)\])?", path.read_text())
+    ]
+    assert {name for _, name, _ in commands} == {project["name"]}
+    assert {extra for _, _, extra in commands} - {""} == set(project["optional-dependencies"])
