@@ -4,8 +4,10 @@ import pytest
 
 import pounce
 from pounce.worker.worker import Phase, Report, Worker
-from tests.asgi.test_exchange import GET, content_of, hello
+from tests.support.answers import content_of
+from tests.support.applications import hello
 from tests.support.harness import Rig
+from tests.support.requests import GET
 
 
 def lifespan(*says, before=(), record=None):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.asgi.test_exchange import body, start
-from tests.connections.test_websocket import handshake
+from tests.support.applications import body, start
 from tests.support.harness import Rig
+from tests.support.websockets import handshake
 
 LONG = "/" + 3000 * "x"
 

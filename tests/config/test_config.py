@@ -148,3 +148,9 @@ def test_where_to_listen_is_said_in_one_of_four_ways():
 def test_every_option_has_a_help_text_that_ends_as_a_sentence():
     for name, option in OPTIONS.items():
         assert option.help.endswith((".", "?")), name
+
+
+# Found by reading the code.
+def test_headers_with_an_invalid_value_are_a_config_error():
+    with pytest.raises(ConfigError, match="not a field that HTTP allows: X-A: €"):
+        Config("app:app", headers=[("X-A", "€")])

@@ -2,9 +2,10 @@
 
 import pytest
 
-from tests.asgi.test_exchange import content_of, status_of
-from tests.connections.test_websocket import handshake
+from tests.support.answers import content_of, status_of
+from tests.support.applications import hello
 from tests.support.harness import Rig
+from tests.support.websockets import handshake
 
 
 async def echo(scope, receive, send):
@@ -51,3 +52,21 @@ def test_the_next_request_on_the_connection_is_served():
 def test_it_is_served_once_among_pipelined_ones():
     answer = Rig(echo).connect().ask(asking(*H2C) + asking(*H2C, body=b"some") + asking())
     assert answer.count(b"HTTP/1.1 200 ") == 3
+
+
+# Found by reading the code.
+def test_426_names_the_websocket_version():
+    answer = Rig(hello).connect().ask(handshake(Sec_WebSocket_Version="12")).lower()
+    assert status_of(answer) == 426
+    for line in (b"upgrade: websocket", b"connection: upgrade", b"sec-websocket-version: 13"):
+        assert b"\r\n" + line + b"\r\n" in answer
+
+
+# Found by reading the code.
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_400_to_a_websocket_handshake_with_content(pieces):
+    client = Rig(hello).connect()
+    head = handshake("Content-Length: 1")
+    for piece in [head + b"x"] if pieces == 1 else [head, b"x"]:
+        client.send(piece)
+    assert status_of(client.read()) == 400

@@ -10,8 +10,11 @@ import pytest
 from pounce.config.config import Config
 from pounce.errors import ConfigError
 from pounce.logging import LOGGING_CONFIG, TRACE, AccessFormatter, AccessLog, DefaultFormatter, configure
-from tests.asgi.test_exchange import GET, hello
+from pounce.worker.control import Report
+from tests.support.answers import status_of
+from tests.support.applications import hello
 from tests.support.harness import Rig
+from tests.support.requests import GET
 from tests.support.server import Running, get
 
 NAMES = ("pounce", "pounce.error", "pounce.access")
@@ -263,6 +266,8 @@ formatter=plain
 [formatter_plain]
 format=INI %(message)s
 """
+
+
 PLAIN = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -270,6 +275,8 @@ PLAIN = {
     "handlers": {"out": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "plain"}},
     "loggers": {"pounce": {"handlers": ["out"], "level": "INFO", "propagate": False}},
 }
+
+
 TOML = """
 version = 1
 disable_existing_loggers = false
@@ -320,3 +327,26 @@ def test_the_access_log_of_a_real_server_is_complete_when_it_ends():
         server.stop()
         for number in range(20):
             assert f'"GET /{number} HTTP/1.1" 200 OK' in server.log
+
+
+class BrokenHandler(logging.Handler):
+    def emit(self, record):
+        raise RecursionError("in a handler")
+
+
+# Found by reading the code.
+@pytest.mark.parametrize("name", ["pounce", "pounce.error", "pounce.access"])
+def test_a_log_handler_that_raises_breaks_no_request(name, monkeypatch, caplog, capsys):
+    caplog.set_level(logging.INFO, logger=name)
+    monkeypatch.setattr(logging.getLogger(name), "handlers", [BrokenHandler()])
+    monkeypatch.setattr(logging.getLogger("pounce"), "propagate", False)
+
+    async def app(scope, receive, send):
+        await hello(scope, receive, send)
+        raise ZeroDivisionError
+
+    rig = Rig(app, access_log=True)
+    assert rig.connect().ask(GET).endswith(b"hello")
+    assert status_of(rig.connect().ask(b"BAD\r\n\r\n")) == 400
+    assert rig.reports == [Report.READY]
+    assert "pounce: RecursionError in logging, of " in capsys.readouterr().err

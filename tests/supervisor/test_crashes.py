@@ -1,6 +1,7 @@
 """Whatever an application does, and whoever is killed: the others are served, and the log says it once."""
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -10,10 +11,12 @@ import time
 import pytest
 
 from pounce.supervisor.plan import has_gil
+from tests.support.requests import GET
 from tests.support.server import Running, ask, get
 
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 ERRORS = ("ValueError", "MemoryError", "RecursionError", "SystemExit", "KeyboardInterrupt", "OSError")
+
+
 KINDS = [("crash:app",), ("crash:with_asyncio", "--factory")]
 
 
@@ -124,9 +127,6 @@ def test_a_generator_that_never_ends_and_notices_nothing_costs_one_worker():
         assert server.stop() == (0 if has_gil() else 143)
 
 
-# Signals, in every state
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_signal_while_the_application_starts(workers, number, tmp_path):
@@ -214,9 +214,6 @@ def test_sigterm_to_the_whole_group_loses_nobody():
             blocker.close()
 
 
-# kill -9
-
-
 def gone(pid, patience=15.0):
     end = time.monotonic() + patience
     while os.path.exists(f"/proc/{pid}"):
@@ -290,3 +287,39 @@ def test_while_a_killed_worker_process_is_away_nobody_waits_for_it(tmp_path):
             slowest = max(slowest, time.monotonic() - begun)
         assert slowest < 1.0
         server.stop()
+
+
+# Found by reading the code.
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system has no file descriptors of processes")
+def test_a_killed_worker_process_is_noticed_though_its_child_lives_on(tmp_path):
+    (tmp_path / "forking.py").write_text(
+        "import os, time\n"
+        "async def app(scope, receive, send):\n"
+        "    if scope['type'] != 'http': return\n"
+        "    if scope['path'] == '/fork':\n"
+        "        child = os.fork()\n"
+        "        if not child:\n"
+        "            time.sleep(60)\n"
+        "            os._exit(0)\n"
+        "        body = b'%d %d' % (os.getpid(), child)\n"
+        "    else:\n"
+        "        body = b'%d' % os.getpid()\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
+        "    await send({'type': 'http.response.body', 'body': body})\n"
+    )
+    arguments = ("--workers", "2", "--worker-kind", "process", "--lifespan", "off", "--app-dir", str(tmp_path))
+    with Running("forking:app", "--port", "0", *arguments) as server:
+        # By the length of the answer, not by the end of the connection, which the child has as well.
+        connection = http.client.HTTPConnection(*server.address)
+        connection.request("GET", "/fork")
+        worker, child = map(int, connection.getresponse().read().split())
+        connection.close()
+        try:
+            os.kill(worker, signal.SIGKILL)
+            server.wait_for(f"(process {worker}) died")
+            for _ in range(20):
+                assert int(get(server.address)[1]) != worker
+            server.process.terminate()
+            assert server.process.wait(30) == 0
+        finally:
+            os.kill(child, signal.SIGKILL)

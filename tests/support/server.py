@@ -128,3 +128,10 @@ def get(address: tuple[str, int] | str, path: str = "/") -> tuple[int, bytes]:
     answer = ask(address, f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
     head, _, content = answer.partition(b"\r\n\r\n")
     return int(head.split(b" ", 2)[1]), content
+
+
+def begin(address, path, version="1.1"):
+    """A request that nobody has answered yet."""
+    client = socket.create_connection(address, timeout=30)
+    client.sendall(f"GET {path} HTTP/{version}\r\nHost: a\r\n\r\n".encode())
+    return client

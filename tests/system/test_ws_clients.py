@@ -13,9 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.connections.test_websocket import handshake
 from tests.support.requirements import missing, tool
 from tests.support.server import Running
+from tests.support.websockets import handshake
 
 ROOT = Path(__file__).parents[2]
 client = pytest.importorskip("websockets.sync.client", reason="needs websockets")

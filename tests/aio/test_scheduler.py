@@ -1,0 +1,13 @@
+"""When a worker is put on asyncio."""
+
+from pounce.aio.scheduler import Scheduler
+from pounce.kernel.loop import Loop
+
+
+# Found by reading the code.
+def test_asyncio_imported_after_the_workers_end_holds_it_up_no_more():
+    """Another thread has imported it, and that is told when the worker is over."""
+    scheduler = Scheduler(Loop(), list)
+    scheduler.end(1.0)
+    scheduler._put_on_face()
+    assert not scheduler.busy

@@ -1,0 +1,76 @@
+"""The acceptor: batches, a queue somebody else has emptied, and a machine without descriptors or memory."""
+
+import errno
+import socket
+
+from pounce.config.bind import Bind
+from pounce.kernel.loop import Loop
+from pounce.net.acceptor import BATCH, Acceptor
+from tests.support.sockets import Accepting, Refusing, opened
+
+
+# Found by reading the code.
+def test_an_accept_queue_that_a_sibling_has_emptied_is_empty():
+    """Though there was no descriptor when this worker last looked."""
+    with opened(Bind("", host="127.0.0.1")) as (listener,):
+        acceptor = Acceptor(Loop(), Refusing(listener.sockets[0], errno.EMFILE), lambda _sock, _name: None)
+        assert not acceptor.drain()
+        assert acceptor.drain()
+
+
+def test_connections_are_accepted_in_bounded_batches():
+    with opened(Bind("", host="127.0.0.1"), backlog=200) as (listener,):
+        clients = [socket.create_connection(listener.address) for _ in range(BATCH + 10)]
+        accepting = Accepting(listener.sockets[0])
+        accepting.loop.turn(1)
+        assert len(accepting.sockets) == BATCH
+        accepting.loop.turn(1)
+        assert len(accepting.sockets) == BATCH + 10
+        assert all(sock.gettimeout() == 0.0 for sock in accepting.sockets)
+        for client in clients:
+            client.close()
+        accepting.close()
+
+
+def test_accepted_sockets_have_tcp_nodelay():
+    with opened(Bind("", host="127.0.0.1")) as (listener,):
+        client = socket.create_connection(listener.address)
+        accepting = Accepting(listener.sockets[0])
+        accepting.loop.turn(1)
+        assert accepting.sockets[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        client.close()
+        accepting.close()
+
+
+def test_emfile_pauses_accepting_is_logged_once_and_does_not_spin(caplog):
+    with opened(Bind("", host="127.0.0.1")) as (listener,):
+        client = socket.create_connection(listener.address)
+        refusing = Refusing(listener.sockets[0], errno.EMFILE, errno.EMFILE)
+        accepting = Accepting(refusing)
+        for _ in range(20):
+            accepting.loop.turn(0)
+        assert refusing.calls == 1
+        accepting.selector.skip = 1.01
+        for _ in range(20):
+            accepting.loop.turn(0)
+        assert (refusing.calls, accepting.sockets) == (2, [])
+        accepting.selector.skip = 1.01
+        for _ in range(5):
+            accepting.loop.turn(0)
+        assert len(accepting.sockets) == 1
+        assert [record.message for record in caplog.records if "Cannot accept" in record.message] == [
+            "Cannot accept connections: as told. Trying again every second; "
+            "raise the limit (ulimit -n) or set --limit-concurrency."
+        ]
+        client.close()
+        accepting.close()
+
+
+def test_econnaborted_does_not_stop_accepting():
+    with opened(Bind("", host="127.0.0.1")) as (listener,):
+        client = socket.create_connection(listener.address)
+        accepting = Accepting(Refusing(listener.sockets[0], errno.ECONNABORTED))
+        accepting.loop.turn(1)
+        assert len(accepting.sockets) == 1
+        client.close()
+        accepting.close()

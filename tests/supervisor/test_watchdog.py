@@ -1,0 +1,126 @@
+"""The watchdog over workers, with a clock of its own: who is covered, relieved, named and replaced."""
+
+import pytest
+
+from pounce.supervisor.watchdog import BLOCKED, PATIENCE
+from pounce.worker.worker import Report
+from tests.support.workers import Crowd
+
+
+def test_a_blocked_worker_is_covered_by_a_sibling_until_it_turns_again(caplog):
+    crowd = Crowd(3)
+    one, two, three = crowd.handles
+    crowd.look(3)
+    assert one.said == two.said == three.said == []
+    two.waited = BLOCKED
+    crowd.look()
+    helper = one if one.said else three
+    assert helper.said == [("stand_in", 1)]
+    assert list(crowd.board.blocked) == [0, 1, 0]
+    assert "Worker 2 (handle 1) has been blocked for 0.6 s by GET /x; worker " in caplog.text
+    crowd.look(3)
+    assert helper.said == [("stand_in", 1)] * 4  # something may have been handed over meanwhile
+    assert caplog.text.count("blocked") == 1
+    two.waited = 0.0
+    caplog.set_level("INFO", "pounce.error")
+    crowd.look()
+    assert helper.said[-1] == ("step_back", 1)
+    assert list(crowd.board.blocked) == [0, 0, 0]
+    assert "Worker 2 turns again, after 1.4 s." in caplog.text
+    crowd.forget()
+    crowd.look(3)
+    assert helper.said == []
+
+
+def test_a_covering_worker_that_is_blocked_as_well_is_relieved():
+    crowd = Crowd(3)
+    crowd.handles[0].waited = 1.0
+    crowd.look()
+    first = next(handle for handle in crowd.handles if handle.said)
+    first.waited = 1.0
+    crowd.forget()
+    crowd.look()
+    last = next(handle for handle in crowd.handles if handle.waited == 0)
+    assert sorted(last.said) == [("stand_in", 0), ("stand_in", first.number)]
+    assert ("step_back", 0) in first.said
+    last.waited = 1.0
+    crowd.forget()
+    crowd.look()  # nobody is left, and nothing breaks
+    assert [call for handle in crowd.handles for call in handle.said if call[0] == "stand_in"] == []
+
+
+def test_a_sibling_accepts_for_a_missing_worker():
+    crowd = Crowd(2)
+    one, two = crowd.handles
+    one.told(Report.RETIRING)  # its successor starts, which may take a while
+    crowd.look()
+    assert two.said == [("stand_in", 0)]
+    crowd.owner.hired[-1].told(Report.READY)
+    crowd.look()
+    assert two.said[-1] == ("step_back", 0)
+    crowd.forget()
+    two.told(Report.ENDED)  # it has died
+    crowd.loop.turn(0)
+    crowd.look()
+    assert ("stand_in", 1) in crowd.crew.places[0].worker.said
+
+
+def test_a_line_that_blocks_is_a_warning_once(caplog):
+    caplog.set_level("INFO", "pounce.error")
+    crowd = Crowd(2)
+    one, two = crowd.handles
+
+    def block(handle):
+        caplog.clear()
+        handle.waited = 1.0
+        crowd.look(3)
+        handle.waited = 0.0
+        crowd.look()
+        return [record.levelname for record in caplog.records]
+
+    assert block(one) == ["WARNING", "INFO"]
+    one.stack = one.stack.replace("line 1", "line 2")
+    assert block(one) == block(two) == []
+    caplog.set_level("DEBUG", "pounce.error")
+    assert block(one) == ["DEBUG", "DEBUG"]
+    two.stack = two.stack.replace("app.py", "other.py")
+    assert block(two) == ["WARNING", "INFO"]
+
+
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+def test_the_only_worker_being_blocked_is_a_warning_after_a_while(caplog, level):
+    caplog.set_level(level, "pounce.error")
+    crowd = Crowd(1)
+    (one,) = crowd.handles
+    caplog.clear()
+    for waited in (BLOCKED, PATIENCE - 0.1, PATIENCE, PATIENCE + 3, 0.0):
+        one.waited = waited
+        crowd.look()
+    levels = [record.levelname for record in caplog.records]
+    assert levels == ["DEBUG"] * (level == "DEBUG") + ["WARNING", "INFO"]
+    assert "by GET /x; it is the only one, so every other client waits" in caplog.text
+    caplog.clear()
+    for waited in (BLOCKED, 0.0):
+        one.waited = waited
+        crowd.look()
+    assert [record.levelname for record in caplog.records] == ["DEBUG", "DEBUG"] * (level == "DEBUG")
+
+
+def test_timeout_worker_stuck_gives_up_a_blocked_worker_and_replaces_it(caplog):
+    crowd = Crowd(2, patience=5.0)
+    one, two = crowd.handles
+    one.waited = 4.9
+    crowd.look()
+    assert ("lose",) not in one.said
+    one.waited = 5.0
+    crowd.look()
+    assert one.said == [("lose",)]
+    assert two.said[-1] == ("stand_in", 0)  # until the new one is there
+    crowd.look()
+    assert len(crowd.owner.hired) == 3
+    assert crowd.owner.hired[-1].number == 0
+    assert "Worker 1 (handle 0) is lost, blocked for 5.0 s." in caplog.text
+    one.told(Report.RETIRING)  # it turns again, drains and ends
+    one.told(Report.ENDED)
+    assert len(crowd.owner.hired) == 3
+    assert crowd.owner.failures == []

@@ -1,0 +1,126 @@
+"""Workers of one server without the server: handles that note what they are told, and real workers side by side."""
+
+import socket
+
+from pounce.net.listeners import Listener
+from pounce.supervisor.pool import Crew
+from pounce.supervisor.watchdog import TICK
+from pounce.worker.balance import Board
+from pounce.worker.census import NOTHING
+from pounce.worker.worker import Report
+from tests.support.applications import hello
+from tests.support.harness import Rig, skipping_loop
+
+
+class Handle:
+    """A worker that only notes what it is told."""
+
+    def __init__(self, number, told):
+        self.number, self.told = number, told
+        self.name = f"handle {number}"
+        self.said = []
+        self.waited = 0.0
+        self.stack = '  File "app.py", line 1 in app'
+        self.hung = False
+        self.exit_code = 0
+
+    def __getattr__(self, name):
+        return lambda *arguments: self.said.append((name, *arguments))
+
+    def blocked_for(self, now):
+        return self.waited
+
+    def unfinished(self):
+        return NOTHING
+
+    def describe(self):
+        return "GET /x", self.stack
+
+
+class Owner:
+    def __init__(self):
+        self.hired = []
+        self.failures = []
+
+    def hire(self, number, told):
+        self.hired.append(Handle(number, told))
+        return self.hired[-1]
+
+    def first_ready(self): ...
+
+    def all_ready(self): ...
+
+    def failed(self, code):
+        self.failures.append(code)
+
+    def retired(self): ...
+
+    def gone(self): ...
+
+
+class Crowd:
+    def __init__(self, count, patience=None):
+        self.loop, self.selector = skipping_loop()
+        self.owner = Owner()
+        self.board = Board(count, processes=False)
+        self.crew = Crew(self.owner, self.loop, count, self.board, patience)
+        self.crew.start()
+        for handle in self.owner.hired:  # grows while it is read
+            handle.told(Report.READY)
+        self.crew.serve()
+        self.handles = [place.worker for place in self.crew.places]
+        self.forget()
+
+    def forget(self):
+        for handle in self.owner.hired:
+            handle.said.clear()
+
+    def look(self, times=1):
+        for _ in range(times):
+            self.selector.skip = TICK
+            self.loop.turn(0)
+
+
+def pair():
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    return ours, (theirs, None, ("", None))
+
+
+class Siblings:
+    """Workers of one server, turned when the test says so, each with a port of its own to choose it by."""
+
+    def __init__(self, count, app=hello, **options):
+        sockets = []
+        for _ in range(count):
+            sockets.append(socket.create_server(("127.0.0.1", 0)))
+            sockets[-1].setblocking(False)
+        self.listener = Listener(sockets, sockets[0].getsockname()[:2])
+        self.board = Board(count, processes=False)
+        self.rigs = [Rig(app, place=(number, [self.listener], self.board), **options) for number in range(count)]
+        self.clients = []
+
+    def turn(self):
+        for _ in range(3):
+            for rig in self.rigs:
+                rig.turn(2)
+
+    def connect(self, number, data=b""):
+        client = socket.create_connection(self.listener.sockets[number].getsockname())
+        client.sendall(data)
+        client.settimeout(5)
+        self.clients.append(client)
+        return client
+
+    @property
+    def counts(self):
+        return [len(rig.worker.connections) for rig in self.rigs]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for client in self.clients:
+            client.close()
+        self.turn()
+        self.listener.close()
