@@ -237,7 +237,7 @@ def test_cancel_ends_a_websocket_application_that_ignores_its_disconnect(caplog)
     rig.worker.cancel()
     rig.wait(2)
     assert rig.worker.phase is Phase.ENDED
-    assert "Cancelled: WebSocket /stuck in test_an_application" in caplog.text
+    assert "Cancelled: WebSocket /stuck in test_cancel_ends" in caplog.text
 
 
 def test_accept_during_shutdown_is_followed_by_1012_at_once():
