@@ -193,7 +193,7 @@ def _without_effect(config: Config) -> Iterator[Note]:
 def serve(config: Config, notes: Sequence[Note] = ()) -> int:
     """Runs a server to its end and gives its exit code."""
     from pounce.kernel.task import left_behind
-    from pounce.supervisor.ending import end_interpreter, leave
+    from pounce.supervisor.interpreter_exit import end_interpreter, exit_now
     from pounce.supervisor.server import Server
 
     server = Server(config, notes, may_start_anew=True)
@@ -209,5 +209,5 @@ def serve(config: Config, notes: Sequence[Note] = ()) -> int:
     if server.ended_by is not None:
         signal.raise_signal(server.ended_by)
     if server.left_behind or left_behind or not in_order:
-        leave(code)  # a thread that never ends would keep the interpreter from ending, a coroutine would complain
+        exit_now(code)  # a thread that never ends would keep the interpreter from ending, a coroutine would complain
     return code

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "connections": {"net", "protocols", "kernel", "config"},
     "asgi": {"app", "connections.interface", "protocols", "kernel", "observe", "config"},
     "worker": {"asgi", "connections", "observe", "app", "net", "aio", "kernel", "protocols", "config", "logging"},
-    "supervisor": {"worker", "observe", "app", "net", "kernel", "config", "logging"},
+    "supervisor": {"worker", "observe", "app", "aio", "net", "kernel", "config", "logging"},
     "testing": {"supervisor", "config"},
     "cli": {"supervisor", "app", "kernel", "config"},
     "__init__": {"supervisor", "app", "kernel", "config"},

@@ -8,12 +8,20 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from pounce.kernel.task import Parked, Wait
 
-if TYPE_CHECKING:
-    from pounce.supervisor.server import Server
+
+class EmbeddedServer(Protocol):
+    """What is used here of a `Server`."""
+
+    should_exit: bool
+    ended_by: int | None
+
+    def run(self, sockets: Sequence[socket.socket] | None = None) -> None: ...
+
+    def hearing_signals(self, *, wakes: bool = True) -> contextlib.AbstractContextManager[None]: ...
 
 
 class Ended(Wait):
@@ -46,7 +54,7 @@ class Ended(Wait):
         threading.Thread(target=call, name="pounce-server", daemon=True).start()
 
 
-async def serve(server: "Server", sockets: "Sequence[socket.socket] | None") -> None:
+async def serve(server: EmbeddedServer, sockets: Sequence[socket.socket] | None) -> None:
     """See `Server.serve`."""
     import pounce.aio.bridge  # lets a wait be awaited in the caller's loop  # noqa: F401
 

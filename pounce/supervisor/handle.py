@@ -1,4 +1,4 @@
-"""What the supervisor holds of a worker, whether it is a thread or a process, and what it is told by one.
+"""A worker as the supervisor sees it, whether it runs on a thread or in a process.
 
 Owner: the supervisor's thread.
 """
@@ -6,43 +6,63 @@ Owner: the supervisor's thread.
 from collections.abc import Callable
 from typing import Protocol
 
-from pounce.worker.census import Unfinished
+from pounce.worker.census import InFlight
 from pounce.worker.control import Report
 
-type Told = Callable[[Report], object]
+type OnReport = Callable[[Report], object]
+"""Called on the supervisor's thread with each report of one worker. `Report.ENDED` is the last."""
 
 
 class WorkerHandle(Protocol):
-    """What the supervisor holds of a worker, whether it is a thread or a process."""
-
     name: str
+    """The thread or process, for the log."""
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended: 0 in order, otherwise as of a shell; None while it lives."""
+        """0: in order; otherwise as of a shell. None while it runs."""
 
-    def start(self) -> None: ...
-    def serve(self) -> None: ...
-    def retire(self) -> None: ...
-    def stop(self) -> None: ...
-    def cancel(self) -> None: ...
-    def abandon(self) -> None: ...
-    def kill(self) -> bool: ...
-    def join(self) -> None: ...
-    def stand_in(self, number: int) -> None: ...
+    def start(self) -> None:
+        """Raises OSError or RuntimeError when no descriptor, thread, process or memory is left."""
+
+    def serve(self) -> None:
+        """Accepts clients, once its application has started."""
+
+    def retire(self) -> None:
+        """Leaves its sockets to a successor and drains. The server goes on."""
+
+    def stop(self) -> None:
+        """Drains and ends. A worker that starts ends as soon as it can."""
+
+    def cancel(self) -> None:
+        """Cancels what it has in flight: the time for draining is over."""
+
+    def abandon(self) -> None:
+        """Ends at once, without its lifespan's shutdown."""
+
+    def kill(self) -> bool:
+        """Ends the process. False for a thread, which cannot be ended from outside."""
+
+    def join(self) -> None:
+        """Waits for the thread of a worker that has reported its end."""
+
+    def stand_in(self, number: int) -> None:
+        """Accepts from the sockets of this slot, too."""
+
     def step_back(self, number: int) -> None: ...
+
     def blocked_for(self, now: float) -> float:
-        """Seconds for which it has not turned its loop, as far as can be told now."""
+        """Seconds for which it has not turned its loop, as far as is known at the time `now`."""
 
     @property
     def hung(self) -> bool:
-        """Has it not answered for longer than it may, neither its loop nor anything else in it?"""
+        """Has nothing in it answered, neither its loop nor its side channel, within --timeout-worker-healthcheck?"""
 
     def describe(self) -> tuple[str, str]:
         """What a blocked worker is doing: the request, and the stack, innermost line first."""
 
-    def unfinished(self) -> Unfinished:
-        """What it still has to finish, as far as that is known; a process is asked for the next time."""
+    def in_flight(self) -> InFlight:
+        """As of the last answer; asks a process again."""
 
     def lose(self) -> None:
-        """Gives a blocked worker up. Another takes its place."""
+        """It is blocked for too long, and another replaces it. A process is killed; a thread retires if it ever turns
+        its loop again."""

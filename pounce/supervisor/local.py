@@ -19,9 +19,9 @@ from pounce.config.config import Config
 from pounce.kernel.loop import Loop
 from pounce.net.listeners import Listener
 from pounce.observe import stacks
-from pounce.supervisor.handle import Told
+from pounce.supervisor.handle import OnReport
 from pounce.supervisor.threads import WorkerInProcess
-from pounce.supervisor.watchdog import current_request
+from pounce.worker.census import current_request
 from pounce.worker.control import Report
 from pounce.worker.worker import Worker
 
@@ -50,10 +50,16 @@ class LocalWorker(WorkerInProcess):
     name = "the server's own thread"
 
     def __init__(
-        self, number: int, config: Config, load: Callable[[], Loaded], listeners: list[Listener], loop: Loop, told: Told
+        self,
+        number: int,
+        config: Config,
+        load: Callable[[], Loaded],
+        listeners: list[Listener],
+        loop: Loop,
+        on_report: OnReport,
     ) -> None:
         def report(_worker: Worker, what: Report) -> None:
-            loop.call_soon(lambda: told(what))
+            loop.call_soon(lambda: on_report(what))
 
         super().__init__(Worker(number, config, load, listeners, report, loop))
         self._thread = threading.get_ident()

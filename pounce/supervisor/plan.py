@@ -28,7 +28,7 @@ from pounce.logging import flush_streams
 from pounce.net.listeners import BALANCES, Listener
 from pounce.observe import stacks
 from pounce.supervisor.cpus import usable_cpus
-from pounce.supervisor.handle import Told, WorkerHandle
+from pounce.supervisor.handle import OnReport, WorkerHandle
 from pounce.supervisor.local import LocalWorker
 from pounce.supervisor.processes import ProcessWorker
 from pounce.supervisor.threads import ThreadWorker
@@ -184,16 +184,18 @@ class Plan:
         supervisor must not be stuck with it."""
         return not self.processes and self.count == 1 and self._config.timeout_worker_stuck is None
 
-    def make(self, number: int, listeners: list[Listener], loop: Loop, told: Told, *, here: bool) -> WorkerHandle:
+    def make(
+        self, number: int, listeners: list[Listener], loop: Loop, on_report: OnReport, *, here: bool
+    ) -> WorkerHandle:
         """A worker for place `number`; `here`: on this thread, where it can have that."""
         board = self.board if self.board is not None and number < self.board.size else None
         if self.processes:
-            return ProcessWorker(number, self._config, listeners, loop, told, board)
+            return ProcessWorker(number, self._config, listeners, loop, on_report, board)
         sharing = self._sharing
         assert sharing is not None
         load, context = sharing.part(number)
         if here and self.alone:
-            return LocalWorker(number, self._config, load, listeners, loop, told)
+            return LocalWorker(number, self._config, load, listeners, loop, on_report)
 
         def hear(what: Report) -> None:
             if what is Report.READY:
@@ -203,7 +205,7 @@ class Plan:
             ):
                 self._threads_fail(f"it starts on one worker thread and not on worker {number + 1}: {worker.reason}")
             else:
-                told(what)
+                on_report(what)
 
         worker = ThreadWorker(
             number, self._config, load, listeners, loop, hear, board, context, on_trial=sharing.on_trial(number)

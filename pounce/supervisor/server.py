@@ -1,4 +1,4 @@
-"""The server as a whole: starts the crew, hears signals, and ends in order.
+"""The server as a whole: starts the pool, hears signals, and ends in order.
 
 The supervisor is a loop like a worker's, on the thread that called `run`: everything that happens to it is a call
 on that loop, so nothing here needs a lock. The only worker shares that thread and loop (see `local`).
@@ -28,11 +28,11 @@ from pounce.kernel.loop import Loop
 from pounce.kernel.task import Interrupted
 from pounce.logging import CYAN, bold, configure
 from pounce.net.listeners import Address, Listener, adopt, open_listeners
-from pounce.supervisor.ending import has_terminal, let_children_end
-from pounce.supervisor.handle import Told, WorkerHandle
+from pounce.supervisor.handle import OnReport, WorkerHandle
+from pounce.supervisor.interpreter_exit import has_terminal, reset_signals_in_children
 from pounce.supervisor.local import LocalWorker, in_application, possible
 from pounce.supervisor.plan import Plan, has_gil, start_anew
-from pounce.supervisor.pool import Crew
+from pounce.supervisor.pool import Pool
 from pounce.version import __version__
 
 logger = logging.getLogger("pounce.error")
@@ -57,7 +57,7 @@ class Server:
         self.listeners: list[Listener] = []
         """Where it listens, one per address."""
         self._plan: Plan | None = None
-        self._crew: Crew | None = None
+        self._pool: Pool | None = None
         self._local: LocalWorker | None = None
         """The worker on this thread."""
         self._signals: list[int] = []
@@ -179,7 +179,7 @@ class Server:
         if threading.current_thread() is not threading.main_thread():
             yield  # somebody else's program: its signals are its own
             return
-        let_children_end()
+        reset_signals_in_children()
         # Libraries that want to know whether the server is ending look at what this method belongs to (sse-starlette).
         before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         self._had_terminal = has_terminal()
@@ -209,19 +209,19 @@ class Server:
             self._importing = False
         if self._signals:  # which the application has not let through, or which came last
             raise Interrupted
-        self._crew = self._make_crew()
+        self._pool = self._make_pool()
 
-    def _make_crew(self) -> Crew:
+    def _make_pool(self) -> Pool:
         plan, patience = self._plan, self.config.timeout_worker_stuck
         assert plan is not None
-        return Crew(
+        return Pool(
             self, self._loop, plan.count, plan.board, patience,
             alone=plan.alone and possible(), grace=self.config.timeout_graceful_shutdown,
         )  # fmt: skip
 
     def _serve(self) -> None:
         assert self._plan is not None
-        assert self._crew is not None
+        assert self._pool is not None
         version = sys.version.split()[0]
         python = f"{sys.implementation.name.replace('cpython', 'CPython')} {version}"
         free = "" if has_gil() else " free-threaded"
@@ -232,14 +232,14 @@ class Server:
         if self._should_exit:  # before there was anything to stop
             self._stop()
         else:
-            self._crew.start()
+            self._pool.start()
         self._turn()
         if self._anew and not self._stopping:  # the worker that has shown it has ended
             self._plan.become_processes(self._anew, start_anew if self._may_start_anew else None)
             logger.info("Starting again with %s", self._plan.describe())
-            self._crew = self._make_crew()
+            self._pool = self._make_pool()
             self._over = False
-            self._crew.start()
+            self._pool.start()
             self._turn()
         if self.started:
             _say_of_process("Finished")
@@ -252,19 +252,19 @@ class Server:
             else:
                 self._loop.turn()
 
-    # What the crew tells
+    # What the pool tells
 
-    def hire(self, number: int, told: Told) -> WorkerHandle:
+    def hire(self, number: int, on_report: OnReport) -> WorkerHandle:
         assert self._plan is not None
         here = self._local is None and possible()
-        worker = self._plan.make(number, self.listeners, self._loop, told, here=here)
+        worker = self._plan.make(number, self.listeners, self._loop, on_report, here=here)
         if isinstance(worker, LocalWorker):
             self._local = worker
         return worker
 
     def first_ready(self) -> None:
         assert self._plan is not None
-        assert self._crew is not None
+        assert self._pool is not None
         try:
             self._plan.look()
         except NeedsProcesses as error:
@@ -275,13 +275,13 @@ class Server:
 
     def _begin_anew(self, why: str) -> None:
         """Ends the workers there are; others, in processes, follow."""
-        assert self._crew is not None
+        assert self._pool is not None
         self._anew = self._anew or why
-        self._crew.stop(self.config.timeout_graceful_shutdown)
+        self._pool.stop(self.config.timeout_graceful_shutdown)
 
     def all_ready(self) -> None:
         """Lets clients in."""
-        assert self._crew is not None
+        assert self._pool is not None
         if self.config.lifespan != "off":
             logger.info("Application startup complete.")
         try:
@@ -291,7 +291,7 @@ class Server:
             logger.error(error)
             self.failed(error.exit_code)
             return
-        self._crew.serve()
+        self._pool.serve()
         self.started = True
         self._settled.set()
         for listener in self.listeners:
@@ -319,32 +319,32 @@ class Server:
 
     def _obey(self, number: signal.Signals) -> None:
         assert self._plan is not None
-        if self._crew is None or not self.started or self._stopping:
+        if self._pool is None or not self.started or self._stopping:
             logger.info("%s is ignored: the server is not serving.", number.name)
         elif number is signal.SIGHUP:
             if why := self._plan.not_renewable:
                 logger.warning("SIGHUP is ignored: %s.", why)
             else:
                 logger.info("SIGHUP: replacing the workers, which load the application anew.")
-                self._crew.renew()
+                self._pool.renew()
         elif number is signal.SIGTTIN:
-            if why := self._plan.grow(len(self._crew.places)):
+            if why := self._plan.grow(len(self._pool.slots)):
                 logger.warning("SIGTTIN is ignored: %s.", why)
             else:
-                self._crew.more()
-                logger.info("SIGTTIN: one worker more, %d now.", self._crew.count)
-        elif self._crew.count == 1:
+                self._pool.more()
+                logger.info("SIGTTIN: one worker more, %d now.", self._pool.count)
+        elif self._pool.count == 1:
             logger.warning("SIGTTOU is ignored: there is only one worker.")
         else:
-            self._crew.fewer()
-            logger.info("SIGTTOU: one worker less, %d now.", self._crew.count)
+            self._pool.fewer()
+            logger.info("SIGTTOU: one worker less, %d now.", self._pool.count)
 
     # The end
 
     @property
     def left_behind(self) -> bool:
         """Was a worker thread left running that did not end?"""
-        return self._crew is not None and self._crew.left_behind
+        return self._pool is not None and self._pool.left_behind
 
     def patience_left(self) -> float | None:
         """Seconds that are left of the graceful time-out; None for ever."""
@@ -363,8 +363,8 @@ class Server:
         blocked = self._unheard and here and in_application(frame)
         self._unheard = True
         self._post(self._heard)
-        if self._crew is not None:
-            self._crew.signalled(lambda: not self._unheard, self.config.timeout_graceful_shutdown)
+        if self._pool is not None:
+            self._pool.signalled(lambda: not self._unheard, self.config.timeout_graceful_shutdown)
         if blocked:
             raise Interrupted
 
@@ -376,7 +376,7 @@ class Server:
             self._force()
 
     def _stop(self) -> None:
-        if self._stopping or self._crew is None:
+        if self._stopping or self._pool is None:
             return
         self._stopping = self._should_exit = True
         self._stopped_at = self._loop.clock()
@@ -385,14 +385,14 @@ class Server:
         for listener in self.listeners:
             listener.refuse()  # as each worker does, but one that is blocked does so late
             listener.unlink()  # nobody can find a Unix socket any more; who has found it is served
-        self._crew.stop(self.config.timeout_graceful_shutdown)
+        self._pool.stop(self.config.timeout_graceful_shutdown)
 
     def _force(self) -> None:
         """Ends at once what has not ended yet."""
         self._force_exit = True
         self._stop()
-        if self._crew is not None:
-            self._crew.force()
+        if self._pool is not None:
+            self._pool.force()
 
 
 def _say_of_process(word: str) -> None:

@@ -17,10 +17,9 @@ from pounce.config.config import Config
 from pounce.kernel.loop import Loop
 from pounce.net.listeners import Listener
 from pounce.observe import stacks
-from pounce.supervisor.handle import Told
-from pounce.supervisor.watchdog import current_request
+from pounce.supervisor.handle import OnReport
 from pounce.worker.balance import Board
-from pounce.worker.census import Unfinished, unfinished
+from pounce.worker.census import InFlight, current_request, in_flight
 from pounce.worker.control import Report
 from pounce.worker.worker import Worker
 
@@ -59,8 +58,8 @@ class WorkerInProcess:
     def blocked_for(self, now: float) -> float:
         return now - self._worker.loop.busy_since
 
-    def unfinished(self) -> Unfinished:
-        return unfinished(self._worker)
+    def in_flight(self) -> InFlight:
+        return in_flight(self._worker)
 
     def lose(self) -> None:
         """It cannot be ended; should it turn its loop again, it drains and ends like one that retires."""
@@ -79,7 +78,7 @@ class ThreadWorker(WorkerInProcess):
         load: Callable[[], Loaded],
         listeners: list[Listener],
         loop: Loop,
-        told: Told,
+        on_report: OnReport,
         board: Board | None,
         context: Context,
         *,
@@ -89,7 +88,7 @@ class ThreadWorker(WorkerInProcess):
         start that fails is left to whoever hears of it."""
 
         def report(_worker: Worker, what: Report) -> None:  # on the worker's thread
-            loop.post(lambda: told(what))
+            loop.post(lambda: on_report(what))
 
         super().__init__(Worker(number, config, load, listeners, report, board=board))
         self._worker.lifespan.on_trial = on_trial

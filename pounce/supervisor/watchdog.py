@@ -1,4 +1,4 @@
-"""Sees to it that every place has somebody who accepts.
+"""Sees to it that every slot has somebody who accepts.
 
 A worker may be blocked by its application, be starting, or have died; then a sibling accepts in its place. Only
 what a blocked worker has begun waits for it: its running exchanges and the next requests on its connections.
@@ -17,17 +17,12 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-from pounce.connections.http1 import HTTP1Connection
 from pounce.kernel.loop import Loop, Timer
+from pounce.supervisor.slot import Slot
 from pounce.worker.balance import Board
-from pounce.worker.worker import Worker
 
-if TYPE_CHECKING:
-    from pounce.supervisor.pool import Place
-
-TICK = 0.2
+CHECK_INTERVAL = 0.2
 """Seconds between two looks."""
 BLOCKED = 0.6
 """Seconds without a turn after which a worker counts as blocked. With a look's delay that is within a second."""
@@ -46,14 +41,14 @@ class Watch:
     def __init__(
         self,
         loop: Loop,
-        places: Sequence["Place"],
+        slots: Sequence[Slot],
         board: Board | None,
         patience: float | None,
-        lose: Callable[["Place"], object],
+        lose: Callable[[Slot], object],
     ) -> None:
-        """`lose` is called with the place of a worker that has been blocked for `patience` seconds (None: never)."""
+        """`lose` is called with the slot of a worker that has been blocked for `patience` seconds (None: never)."""
         self._loop = loop
-        self._places = places
+        self._places = slots
         self._board = board
         self._patience = patience
         self._lose = lose
@@ -69,86 +64,86 @@ class Watch:
             self._timer.cancel()
 
     def _look(self) -> None:
-        self._timer = self._loop.call_later(TICK, self._look)
-        alone = sum(not place.vacant for place in self._places) == 1
-        news = [(place, level) for place in self._places if (level := self._examine(place, alone))]
-        for place in self._places:
-            self._cover(place)
-        for place, level in news:  # last, because it takes a while
-            place.told = level
+        self._timer = self._loop.call_later(CHECK_INTERVAL, self._look)
+        alone = sum(not slot.vacant for slot in self._places) == 1
+        news = [(slot, level) for slot in self._places if (level := self._examine(slot, alone))]
+        for slot in self._places:
+            self._cover(slot)
+        for slot, level in news:  # last, because it takes a while
+            slot.told = level
             if logger.isEnabledFor(level):
-                self._tell(place, level, alone)
+                self._tell(slot, level, alone)
 
-    def _examine(self, place: "Place", alone: bool) -> int:
+    def _examine(self, slot: Slot, alone: bool) -> int:
         """The level of what is new of the worker there; 0 if it is not blocked, or that has been looked at."""
         now = self._loop.clock()
-        worker = place.worker
-        if worker is None or not place.ready:
-            self._mark(place, None)
+        worker = slot.worker
+        if worker is None or not slot.ready:
+            self._mark(slot, None)
             return 0
         waited = worker.blocked_for(now)
         if waited < BLOCKED:
-            if place.blocked_at is not None:
-                level = logging.INFO if place.warned else logging.DEBUG
-                logger.log(level, "Worker %d turns again, after %.1f s.", place.number + 1, now - place.blocked_at)
-                self._mark(place, None)
+            if slot.blocked_at is not None:
+                level = logging.INFO if slot.warned else logging.DEBUG
+                logger.log(level, "Worker %d turns again, after %.1f s.", slot.number + 1, now - slot.blocked_at)
+                self._mark(slot, None)
             return 0
         if worker.hung or (self._patience is not None and waited >= self._patience):
             why = "nothing in it has answered" if worker.hung else "blocked"
-            logger.error("Worker %d (%s) is lost, %s for %.1f s.", place.number + 1, worker.name, why, waited)
-            self._mark(place, None)
-            self._lose(place)
+            logger.error("Worker %d (%s) is lost, %s for %.1f s.", slot.number + 1, worker.name, why, waited)
+            self._mark(slot, None)
+            self._lose(slot)
             return 0
-        if place.blocked_at is None:
-            self._mark(place, now - waited)
+        if slot.blocked_at is None:
+            self._mark(slot, now - waited)
         level = logging.DEBUG if alone and waited < PATIENCE else logging.WARNING
-        return level if level > place.told else 0
+        return level if level > slot.told else 0
 
-    def _mark(self, place: "Place", blocked_at: float | None) -> None:
-        place.blocked_at = blocked_at
+    def _mark(self, slot: Slot, blocked_at: float | None) -> None:
+        slot.blocked_at = blocked_at
         if blocked_at is None:
-            place.told, place.warned = 0, False
-        if self._board is not None and place.number < self._board.size:
-            self._board.blocked[place.number] = blocked_at is not None
+            slot.told, slot.warned = 0, False
+        if self._board is not None and slot.number < self._board.size:
+            self._board.blocked[slot.number] = blocked_at is not None
 
-    def _cover(self, place: "Place") -> None:
+    def _cover(self, slot: Slot) -> None:
         able = [other for other in self._places if other.able]
-        if place.able:
+        if slot.able:
             wanted = None
-        elif place.helper in able:
-            wanted = place.helper
+        elif slot.helper in able:
+            wanted = slot.helper
         else:
-            wanted = able[place.number % len(able)] if able else None
-        if place.helper is not wanted and place.helper is not None and place.helper.worker is not None:
-            place.helper.worker.step_back(place.number)
-        place.helper = wanted
+            wanted = able[slot.number % len(able)] if able else None
+        if slot.helper is not wanted and slot.helper is not None and slot.helper.worker is not None:
+            slot.helper.worker.step_back(slot.number)
+        slot.helper = wanted
         if wanted is not None and wanted.worker is not None:
             # Said at every look: something may have been handed to the blocked one meanwhile, and the helper's
             # worker may be another one by now.
-            wanted.worker.stand_in(place.number)
+            wanted.worker.stand_in(slot.number)
 
-    def _tell(self, place: "Place", level: int, alone: bool) -> None:
-        worker = place.worker
+    def _tell(self, slot: Slot, level: int, alone: bool) -> None:
+        worker = slot.worker
         assert worker is not None
-        assert place.blocked_at is not None
-        seconds = self._loop.clock() - place.blocked_at
+        assert slot.blocked_at is not None
+        seconds = self._loop.clock() - slot.blocked_at
         request, stack = worker.describe()
         if level == logging.WARNING:
             level = self._level(stack)
-            place.warned = level == logging.WARNING
-        if place.helper is not None:
-            outcome = f"worker {place.helper.number + 1} accepts in its place"
+            slot.warned = level == logging.WARNING
+        if slot.helper is not None:
+            outcome = f"worker {slot.helper.number + 1} accepts in its place"
         elif alone:
             outcome = "it is the only one, so every other client waits until that is over"
         else:
             outcome = "nobody accepts in its place"
         logger.log(
             level, "Worker %d (%s) has been blocked for %.1f s by %s; %s.%s",
-            place.number + 1, worker.name, seconds, request, outcome, "\n" + stack if stack else "",
+            slot.number + 1, worker.name, seconds, request, outcome, "\n" + stack if stack else "",
         )  # fmt: skip
 
     def _level(self, stack: str) -> int:
-        """A warning if nobody has been blocked in this place yet."""
+        """A warning if nobody has been blocked in this slot yet."""
         functions = _LINE.sub("", stack)
         if functions and functions in self._stacks:
             return logging.DEBUG
@@ -160,15 +155,15 @@ class Watch:
 
 class WatchThread:
     """A watch on a thread of its own, for a worker that shares its thread with the supervisor. It only looks, and says
-    what it sees. The places are not its own: it reads whether there is a worker and whether that is ready, each in one
+    what it sees. The slots are not its own: it reads whether there is a worker and whether that is ready, each in one
     step."""
 
-    def __init__(self, places: Sequence["Place"]) -> None:
+    def __init__(self, slots: Sequence[Slot]) -> None:
         self._loop = Loop()
         self._main = threading.get_ident()
-        self._places = places
+        self._places = slots
         self._over = False
-        self._watch = Watch(self._loop, places, None, None, lambda _place: None)
+        self._watch = Watch(self._loop, slots, None, None, lambda _place: None)
         self._thread = threading.Thread(target=self._run, name="pounce-watch", daemon=True)
 
     def start(self) -> None:
@@ -181,7 +176,7 @@ class WatchThread:
     def signalled(self, heard: Callable[[], bool], patience: float | None) -> None:
         """A signal asks the server to end, which its loop should get to at once. Called by the handler."""
         with contextlib.suppress(RuntimeError):  # it has ended
-            self._loop.post(lambda: self._loop.call_later(TICK, lambda: self._complain(heard, patience)))
+            self._loop.post(lambda: self._loop.call_later(CHECK_INTERVAL, lambda: self._complain(heard, patience)))
 
     def _complain(self, heard: Callable[[], bool], patience: float | None) -> None:
         if heard():
@@ -204,16 +199,3 @@ class WatchThread:
         while not self._over:
             self._loop.turn()
         self._loop.close()
-
-
-def current_request(worker: Worker) -> str:
-    """The request that a blocked worker is busy with. Asked by another thread: the worker's tables are copied whole,
-    which is one step, and of a request only what never changes is read."""
-    for exchange in list(worker.exchanges):
-        if exchange.task is not None and exchange.task.running:
-            return exchange.name
-    for connection in list(worker.connections):
-        begun = connection.exchange if isinstance(connection, HTTP1Connection) else None
-        if begun is not None and begun.task is None and not begun.queued:
-            return begun.name
-    return "what belongs to no request"

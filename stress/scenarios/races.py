@@ -98,9 +98,9 @@ class Poster(threading.Thread):
 
     def run(self) -> None:
         while not self.enough.wait(POST_EVERY):
-            assert self.server.server._crew is not None
-            for place in self.server.server._crew.places:
-                worker = getattr(place.worker, "_worker", None)
+            assert self.server.server._pool is not None
+            for slot in self.server.server._pool.slots:
+                worker = getattr(slot.worker, "_worker", None)
                 if worker is None or worker.phase.value != "serving":
                     continue
                 number = self.posted

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from pounce.supervisor.pool import ATTEMPTS, Crew
+from pounce.supervisor.pool import ATTEMPTS, Pool
 from pounce.worker.control import Report
 from tests.support.workers import Crowd
 
@@ -13,9 +13,9 @@ from tests.support.workers import Crowd
 def test_timeout_worker_stuck_counts_lost_workers_as_no_deaths(caplog):
     crowd = Crowd(2, patience=1.0)
     for _ in range(ATTEMPTS + 3):
-        crowd.crew.places[0].worker.waited = 1.2
+        crowd.pool.slots[0].worker.waited = 1.2
         crowd.look(2)
-        crowd.crew.places[0].worker.told(Report.READY)
+        crowd.pool.slots[0].worker.told(Report.READY)
     assert caplog.text.count("is lost") == ATTEMPTS + 3
     assert crowd.owner.failures == []
 
@@ -33,13 +33,13 @@ def test_a_successor_that_cannot_be_started_is_tried_again_and_the_old_one_stays
         raise error
 
     crowd.owner.hire = fail
-    before = crowd.crew.places[1].worker
+    before = crowd.pool.slots[1].worker
     before.told(Report.RETIRING)
     assert "Worker 2 cannot be started: " in caplog.text
-    assert crowd.crew.places[1].worker is before  # better than nobody
+    assert crowd.pool.slots[1].worker is before  # better than nobody
     assert ("retire",) not in before.said
     crowd.look(60)
-    assert crowd.crew.places[1].worker is not before
+    assert crowd.pool.slots[1].worker is not before
     assert ("retire",) in before.said
     assert crowd.owner.failures == []
 
@@ -54,17 +54,17 @@ def test_a_dead_worker_that_cannot_be_replaced_is_tried_again():
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
     crowd.owner.hire = fail
-    crowd.crew.places[1].worker.told(Report.ENDED)
+    crowd.pool.slots[1].worker.told(Report.ENDED)
     crowd.look(2)
-    assert crowd.crew.places[1].worker is None
+    assert crowd.pool.slots[1].worker is None
     crowd.look(60)
-    assert crowd.crew.places[1].worker is not None
+    assert crowd.pool.slots[1].worker is not None
 
 
 # Found by reading the code.
 def test_a_pool_that_stops_starts_no_worker():
     crowd = Crowd(1)
-    owner, crew = crowd.owner, None
+    owner, pool = crowd.owner, None
 
     def fail_second(number, told):
         if number == 1:
@@ -72,12 +72,12 @@ def test_a_pool_that_stops_starts_no_worker():
         return hire(number, told)
 
     def failed(code):
-        crew.stop(None)
+        pool.stop(None)
 
     hire, owner.hire, owner.failed = owner.hire, fail_second, failed
     owner.hired.clear()
-    crew = Crew(owner, crowd.loop, 4)
-    crew.start()
+    pool = Pool(owner, crowd.loop, 4)
+    pool.start()
     owner.hired[0].told(Report.READY)
     assert len(owner.hired) == 1
     assert ("stop",) in owner.hired[0].said
@@ -91,17 +91,17 @@ def test_a_first_worker_that_cannot_be_started_ends_the_server_with_3():
         raise OSError(errno.EMFILE, "Too many open files")
 
     crowd.owner.hire = fail
-    crew = Crew(crowd.owner, crowd.loop, 1)
-    crew.start()
+    pool = Pool(crowd.owner, crowd.loop, 1)
+    pool.start()
     assert crowd.owner.failures == [3]
 
 
 # Found by reading the code.
 def test_stop_kills_a_successor_that_is_still_starting():
     crowd = Crowd(2)
-    crowd.crew.places[0].worker.told(Report.RETIRING)
-    starting = crowd.crew.places[0].worker
-    crowd.crew.stop(30.0)
+    crowd.pool.slots[0].worker.told(Report.RETIRING)
+    starting = crowd.pool.slots[0].worker
+    crowd.pool.stop(30.0)
     crowd.look(200)  # ticks: its start has the graceful time-out as well
     assert ("kill",) in starting.said
 
@@ -109,13 +109,13 @@ def test_stop_kills_a_successor_that_is_still_starting():
 # Found by reading the code.
 def test_stop_spares_a_successor_that_has_started_meanwhile():
     crowd = Crowd(2)
-    crowd.crew.places[0].worker.told(Report.RETIRING)
-    late = crowd.crew.places[0].worker
-    crowd.crew.stop(30.0)
+    crowd.pool.slots[0].worker.told(Report.RETIRING)
+    late = crowd.pool.slots[0].worker
+    crowd.pool.stop(30.0)
     late.told(Report.READY)
     crowd.look(15)
     assert ("kill",) not in late.said
-    assert ("kill",) not in crowd.crew.places[1].worker.said
+    assert ("kill",) not in crowd.pool.slots[1].worker.said
 
 
 # Found by reading the code.
@@ -123,8 +123,8 @@ def test_timeout_graceful_shutdown_is_followed_by_cancel_abandon_and_kill():
     crowd = Crowd(2)
     crowd.forget()
     began, told = crowd.loop.clock(), {}
-    crowd.crew.stop(30.0)
-    while not crowd.crew.left_behind and crowd.loop.clock() < began + 100:
+    crowd.pool.stop(30.0)
+    while not crowd.pool.left_behind and crowd.loop.clock() < began + 100:
         for name, *_ in crowd.handles[0].said:
             told.setdefault(name, crowd.loop.clock() - began)
         crowd.handles[0].kill = lambda: told.setdefault("kill", crowd.loop.clock() - began) < 0  # a thread: it cannot

@@ -7,7 +7,8 @@ from collections import Counter
 
 import pytest
 
-from pounce.worker.census import AGAIN, LOOK, MOST_NAMES, NOTHING, Farewell, Unfinished
+from pounce.supervisor.shutdown_progress import INTERVAL, MAX_NAMES, REPEAT_AFTER, ShutdownProgress
+from pounce.worker.census import NONE_IN_FLIGHT, InFlight
 from tests.support.harness import skipping_loop
 from tests.support.server import Running, get
 
@@ -94,18 +95,18 @@ class End:
         caplog.set_level("INFO", "pounce.error")
         self._caplog = caplog
         self.loop, self._selector = skipping_loop()
-        self.parts = [NOTHING]
-        self.farewell = Farewell(self.loop, lambda: self.parts)
-        self.farewell.start(patience)
+        self.parts = [NONE_IN_FLIGHT]
+        self.progress = ShutdownProgress(self.loop, lambda: self.parts)
+        self.progress.start(patience)
 
     def runs(self, *names, connections=1):
-        self.parts = [Unfinished(Counter(names), connections)]
+        self.parts = [InFlight(Counter(names), connections)]
 
     def after(self, seconds):
         """The lines that are said in the next so many seconds."""
         self._caplog.clear()
-        for _ in range(round(seconds / LOOK)):
-            self._selector.skip = LOOK
+        for _ in range(round(seconds / INTERVAL)):
+            self._selector.skip = INTERVAL
             self.loop.turn(0)
         return [record.getMessage() for record in self._caplog.records]
 
@@ -113,7 +114,7 @@ class End:
 def test_an_end_that_is_soon_over_says_nothing(caplog):
     end = End(caplog, 30.0)
     end.runs("GET /")
-    assert end.after(LOOK) == []
+    assert end.after(INTERVAL) == []
     end.parts = []
     assert end.after(30.0) == []
 
@@ -121,17 +122,17 @@ def test_an_end_that_is_soon_over_says_nothing(caplog):
 def test_it_is_said_again_when_it_has_changed_but_not_often(caplog):
     end = End(caplog, 30.0)
     end.runs("GET /a", "GET /b", "GET /b")
-    said = end.after(2 * LOOK)
+    said = end.after(2 * INTERVAL)
     assert said == [CLOSING, "3 requests still running: GET /b (2), GET /a; 29 s left, Ctrl-C again to stop now"]
-    assert end.after(AGAIN + LOOK) == []
+    assert end.after(REPEAT_AFTER + INTERVAL) == []
     end.runs("GET /b")
-    assert end.after(LOOK) == ["1 request still running: GET /b; 18 s left, Ctrl-C again to stop now"]
+    assert end.after(INTERVAL) == ["1 request still running: GET /b; 18 s left, Ctrl-C again to stop now"]
     end.runs("GET /c")
-    assert end.after(AGAIN - LOOK) == []
-    assert len(end.after(LOOK)) == 1
-    end.farewell.stop()
+    assert end.after(REPEAT_AFTER - INTERVAL) == []
+    assert len(end.after(INTERVAL)) == 1
+    end.progress.stop()
     end.runs("GET /d")
-    assert end.after(AGAIN) == []
+    assert end.after(REPEAT_AFTER) == []
 
 
 def test_when_the_connections_are_gone_uvicorns_other_line_is_said(caplog):
@@ -139,7 +140,7 @@ def test_when_the_connections_are_gone_uvicorns_other_line_is_said(caplog):
     end.runs(connections=2)
     assert end.after(1.0) == [CLOSING, "2 connections still open; waiting for ever, Ctrl-C again to stop now"]
     end.runs("GET /a", connections=0)
-    assert end.after(AGAIN)[0] == FINISHING
+    assert end.after(REPEAT_AFTER)[0] == FINISHING
 
 
 def test_names_are_bounded_and_harmless(caplog):
@@ -147,15 +148,15 @@ def test_names_are_bounded_and_harmless(caplog):
     end.runs("GET /\x1b[2J", *(f"GET /{number}" for number in range(50)))
     line = end.after(1.0)[1]
     assert "\x1b" not in line
-    assert line.count("GET /") == MOST_NAMES
-    assert f" and {51 - MOST_NAMES} more; " in line
+    assert line.count("GET /") == MAX_NAMES
+    assert f" and {51 - MAX_NAMES} more; " in line
 
 
 def test_an_answer_fits_into_one_read_and_loses_nobody():
     names = Counter({f"GET /{'x' * 90}{number}": number + 1 for number in range(100)})
-    line = Unfinished(names, 7).encode()
+    line = InFlight(names, 7).encode()
     assert len(line) < 4096
     assert line.count(b"\n") == 1
-    names_again, connections = Unfinished.decode(line)
+    names_again, connections = InFlight.decode(line)
     assert (names_again.total(), connections) == (names.total(), 7)
-    assert Unfinished.decode(NOTHING.encode()) == NOTHING
+    assert InFlight.decode(NONE_IN_FLIGHT.encode()) == NONE_IN_FLIGHT

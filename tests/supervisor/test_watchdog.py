@@ -62,7 +62,7 @@ def test_a_sibling_accepts_for_a_missing_worker():
     two.told(Report.ENDED)  # it has died
     crowd.loop.turn(0)
     crowd.look()
-    assert ("stand_in", 1) in crowd.crew.places[0].worker.said
+    assert ("stand_in", 1) in crowd.pool.slots[0].worker.said
 
 
 def test_a_line_that_blocks_is_a_warning_once(caplog):

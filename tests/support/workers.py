@@ -3,10 +3,10 @@
 import socket
 
 from pounce.net.listeners import Listener
-from pounce.supervisor.pool import Crew
-from pounce.supervisor.watchdog import TICK
+from pounce.supervisor.pool import Pool
+from pounce.supervisor.watchdog import CHECK_INTERVAL
 from pounce.worker.balance import Board
-from pounce.worker.census import NOTHING
+from pounce.worker.census import NONE_IN_FLIGHT
 from pounce.worker.worker import Report
 from tests.support.applications import hello
 from tests.support.harness import Rig, skipping_loop
@@ -30,8 +30,8 @@ class Handle:
     def blocked_for(self, now):
         return self.waited
 
-    def unfinished(self):
-        return NOTHING
+    def in_flight(self):
+        return NONE_IN_FLIGHT
 
     def describe(self):
         return "GET /x", self.stack
@@ -63,12 +63,12 @@ class Crowd:
         self.loop, self.selector = skipping_loop()
         self.owner = Owner()
         self.board = Board(count, processes=False)
-        self.crew = Crew(self.owner, self.loop, count, self.board, patience)
-        self.crew.start()
+        self.pool = Pool(self.owner, self.loop, count, self.board, patience)
+        self.pool.start()
         for handle in self.owner.hired:  # grows while it is read
             handle.told(Report.READY)
-        self.crew.serve()
-        self.handles = [place.worker for place in self.crew.places]
+        self.pool.serve()
+        self.handles = [slot.worker for slot in self.pool.slots]
         self.forget()
 
     def forget(self):
@@ -77,7 +77,7 @@ class Crowd:
 
     def look(self, times=1):
         for _ in range(times):
-            self.selector.skip = TICK
+            self.selector.skip = CHECK_INTERVAL
             self.loop.turn(0)
 
 

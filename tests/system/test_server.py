@@ -393,8 +393,8 @@ def test_a_loop_that_fails_under_load_loses_nobody(workers, caplog):
             raise ZeroDivisionError("in the loop")
 
         for round_ in range(3):
-            place = server.server._crew.places[round_ % workers]
-            place.worker._worker.loop.post(fail)
+            slot = server.server._pool.slots[round_ % workers]
+            slot.worker._worker.loop.post(fail)
             clients.wait_for(clients.answered + 300)
         clients.stop()
         assert clients.cut == []
