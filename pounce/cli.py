@@ -192,7 +192,7 @@ def _without_effect(config: Config) -> Iterator[Note]:
 
 def serve(config: Config, notes: Sequence[Note] = ()) -> int:
     """Runs a server to its end and gives its exit code."""
-    from pounce.kernel.task import left_behind
+    from pounce.kernel.task import abandoned
     from pounce.supervisor.interpreter_exit import end_interpreter, exit_now
     from pounce.supervisor.server import Server
 
@@ -208,6 +208,6 @@ def serve(config: Config, notes: Sequence[Note] = ()) -> int:
     in_order = end_interpreter(code, server.patience_left(), whole, forced=server.force_exit)
     if server.ended_by is not None:
         signal.raise_signal(server.ended_by)
-    if server.left_behind or left_behind or not in_order:
+    if server.left_behind or abandoned or not in_order:
         exit_now(code)  # a thread that never ends would keep the interpreter from ending, a coroutine would complain
     return code

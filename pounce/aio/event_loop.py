@@ -1,17 +1,18 @@
-"""The asyncio loop of a worker: a stock one on the worker's selector, that hears at once what another thread calls.
+"""The asyncio loop of a worker: a stock loop on the worker's selector, which wakes up when another thread calls it.
 
-asyncio's objects belong to the thread of their loop. Programs touch them from others all the same
-(`queue.put_nowait(token)` in a model's thread, `event.set()` for a client of another worker), and all that the loop
-sees of it is a `call_soon` on a thread that does not turn it. The stock loop carries the call out when it next wakes
-up for something else. This one is woken, and only its own thread touches its heap of timers. The log says once per
-process which line it was: what such a line does to the queue or the event itself is still not made for two threads.
+asyncio's objects belong to the thread of their loop. Programs use them from other threads all the same
+(`queue.put_nowait(token)` in a model's thread, `event.set()` for a client of another worker). The loop then sees a
+`call_soon` on a thread that does not turn it. The stock loop makes the call when it next wakes up for another reason.
+This loop is woken, and its heap of timers is changed only by its own thread. The log names the line once per process:
+asyncio's queues and events are not thread-safe, and waking the loop does not make them so.
 
-In debug mode everything is as with the stock loop, where such a call is a RuntimeError.
+In debug mode such a call is a RuntimeError, as with the stock loop.
 
-asyncio calls `call_soon` several times for each await, from C. So the usual case repeats the stock loop's three lines,
-with their private names, in place of a call of them: that makes the look at the thread free.
+asyncio calls `call_soon` several times for each await, from C. So the usual case repeats three lines of the stock loop,
+with their private names, instead of calling them: that pays for the comparison of the threads.
 
-Owner: the worker's thread. From other threads: `call_soon`, `call_at`, `call_later`, `call_soon_threadsafe`.
+Must never turn the worker's loop but in `select`. Owner: the worker's thread. Other threads may call `call_soon`,
+`call_at`, `call_later` and `call_soon_threadsafe`.
 """
 
 import asyncio
@@ -38,8 +39,8 @@ _ASYNCIO = os.path.dirname(asyncio.__file__) + os.sep
 _STANDARD = os.path.dirname(os.path.dirname(asyncio.__file__)) + os.sep
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
-_told = threading.Lock()
-"""Taken by the thread that writes the line, and never released."""
+_logged = threading.Lock()
+"""Acquired by the thread that writes the line, and never released."""
 
 
 class WorkerEventLoop(asyncio.SelectorEventLoop):
@@ -57,19 +58,19 @@ class WorkerEventLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.Handle:
         if get_ident() == self._thread_id and not (self._debug or self._closed):
             return self._call_soon(callback, args, context)
-        if self._foreign:
+        if self._on_other_thread:
             handle = self.call_soon_threadsafe(callback, *args, context=context)
-            _tell()
+            _log_cross_thread_use()
             return handle
         return _without_last_frame(super().call_soon(callback, *args, context=context))
 
     def call_at[*Ts](
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        if self._foreign:
+        if self._on_other_thread:
             timer = asyncio.TimerHandle(when, callback, args, self, context)
             self.call_soon_threadsafe(self._schedule, timer)
-            _tell()
+            _log_cross_thread_use()
             return timer
         return _without_last_frame(super().call_at(when, callback, *args, context=context))
 
@@ -79,11 +80,11 @@ class WorkerEventLoop(asyncio.SelectorEventLoop):
             timer._scheduled = True  # type: ignore[attr-defined]
 
     @property
-    def _foreign(self) -> bool:
+    def _on_other_thread(self) -> bool:
         return self._thread_id not in (None, get_ident()) and not self._debug
 
 
-class FaceSelector(selectors.BaseSelector):
+class BridgeSelector(selectors.BaseSelector):
     """The worker's loop, as asyncio uses a selector."""
 
     def __init__(self, loop: Loop) -> None:
@@ -105,48 +106,49 @@ class FaceSelector(selectors.BaseSelector):
         return self._loop.turn(timeout)
 
     def close(self) -> None:
-        """The real selector is the worker's, and so is its end. What asyncio has left in it would keep it awake."""
+        """The worker closes the real selector. A descriptor that asyncio has left in it would keep waking it."""
         for key in list(self.get_map().values()):
             if key.data.__class__ is tuple:
                 self.unregister(key.fileobj)
 
 
-class FaceLoop(WorkerEventLoop):
-    # Asked for every request, so without a call.
-    debugs = False
-    """What `get_debug` says."""
-    makes_tasks = False
+class BridgeLoop(WorkerEventLoop):
+    # Read for every request, so attributes.
+    debug_mode = False
+    """What `get_debug` returns."""
+    has_task_factory = False
     """Has the application set a task factory?"""
 
     def __init__(self, loop: Loop) -> None:
-        super().__init__(FaceSelector(loop))
+        super().__init__(BridgeSelector(loop))
         self._wakeup_fd = loop.wakeup_fd
 
     def set_debug(self, enabled: bool) -> None:
         super().set_debug(enabled)  # called by the stock loop's constructor too
-        self.debugs = enabled
+        self.debug_mode = enabled
 
     def set_task_factory(self, factory: Any) -> None:
         super().set_task_factory(factory)
-        self.makes_tasks = factory is not None
+        self.has_task_factory = factory is not None
 
-    async def close_default_executor(self, patience: float) -> None:
-        """As `shutdown_default_executor`, for a caller that may be no task asyncio knows of. Threads that do not end
-        within `patience` seconds are waited for at the end of the process."""
+    async def close_default_executor(self, timeout: float) -> None:
+        """As `shutdown_default_executor`, for a caller that asyncio may not know as a task. Threads that do not end
+        within `timeout` seconds are waited for at the end of the process."""
         self._executor_shutdown_called = True
         if self._default_executor is not None:
             closed = self.create_future()
             threading.Thread(target=self._do_shutdown, args=(closed,)).start()
-            await asyncio.wait([closed], timeout=patience)
+            await asyncio.wait([closed], timeout=timeout)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """At the end a generator cannot be closed that a task is running which is left behind; of that the log has
-        told."""
+        """Does not log that a generator cannot be closed because an abandoned task runs it: the log has named the
+        task."""
         if not getattr(context.get("asyncgen"), "ag_running", False):
             super().call_exception_handler(context)
 
     def remove_signal_handler(self, sig: int) -> bool:
-        """With its last handler asyncio takes away what wakes the loop at a signal; the server has handlers as well."""
+        """With its last handler asyncio removes the descriptor that wakes the loop at a signal. The server's handlers
+        still need it."""
         removed = super().remove_signal_handler(sig)
         if removed and (fd := signal.set_wakeup_fd(self._wakeup_fd, warn_on_full_buffer=False)) != -1:
             signal.set_wakeup_fd(fd)
@@ -154,15 +156,15 @@ class FaceLoop(WorkerEventLoop):
 
 
 def _without_last_frame[H: asyncio.Handle](handle: H) -> H:
-    """What debug mode says of a handle ends with the line that asked for it, and not with one of this module."""
+    """The handle, with a debug traceback that ends with the line of the application that has made it."""
     if handle._source_traceback:  # type: ignore[attr-defined]
         del handle._source_traceback[-1]  # type: ignore[attr-defined]
     return handle
 
 
-def _tell() -> None:
-    if _told.acquire(blocking=False):
-        frame = _culprit()
+def _log_cross_thread_use() -> None:
+    if _logged.acquire(blocking=False):
+        frame = _caller_frame()
         where = f"{frame.f_code.co_filename}:{frame.f_lineno} ({frame.f_code.co_qualname})" if frame else "something"
         logger.warning(
             "%s, on thread %r, uses an object of asyncio that belongs to the event loop of another thread. The loop "
@@ -172,20 +174,20 @@ def _tell() -> None:
         )  # fmt: skip
 
 
-def _culprit() -> FrameType | None:
-    """The innermost call of the application on this thread; else of a library; else of the standard library."""
+def _caller_frame() -> FrameType | None:
+    """The innermost frame of the application on this thread; else of a library; else of the standard library."""
     frames = list(_frames())
-    return min(frames, key=lambda frame: _distance(frame.f_code.co_filename), default=None)
+    return min(frames, key=lambda frame: _frame_rank(frame.f_code.co_filename), default=None)
 
 
-def _distance(file: str) -> int:
+def _frame_rank(file: str) -> int:
     if any(part in file for part in _INSTALLED):
         return 1
     return 2 if file.startswith((_STANDARD, "<")) else 0
 
 
 def _frames() -> Iterator[FrameType]:
-    """Innermost first, from asyncio's caller to the server's own."""
+    """Innermost first, from asyncio's caller up to the server's own frames."""
     frame: FrameType | None = sys._getframe()
     while frame is not None and frame.f_code.co_filename.startswith((__file__, _ASYNCIO)):
         frame = frame.f_back

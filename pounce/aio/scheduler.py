@@ -1,13 +1,18 @@
-"""What drives a worker's coroutines: the kernel's own scheduler, or asyncio once the application needs it.
+"""The scheduler of one worker: the kernel's own, or asyncio's once the application has imported asyncio.
 
-Plain applications never import asyncio, and then neither does their server. Others get a face (see
-`aio.bridge`), from the start or from the moment of the import, and everything that is running goes on
-with it.
+A plain application never imports asyncio, and then neither does its server. Any other gets a bridge (see `bridge`),
+from the start or from the moment of the import, and everything that is running continues with it.
 
-Some libraries do not import asyncio: they look whether it is loaded and runs a task, and fail where it does not. An
-application that has loaded one of them will need asyncio, so that counts as its import.
+Some libraries do not import asyncio: they check whether it is loaded and runs a task, and fail if it does not. An
+application that has loaded one of them will need asyncio, so loading one counts as importing asyncio.
 
-Owner: the worker's thread. The import may happen on any thread.
+A scheduler is plain, then perhaps bridged, then ended:
+
+    plain      `_bridge` is None: the kernel drives the coroutines
+    bridged    `_bridge` is set, once: asyncio drives them
+    ended      `_ended` is set, from either: nothing is attached any more; a bridge is `busy` until it has closed
+
+Must never import asyncio before the application does. Owner: the worker's thread. The import may happen on any thread.
 """
 
 import contextlib
@@ -17,108 +22,110 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from pounce.aio.import_hook import Watch
+from pounce.aio.import_hook import ImportHook
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import Driver, Task, spawn
 
 if TYPE_CHECKING:
-    from pounce.aio.bridge import Face
+    from pounce.aio.bridge import Bridge
 
 
-ASKERS = ("anyio", "sniffio")
-"""Modules that look for a running asyncio. Every other library known to do so (httpcore, httpx, Starlette, aiologic,
-dnspython, tenacity ...) asks one of these two, and imports it before it asks."""
+ASYNCIO_DETECTORS = ("anyio", "sniffio")
+"""Modules that check for a running asyncio. Every other library known to do so (httpcore, httpx, Starlette, aiologic,
+dnspython, tenacity ...) asks one of these two, and imports it before."""
 
 
 class Scheduler:
     def __init__(self, loop: Loop, running: Callable[[], Iterable[Driver | None]]) -> None:
-        """`running` gives what has been spawned and is not over."""
+        """`running` gives what has been spawned and has not ended."""
         self._loop = loop
         self._running = running
-        self._face: Face | None = None
-        self._over = False
+        self._bridge: Bridge | None = None
+        self._ended = False
         self._thread = 0
-        # SelectorEventLoop is the last name that asyncio gets, and the one that is needed here. Whoever imports asyncio
-        # on this thread is told before the next line, also where another thread executes it.
-        self._watch = Watch("asyncio", "SelectorEventLoop", self._imported, waiting=True)
-        self._askers = [Watch(name, "__name__", lambda: import_module("asyncio")) for name in ASKERS]
-        self._anyio = Watch("anyio._backends._asyncio", "backend_class", self._anyio_imported)
+        # SelectorEventLoop is the last name that asyncio gets, and the one that is needed here. Code on this thread
+        # that imports asyncio has its bridge before the next line, even if another thread executes the module.
+        self._asyncio_hook = ImportHook("asyncio", "SelectorEventLoop", self._imported, on_every_import=True)
+        self._detector_hooks = [
+            ImportHook(name, "__name__", lambda: import_module("asyncio")) for name in ASYNCIO_DETECTORS
+        ]
+        self._anyio_hook = ImportHook("anyio._backends._asyncio", "backend_class", self._anyio_imported)
         self.spawn: Callable[..., Driver | None] = partial(spawn, loop)
         """Drives a coroutine at once, until it first has to wait: see `kernel.task.spawn`."""
 
     def begin(self) -> None:
-        """This thread is the worker's. Notices from now on when asyncio is imported, or that it has been."""
+        """This thread is the worker's. Sees from now on when asyncio is imported, or that it has been."""
         self._thread = threading.get_ident()
-        self._watch.begin()
-        for watch in self._askers:
-            if self._face is None:
-                watch.begin()
+        self._asyncio_hook.install()
+        for hook in self._detector_hooks:
+            if self._bridge is None:
+                hook.install()
 
     def _imported(self) -> None:
         if threading.get_ident() == self._thread:
-            self._put_on_face()
+            self._attach_bridge()
         else:
-            _face_class()  # this thread may await what is the worker's before the worker has had a turn
+            _bridge_class()  # this thread may await an object of the worker's before the worker's next turn
             with contextlib.suppress(RuntimeError):  # the worker has ended
-                self._loop.post(self._put_on_face)
+                self._loop.post(self._attach_bridge)
 
-    def _put_on_face(self) -> None:
-        if self._face is not None or self._over:  # another thread's import may be told late
+    def _attach_bridge(self) -> None:
+        if self._bridge is not None or self._ended:  # the import on another thread may be reported late
             return
-        face_class = _face_class()
-        if face_class is None:
-            return  # this thread comes here again when it has loaded it
-        self._end_watches()
-        face = self._face = face_class(self._loop)
-        self.spawn = face.spawn
-        self._anyio.begin()
-        face.take_over()
+        bridge_class = _bridge_class()
+        if bridge_class is None:
+            return  # this thread is loading it, and comes here again afterwards
+        self._remove_hooks()
+        bridge = self._bridge = bridge_class(self._loop)
+        self.spawn = bridge.spawn
+        self._anyio_hook.install()
+        bridge.migrate_current()
         for task in self._running():
             if isinstance(task, Task):
-                task.hand_over()
+                task.migrate()
 
     def _anyio_imported(self) -> None:
-        self._anyio.end()
-        assert self._face is not None
+        self._anyio_hook.remove()
+        assert self._bridge is not None
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._face.give_anyio_its_root()
+            self._bridge.set_anyio_root_task()
 
-    def leave_behind(self) -> None:
-        """What has been spawned is given up. asyncio does that at its own end."""
+    def abandon(self) -> None:
+        """Nothing drives the kernel's tasks any more. asyncio abandons its own at its end."""
         for task in self._running():
             if isinstance(task, Task):
-                task.leave_behind()
+                task.abandon()
 
-    def _end_watches(self) -> None:
-        for watch in (self._watch, *self._askers, self._anyio):
-            watch.end()
+    def _remove_hooks(self) -> None:
+        for hook in (self._asyncio_hook, *self._detector_hooks, self._anyio_hook):
+            hook.remove()
 
     def turn(self) -> None:
-        """Turns the worker's loop: once, or, with a face, until `end`. What the loop raises comes out,
-        and calling it again goes on."""
-        if self._face is None:
+        """Turns the worker's loop: once, or, with a bridge, until `end`. An exception of the loop comes out, and
+        calling this again continues."""
+        if self._bridge is None:
             self._loop.turn()
         else:
-            self._face.run()
+            self._bridge.run()
 
     @property
     def busy(self) -> bool:
-        """Has asyncio been told to end and not yet done so?"""
-        return self._face is not None and not self._face.closed
+        """Is there a bridge that has not closed yet?"""
+        return self._bridge is not None and not self._bridge.closed
 
-    def end(self, patience: float) -> None:
-        """The worker is over. Whatever the application still has running is cancelled, within `patience` seconds."""
-        self._over = True
-        self._end_watches()
-        self.leave_behind()
-        if self._face is not None:
-            self._face.end(patience)
+    def end(self, timeout: float) -> None:
+        """The worker has ended. Tasks of the application that still run are cancelled, within `timeout` seconds."""
+        self._ended = True
+        self._remove_hooks()
+        self.abandon()
+        if self._bridge is not None:
+            self._bridge.end(timeout)
 
 
-def _face_class() -> "type[Face] | None":
-    """None where this very thread is loading it: what that imports is noticed too."""
-    # The thread that executes asyncio holds its import lock until it has its own face. Waiting for that lock while
-    # holding the face's would be a deadlock, which the import system resolves by giving half a module.
+def _bridge_class() -> "type[Bridge] | None":
+    """None where this very thread is loading it: its own imports call the hooks, too."""
+    # The thread that executes asyncio holds its import lock until it has its own bridge. Waiting for that lock while
+    # holding the bridge's would be a deadlock, which the import system resolves by returning half a module.
     import_module("asyncio")
-    # Not by a statement, which each watch would notice in turn, and load it again.
-    return getattr(import_module("pounce.aio.bridge"), "Face", None)
+    # Not by a statement: each hook would see it, and load the module again.
+    return getattr(import_module("pounce.aio.bridge"), "Bridge", None)

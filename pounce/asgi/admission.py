@@ -139,4 +139,4 @@ class Admission:
 
     def _still_there(self, exchange: Exchange) -> None:
         if exchange in self._running:
-            logger.error("%s ignores its cancellation; it is left to itself.", exchange.describe())
+            logger.error("%s ignores its cancellation; it is abandoned.", exchange.describe())

@@ -317,7 +317,7 @@ class Exchange:
     def _let_head_leave(self) -> None:
         """The application has said how the response begins, and then waits: its client may wait for the head, as
         EventSource does, and proxies too."""
-        if self.stage is HELD and not self.lost and not (self.task is not None and self.task.over):
+        if self.stage is HELD and not self.lost and not (self.task is not None and self.task.done):
             self._connection.send_head(self)
             self.stage = STARTED
 

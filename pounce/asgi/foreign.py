@@ -22,12 +22,12 @@ from typing import Any, Protocol
 
 from pounce.errors import ClientDisconnected
 from pounce.kernel.loop import Loop
-from pounce.kernel.task import Done, Driver, Parked, Timekeeper, Wait
+from pounce.kernel.task import Driver, OnDone, TimerLoop, Wait, Waiter
 
 
 class Scheduler(Protocol):
     @property
-    def spawn(self) -> Callable[[Coroutine[Any, Any, Any], Done], Driver | None]: ...
+    def spawn(self) -> Callable[[Coroutine[Any, Any, Any], OnDone], Driver | None]: ...
 
 
 class Calls:
@@ -77,12 +77,12 @@ class Call(Wait):
         self._calls = calls
         self._method = method
         self._unused = unused
-        self._home: Timekeeper | None = None  # the loop that awaits it
+        self._home: TimerLoop | None = None  # the loop that awaits it
         self._left = False  # is it awaited no more?
         self._driver: Driver | None = None  # the owner's
         self._given: object = None  # what it has returned; the owner's
 
-    def park(self, task: Parked) -> None:
+    def park(self, task: Waiter) -> None:
         super().park(task)
         self._home = task.loop
         calls = self._calls

@@ -1,4 +1,4 @@
-"""Floor 1: the loop, its timers and the tasks it drives.
+"""The event loop, its timers and deadlines, and the coroutines it drives.
 
-Knows file descriptors, time and coroutines. Must never hear of a socket protocol, of HTTP or of asyncio.
+Knows file descriptors, time and coroutines. Must never know a socket protocol, HTTP or asyncio.
 """

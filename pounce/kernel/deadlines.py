@@ -1,9 +1,8 @@
-"""Deadlines of one length need no heap.
+"""Deadlines of one length, as a queue instead of a heap.
 
-All deadlines of one length expire in the order in which they were set: the oldest is always at the front, a new
-one always goes to the back. Arming and disarming is O(1), and per turn nothing is looked at before the loop's
-horizon. A server arms a deadline for every request and almost none of them ever expires, so this is the shape
-that fits.
+All deadlines of one length expire in the order in which they were set: the oldest is at the front, a new one goes to
+the back. Arming and disarming is O(1), and a turn checks nothing before the loop's horizon. A server arms a deadline
+for every request, and almost none of them expires.
 
 Owner: the loop's thread.
 """
@@ -20,11 +19,11 @@ class Clock(Protocol):
     now: float
     """Seconds of the loop's clock, as of this turn."""
     horizon: float
-    """No timer or deadline is due before; whoever arms an earlier one lowers it."""
+    """No timer and no deadline is due before this time. Arming an earlier one lowers it."""
 
 
 class DeadlineQueue[Owner]:
-    """At most one running deadline per owner (any hashable object), all `length` seconds long."""
+    """At most one running deadline per owner (any hashable object), all of them `length` seconds long."""
 
     __slots__ = ("_armed", "_expired", "_loop", "length")
 
@@ -35,7 +34,7 @@ class DeadlineQueue[Owner]:
         self._armed: OrderedDict[Owner, float] = OrderedDict()
 
     def arm(self, owner: Owner) -> None:
-        """Starts the owner's deadline, from the beginning if it is running already."""
+        """Starts the owner's deadline, or starts it again if it is running."""
         loop = self._loop
         now = loop.now
         self._armed[owner] = now
@@ -44,11 +43,12 @@ class DeadlineQueue[Owner]:
             loop.horizon = now + self.length
 
     def disarm(self, owner: Owner) -> None:
-        """Stops the owner's deadline, if it is running."""
+        """Stops the owner's deadline if it is running."""
         self._armed.pop(owner, None)
 
     def armed_at(self, owner: Owner) -> float:
-        """When the owner's deadline was started; minus infinity when it is not running."""
+        """When the owner's deadline was started, in seconds of the loop's clock; minus infinity when it is not
+        running."""
         return self._armed.get(owner, -math.inf)
 
     def armed_before(self, when: float) -> int:
@@ -82,7 +82,7 @@ class DeadlineQueue[Owner]:
             self._expired(owner)
 
     def postpone(self, since: float, until: float) -> None:
-        """What was armed at `since` counts as armed at `until`. Those are the last ones in the queue."""
+        """Deadlines that were armed at `since` count as armed at `until`. They are the last ones in the queue."""
         late = []
         for owner in reversed(self._armed):
             if self._armed[owner] != since:

@@ -1,16 +1,18 @@
-"""The event loop of one thread.
+"""The event loop of one thread: descriptors, timers, deadlines and ready callables.
 
 A turn is always the same four steps:
 
 1. select      wait until a descriptor is ready, something is due, or another thread has posted
 2. readiness   call what is registered for each ready descriptor
 3. due         call the timers and deadlines whose time has come
-4. ready       call what stood in the ready deque when this step began, and no more: what is added meanwhile
-               waits for the next turn, so that no callback can starve the descriptors
+4. ready       call what stood in the ready deque when this step began; callables that are added meanwhile wait
+               for the next turn, so that no callback can starve the descriptors
 
-Nothing is caught here. An exception from a callback leaves `turn`, and what the turn had not yet done is still
-there for the next one: readiness is level-triggered, timers and ready callables are removed one at a time. So
-the owner may log the error and turn again.
+The loop must never catch an exception. One that a callback raises comes out of `turn`, and the rest of that turn is
+still there for the next one: readiness is level-triggered, timers and ready callables are removed one at a time. So the
+owner may log the error and turn again.
+
+A loop is open, then closed. `post` is the only method that tells the two apart, because the others are the owner's.
 
 Owner: the thread that turns it. Another thread may do exactly one thing to a loop: `post`.
 """
@@ -32,14 +34,14 @@ type ReadyCallback = Callable[[int], object]
 """Called with the ready events, a mask of selectors.EVENT_READ and EVENT_WRITE."""
 
 type Ready = tuple[selectors.SelectorKey, int]
-"""What a selector says of a ready descriptor."""
+"""A ready descriptor and its events, as a selector returns them."""
 
 LONG_TURN = 0.05
-"""Seconds; in a shorter turn the difference between its beginning and its end does not matter to a deadline."""
+"""Seconds. A turn that took longer than this postpones the deadlines that were armed in it."""
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
-LONGEST_WAIT = 86400.0  # seconds; epoll takes milliseconds in 32 bits
+MAX_WAIT = 86400.0  # seconds; epoll takes milliseconds in 32 bits
 
 
 class HasFileno(Protocol):
@@ -47,7 +49,7 @@ class HasFileno(Protocol):
 
 
 class Timer:
-    """One call at one time, in seconds of the loop's clock. `cancel` is the only thing to do with it."""
+    """One call at one time, in seconds of the loop's clock. Its user may only `cancel` it."""
 
     __slots__ = ("callback", "when")
 
@@ -61,14 +63,14 @@ class Timer:
 
 
 class Loop:
-    """Descriptors, timers, deadlines and ready callables of one thread.
-
-    `now` is the time at which the current turn woke up, in seconds of `clock`: reading it costs nothing, and
+    """`now` is the time at which the current turn woke up, in seconds of `clock`. Reading it costs nothing, and
     everything that happens in one turn happens at one time.
+
+    Raises OSError when the process has no free descriptors.
     """
 
     pipe: tuple[int, ...] = ()
-    """What wakes it; empty where there was no free descriptor for one."""
+    """A byte in it wakes the loop. Empty when the constructor has failed for want of descriptors."""
 
     def __init__(
         self, selector: selectors.BaseSelector | None = None, clock: Callable[[], float] = time.monotonic
@@ -81,8 +83,8 @@ class Loop:
         self.clock = clock
         self.now = clock()
         self._waits_since = -math.inf
-        # No timer and no deadline is due before this; a lower bound, made exact when it is reached.
         self.horizon = math.inf
+        """No timer and no deadline is due before this time: a lower bound, made exact when it is reached."""
         self._ready: deque[Callback] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_count = 0
@@ -90,9 +92,10 @@ class Loop:
         self.coroutine: Any = None
         self.context: Any = None
         """The coroutine whose step was begun last on this thread, and its context."""
-        self.adopt: Callable[..., Any] | None = None
-        """Set when another scheduler has taken over. Called for a coroutine that would wait, with: the coroutine,
-        what it waits for, what to throw into it instead of going on, what to call at its end, its context."""
+        self.migrate: Callable[..., Any] | None = None
+        """Set by another scheduler that drives the coroutines from then on. Called for a coroutine that would wait,
+        with: the coroutine, what it waits for, what to throw into it instead of continuing, what to call at its end,
+        its context."""
         self._posted: deque[Callback] = deque()
         self._woken = False
         self.selector.register(self._wake_reader, READ, self._take_posted)
@@ -105,11 +108,11 @@ class Loop:
         self.selector.register(fd, events, callback)
 
     def rewatch(self, fd: int | HasFileno, events: int, callback: ReadyCallback) -> None:
-        """Changes what a watched descriptor is watched for."""
+        """Changes the events and the callback of a watched descriptor."""
         self.selector.modify(fd, events, callback)
 
     def unwatch(self, fd: int | HasFileno) -> None:
-        """Ends watching; must come before the descriptor is closed."""
+        """Ends watching. Must be called before the descriptor is closed."""
         self.selector.unregister(fd)
 
     # Calls
@@ -132,21 +135,21 @@ class Loop:
         return self.call_at(self.clock() + delay, callback)
 
     def deadlines[Owner](self, length: float | None, expired: Callable[[Owner], object]) -> DeadlineQueue[Owner]:
-        """A queue of deadlines that all last `length` seconds; `expired(owner)` is called for each that is
-        neither disarmed nor armed again in time. None makes deadlines that never expire."""
+        """A queue of deadlines that all last `length` seconds. `expired(owner)` is called for each that is neither
+        disarmed nor armed again in time. With None they never expire."""
         queue = DeadlineQueue(self, math.inf if length is None else length, expired)
-        self._queues.append(queue)  # type: ignore[arg-type]  # the loop never looks at an owner
+        self._queues.append(queue)  # type: ignore[arg-type]  # the loop does not use the owners
         return queue
 
     def post(self, callback: Callback) -> None:
         """Calls `callback` on the loop's thread, from any thread. Wakes the loop once per batch.
 
-        Raises RuntimeError when the loop is closed: nobody would ever call it. What comes between its last turn and
-        its close is dropped.
+        Raises RuntimeError when the loop is closed, because nothing would call it. A callback that is posted between
+        the loop's last turn and its close is dropped.
         """
-        # The order matters and needs no lock: append first, then look at the flag. The loop clears the flag
-        # first and then pops until the deque is empty. Both touch the deque under its own lock, so either the
-        # pop sees the item, or this thread sees the cleared flag and wakes the loop again.
+        # The order makes a lock unnecessary: append first, then read the flag. The loop clears the flag first and
+        # then pops until the deque is empty. Both use the deque under its own lock, so either the pop sees the item,
+        # or this thread sees the cleared flag and wakes the loop again.
         if self.closed:
             raise RuntimeError("the loop is closed")
         self._posted.append(callback)
@@ -157,7 +160,7 @@ class Loop:
 
     @property
     def wakeup_fd(self) -> int:
-        """What signal.set_wakeup_fd may write to, so that a signal ends the wait in `select`."""
+        """The descriptor for signal.set_wakeup_fd, so that a signal ends the wait in `select`."""
         return self._wake_writer
 
     def _take_posted(self, _events: int) -> None:
@@ -173,49 +176,50 @@ class Loop:
     # Turning
 
     def turn(self, timeout: float | None = None) -> list[Ready]:
-        """Takes one turn. Waits at most `timeout` seconds for something to happen, for ever if None.
+        """Takes one turn. Waits at most `timeout` seconds for something to happen, or without limit if None.
 
-        Returns what was ready for somebody else: a descriptor registered with the selector by other means than
-        `watch` carries no callable, and whoever turns this loop as a part of their own gets its events back.
+        Returns the events it has not handled: those of descriptors that were registered with the selector by other
+        means than `watch`, with a tuple in place of a callable. A loop that turns this one as a part of its own turn
+        handles them.
         """
         before = self.clock()
         if before - self.now > LONG_TURN:
-            self._excuse(before)
+            self._postpone_deadlines(before)
         ready = self._ready
         if ready:
             timeout = 0.0
         elif self.horizon != math.inf:
-            wait = min(self.horizon - before, LONGEST_WAIT)
+            wait = min(self.horizon - before, MAX_WAIT)
             if timeout is None or wait < timeout:
                 timeout = wait
         self._waits_since = before
         events = self.selector.select(timeout)
         now = self.now = self.clock()
-        foreign: list[Ready] = []
+        unhandled: list[Ready] = []
         for event in events:
             key, mask = event
             callback = key.data
             if callback.__class__ is tuple:
-                foreign.append(event)
+                unhandled.append(event)
             else:
                 callback(mask)
         if now >= self.horizon:
             self._run_due()
         for _ in range(len(ready)):
             ready.popleft()()
-        return foreign
+        return unhandled
 
     @property
     def busy_since(self) -> float:
-        """When the loop woke up for what it is doing now, in seconds of its clock; infinity while it waits in
-        `select`. Any thread may ask: one thread writes the two numbers, each as a whole."""
+        """When the loop woke up for the present turn, in seconds of its clock; infinity while it waits in `select`.
+        Any thread may ask: one thread writes the two numbers, each in a single store."""
         waits_since = self._waits_since
         now = self.now
         return now if now > waits_since else math.inf
 
-    def _excuse(self, now: float) -> None:
-        """The last turn was long, because something in it has blocked: whoever has a deadline since then gets
-        the time back that was not theirs."""
+    def _postpone_deadlines(self, now: float) -> None:
+        """The last turn was long, because something in it has blocked. The deadlines that were armed in it begin
+        after it, because the time it took was not the clients'."""
         for queue in self._queues:
             queue.postpone(self.now, now)
 
@@ -225,7 +229,7 @@ class Loop:
             timer = heapq.heappop(timers)[2]
             callback = timer.callback
             if callback is not None:
-                timer.callback = None  # whoever is called may hold the timer
+                timer.callback = None  # the callback may hold the timer
                 callback()
         for queue in self._queues:
             queue.expire()
@@ -233,12 +237,12 @@ class Loop:
         self.horizon = min(horizon, timers[0][0]) if timers else horizon
 
     def close(self) -> None:
-        """Ends the loop. Callables that were still waiting are dropped."""
+        """Ends the loop. Callables that still wait are dropped."""
         self.closed = True
         self.selector.close()
 
     def __del__(self) -> None:
-        # Not in `close`: another thread may be in the middle of `post`, and the number of a closed descriptor
-        # may already be somebody else's file. Nobody can be in `post` when nobody holds the loop.
+        # Not in `close`: another thread may be in the middle of `post`, and the number of a closed descriptor may
+        # already belong to another file. No thread can be in `post` when nothing references the loop.
         for fd in self.pipe:
             os.close(fd)

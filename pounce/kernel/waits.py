@@ -1,4 +1,8 @@
-"""What a plain application may wait for without asyncio: time, and a function in another thread."""
+"""The two waits that a plain application may use without asyncio: for time, and for a function on another thread.
+
+Must never start a thread that no application has asked for. Owner of a wait: the loop's thread. The thread pool belongs
+to the process.
+"""
 
 import contextlib
 import contextvars
@@ -6,12 +10,12 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pounce.kernel.task import Cancellable, Parked, Wait
+from pounce.kernel.task import Cancellable, Wait, Waiter
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-HELPER_NAME = "pounce-helper"
+THREAD_NAME = "pounce-helper"
 
 
 class _Sleep(Wait):
@@ -22,12 +26,12 @@ class _Sleep(Wait):
         self._seconds = seconds
         self._timer: Cancellable | None = None
 
-    def park(self, task: Parked) -> None:
+    def park(self, task: Waiter) -> None:
         super().park(task)
         self._timer = task.loop.call_later(self._seconds, self.wake)
 
-    def leave(self) -> None:
-        super().leave()
+    def unpark(self) -> None:
+        super().unpark()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -40,18 +44,18 @@ class _ThreadCall(Wait):
         self._function = function
         self._future: Future[Any] | None = None
 
-    def park(self, task: Parked) -> None:
+    def park(self, task: Waiter) -> None:
         super().park(task)
         loop = task.loop
 
-        def finished(future: "Future[Any]") -> None:  # in the helper thread
-            with contextlib.suppress(RuntimeError):  # the loop ended first: nobody waits any more
-                loop.post(lambda: self._report(future))
+        def finished(future: "Future[Any]") -> None:  # on the helper thread
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nothing waits any more
+                loop.post(lambda: self._deliver(future))
 
-        self._future = helpers().submit(self._function)
+        self._future = thread_pool().submit(self._function)
         self._future.add_done_callback(finished)
 
-    def _report(self, future: "Future[Any]") -> None:
+    def _deliver(self, future: "Future[Any]") -> None:
         if future.cancelled():
             return
         error = future.exception()
@@ -60,39 +64,41 @@ class _ThreadCall(Wait):
         else:
             self.fail(error)
 
-    def leave(self) -> None:
-        super().leave()
+    def unpark(self) -> None:
+        super().unpark()
         if self._future is not None:
-            self._future.cancel()  # a call that has begun runs on; its result goes nowhere
+            self._future.cancel()  # a call that has begun continues; its result is dropped
 
 
 async def sleep(seconds: float) -> None:
-    """Waits `seconds` without holding up the worker. 0 lets everything else that is ready go first."""
+    """Waits `seconds` without blocking the worker. With 0, callables that are ready run first."""
     await _Sleep(seconds)
 
 
 async def to_thread[**P, T](function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Runs `function(*args, **kwargs)` in a helper thread and waits for what it returns or raises.
+    """Runs `function(*args, **kwargs)` on a helper thread, returns its result and raises its exception.
 
-    The function sees a copy of the caller's context variables. Cancelling the wait does not stop a function
-    that has begun.
+    The function sees a copy of the caller's context variables, as with `asyncio.to_thread`. Cancelling the wait does
+    not stop a function that has begun. The process has at most `min(32, CPUs + 4)` helper threads, shared by all
+    workers (the default of `concurrent.futures`); further calls wait for a free one. Raises RuntimeError while the
+    interpreter ends.
     """
     context = contextvars.copy_context()
     result: T = await _ThreadCall(lambda: context.run(function, *args, **kwargs))
     return result
 
 
-_helpers: "ThreadPoolExecutor | None" = None
-_helpers_lock = threading.Lock()
+_thread_pool: "ThreadPoolExecutor | None" = None
+_thread_pool_lock = threading.Lock()
 
 
-def helpers() -> "ThreadPoolExecutor":
-    """The helper threads of the process, shared by all workers and made on first use: an application that
-    never calls `to_thread` does not pay for them."""
-    global _helpers
-    with _helpers_lock:
-        if _helpers is None:
+def thread_pool() -> "ThreadPoolExecutor":
+    """The helper threads of the process, made on first use: an application that never calls `to_thread` does not pay
+    for them."""
+    global _thread_pool
+    with _thread_pool_lock:
+        if _thread_pool is None:
             from concurrent.futures import ThreadPoolExecutor
 
-            _helpers = ThreadPoolExecutor(thread_name_prefix=HELPER_NAME)
-        return _helpers
+            _thread_pool = ThreadPoolExecutor(thread_name_prefix=THREAD_NAME)
+        return _thread_pool

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from pounce.kernel.task import Parked, Wait
+from pounce.kernel.task import Wait, Waiter
 
 
 class EmbeddedServer(Protocol):
@@ -35,7 +35,7 @@ class Ended(Wait):
         self._run = run
         self._running = False
 
-    def park(self, task: Parked) -> None:
+    def park(self, task: Waiter) -> None:
         super().park(task)
         if self._running:
             return

@@ -53,8 +53,8 @@ def end_interpreter(code: int, remaining: float | None, total: float | None, *, 
         rest = len(abandoned) - MAX_NAMES
         names = ", ".join(abandoned[:MAX_NAMES]) + (f" and {rest} more" if rest > 0 else "")
         many = len(abandoned) > 1
-        logger.error("Thread%s %s do%s not end; leaving %s behind.",
-                     "s" if many else "", names, "" if many else "es", "them" if many else "it")  # fmt: skip
+        logger.error("Thread%s %s do%s not end; %s abandoned.",
+                     "s" if many else "", names, "" if many else "es", "they are" if many else "it is")  # fmt: skip
     returned = threading.Event()
     if total is not None:
         timeout = max(ATEXIT_TIMEOUT, total)
@@ -162,7 +162,7 @@ def _waiting_threads() -> list[str]:
 def _enforce_atexit_timeout(returned: threading.Event, timeout: float, code: int) -> None:
     if not returned.wait(timeout):
         with contextlib.suppress(BaseException):
-            logger.error("Functions of atexit have not returned within %g seconds; leaving them behind.", timeout)
+            logger.error("Functions of atexit have not returned within %g seconds; they are abandoned.", timeout)
         _flush()
         os._exit(code)
 

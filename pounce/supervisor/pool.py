@@ -354,7 +354,7 @@ class Pool:
         """Goes without these, if they have not answered."""
         for worker in self._living.intersection(workers):
             if not worker.kill():
-                logger.error("Worker %s does not end; leaving it behind.", worker.name)
+                logger.error("Worker %s does not end; it is abandoned.", worker.name)
                 self._living.discard(worker)
                 self.left_behind = True
         if not self._living:

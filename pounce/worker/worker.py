@@ -312,7 +312,7 @@ class Worker:
 
     def _give_up(self) -> None:
         """What a cancelled exchange could still say has been said."""
-        self._scheduler.leave_behind()
+        self._scheduler.abandon()
         self.exchanges.clear()
         for connection in list(self.connections):
             connection.stream.abort()

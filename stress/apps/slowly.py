@@ -1,7 +1,7 @@
 """An application that takes its time, in every way there is, and says which worker does.
 
 `python -m slowly APP ...` is a server whose workers keep what the kernel gives them, as with SO_REUSEPORT alone. (It
-is here because whoever imports asyncio gets a server with the asyncio face on.)
+is here because whoever imports asyncio gets the asyncio bridge.)
 """
 
 import threading

@@ -79,7 +79,7 @@ def test_generators_and_helper_threads_are_closed(workers, left):
         server.stop()
         assert server.log.count("generator closed") == 6
         assert server.log.count("written") == int(workers)
-        for trouble in ("Traceback", "CRITICAL", "leaving", "destroyed"):
+        for trouble in ("Traceback", "CRITICAL", "abandoned", "destroyed"):
             assert trouble not in server.log
 
 
@@ -88,7 +88,7 @@ def test_a_generator_that_does_not_close_is_cancelled_and_left_behind(path, left
     with left() as server:
         assert get(server.address, path) == (200, b"ok"), server.log
         assert server.stop(signal.SIGINT) == 0
-        assert "Asynchronous generators have not closed within 1 seconds; leaving them behind." in server.log
+        assert "Asynchronous generators have not closed within 1 seconds; they are abandoned." in server.log
         assert ("generator cancelled" if path == "/waits" else "cancellation refused") in server.log
         for trouble in ("Traceback", "CRITICAL", "destroyed"):
             assert trouble not in server.log

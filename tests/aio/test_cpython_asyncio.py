@@ -1,4 +1,4 @@
-"""CPython's own asyncio tests, of the interpreter in use, with every event loop made a face loop.
+"""CPython's own asyncio tests, of the interpreter in use, with every event loop made a bridge loop.
 
 A test that fails there must fail with the stock loop as well. The tests come with an interpreter built from source;
 Debian ships them apart: tools/cpython_tests.py fetches them and prints the folder, for POUNCE_CPYTHON_TESTS.
@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import face_suite
+from tests.support import bridge_suite
 
 APART = os.environ.get("POUNCE_CPYTHON_TESTS")
-SUITE = Path(face_suite.__file__)
+SUITE = Path(bridge_suite.__file__)
 PARTS = [
     "test_base_events", "test_buffered_proto", "test_context", "test_eager_task_factory", "test_events",
     "test_free_threading", "test_futures", "test_futures2", "test_locks", "test_pep492", "test_protocols",
@@ -68,7 +68,7 @@ def outcomes(request, package, tmp_path_factory):
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_the_face_passes_what_the_stock_loop_passes(part, package, outcomes, tmp_path):
+def test_the_bridge_passes_what_the_stock_loop_passes(part, package, outcomes, tmp_path):
     known = {"test_free_threading": (3, 14)}
     if sys.version_info < known.get(part, (3, 13)):
         pytest.skip(f"{part} is newer than this interpreter")

@@ -61,7 +61,7 @@ def test_requests_one_after_the_other_use_one_thread(by, late, tmp_path):
         # An executor starts another one when the first has given its result and not yet come back for more.
         assert int(answer.text) <= (1 if by == "anyio" else 10)
         assert server.stop() == 143
-        assert "leaving it behind" not in server.log
+        assert "it is abandoned" not in server.log
         assert "Traceback" not in server.log
 
 
@@ -86,7 +86,7 @@ def test_each_worker_has_its_own(workers, tmp_path):
         assert len(counts) == 40, server.log
         assert max(counts) <= 2 * int(workers)
         server.stop()
-        assert "leaving it behind" not in server.log
+        assert "it is abandoned" not in server.log
 
 
 def test_worker_processes_of_anyio_outlive_the_request_that_has_loaded_it(tmp_path):

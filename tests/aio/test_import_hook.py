@@ -3,19 +3,19 @@
 import importlib.machinery
 import sys
 
-from pounce.aio.import_hook import Watch
+from pounce.aio.import_hook import ImportHook
 
 
 # Found by reading the code.
 def test_sys_meta_path_is_replaced_not_changed_by_the_hook():
     finders = sys.meta_path
     before = list(finders)
-    watch = Watch("a_module_that_nobody_imports", "x", int)
-    watch.begin()
+    hook = ImportHook("a_module_that_nobody_imports", "x", int)
+    hook.install()
     assert sys.meta_path[1:] == before
     during = sys.meta_path
-    watch.end()
+    hook.remove()
     assert list(finders) == before
-    assert during[0] is watch
+    assert during[0] is hook
     assert sys.meta_path == before
     assert importlib.machinery.PathFinder in sys.meta_path

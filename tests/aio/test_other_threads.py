@@ -13,7 +13,7 @@ import time
 import pytest
 
 from pounce.aio import event_loop as asyncio_loop
-from tests.support.face_suite import FaceLoop
+from tests.support.bridge_suite import BridgeLoop
 from tests.support.server import Running, get
 
 
@@ -21,7 +21,7 @@ class Elsewhere:
     """A worker's asyncio loop on a thread of its own, with nothing to do but what it is told."""
 
     def __enter__(self):
-        self.loop = FaceLoop()
+        self.loop = BridgeLoop()
         self.end = self.loop.create_future()
         self.thread = threading.Thread(target=self.loop.run_until_complete, args=(self.end,), daemon=True)
         self.thread.start()
@@ -47,7 +47,7 @@ class Elsewhere:
 
 @pytest.fixture(autouse=True)
 def _not_told_yet(monkeypatch):
-    monkeypatch.setattr(asyncio_loop, "_told", threading.Lock())
+    monkeypatch.setattr(asyncio_loop, "_logged", threading.Lock())
 
 
 @pytest.mark.parametrize("how", ["set_result", "call_soon", "call_later", "call_at"])

@@ -9,5 +9,5 @@ def test_asyncio_imported_after_the_workers_end_holds_it_up_no_more():
     """Another thread has imported it, and that is told when the worker is over."""
     scheduler = Scheduler(Loop(), list)
     scheduler.end(1.0)
-    scheduler._put_on_face()
+    scheduler._attach_bridge()
     assert not scheduler.busy

@@ -380,7 +380,7 @@ def test_an_application_that_ignores_its_cancellation_keeps_nobody_waiting_and_i
     rig.wait(7.1)
     assert status_of(client.read()) == 504
     rig.wait(5.0)
-    assert caplog.text.count("ignores its cancellation; it is left to itself.") == 1
+    assert caplog.text.count("ignores its cancellation; it is abandoned.") == 1
     rig.wait(40.0)
     assert app.tries == 1
     assert not rig.worker.exchanges

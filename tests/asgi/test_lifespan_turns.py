@@ -29,7 +29,7 @@ def test_in_its_start(workers, message, imports, tmp_path):
         server.wait_for("says")
         server.stop()
         assert "Shutting down once the application has started" in server.log
-        assert "leaving it behind" not in server.log
+        assert "it is abandoned" not in server.log
         assert "given up" not in server.log
 
 
@@ -42,4 +42,4 @@ def test_in_its_shutdown(imports, tmp_path):
     with Running("wrong:app", "--port", "0", *options, cwd=tmp_path) as server:
         server.stop()
         assert "Application shutdown has not ended within 1 seconds; it is cancelled." in server.log
-        assert "leaving it behind" not in server.log
+        assert "it is abandoned" not in server.log

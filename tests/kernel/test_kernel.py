@@ -8,7 +8,7 @@ import time
 import pytest
 
 from pounce.kernel.loop import READ, Loop
-from pounce.kernel.task import MOST_PLACES, Cancelled, State, Task, Wait, await_stack, spawn
+from pounce.kernel.task import MAX_FRAMES, Cancelled, State, Task, Wait, await_stack, spawn
 from pounce.kernel.waits import sleep, to_thread
 from tests.support.harness import Idle, run_until_idle, sleeping_loop
 
@@ -565,4 +565,4 @@ def test_a_chain_of_awaits_without_an_end_is_cut():
         def cr_await(self):
             return self
 
-    assert len(await_stack(Circle())) == MOST_PLACES
+    assert len(await_stack(Circle())) == MAX_FRAMES

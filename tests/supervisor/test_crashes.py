@@ -96,7 +96,7 @@ def test_a_lifespan_whose_shutdown_hangs_has_an_end(app, workers):
         assert server.log.count("Application shutdown has not ended within 0.5 seconds; it is cancelled.") == int(
             workers
         )
-        assert "leaving it behind" not in server.log
+        assert "it is abandoned" not in server.log
 
 
 @pytest.mark.parametrize("workers", ["1", "3"])

@@ -95,7 +95,7 @@ def test_what_is_idle_is_told_to_end_and_exit_functions_run(path, workers, numbe
     with leaves(path, workers) as server:
         assert server.stop(number) == code_of(number, workers)
         assert server.log.count("atexit ran") == (2 if has_gil() and workers == "2" else 1)
-        assert "leaving" not in server.log
+        assert "abandoned" not in server.log
         assert "Waiting for threads" not in server.log
 
 
@@ -104,7 +104,7 @@ def test_what_is_idle_is_told_to_end_and_exit_functions_run(path, workers, numbe
 def test_a_thread_that_runs_is_left_behind_by_name_and_exit_functions_run(path, name, workers, leaves):
     with leaves(path, workers, graceful="0") as server:
         assert server.stop(signal.SIGINT) == 0
-        assert server.log.count(f"Thread {name} does not end; leaving it behind.") == 1
+        assert server.log.count(f"Thread {name} does not end; it is abandoned.") == 1
         assert server.log.count("atexit ran") == (2 if has_gil() and workers == "2" else 1)
 
 
@@ -121,7 +121,7 @@ def test_a_second_ctrl_c_leaves_the_threads_behind(workers, leaves):
         server.send_signal(signal.SIGINT)
         server.wait_for("Waiting for threads to end: forever. (CTRL+C to force quit)")
         assert server.stop(signal.SIGINT) == 0
-        assert "Thread forever does not end; leaving it behind." in server.log
+        assert "Thread forever does not end; it is abandoned." in server.log
         assert "Traceback" not in server.log
         assert "KeyboardInterrupt" not in server.log
 

@@ -39,6 +39,6 @@ def test_and_leaves_nothing_behind(server, request):
     """The last of each server, which has run what was chosen of the above."""
     in_processes = request.node.callspec.params["server"] == "2 processes"
     assert server.stop() == (0 if in_processes else 128 + signal.SIGTERM)
-    for trouble in ("Traceback", "ERROR", "CRITICAL", "leaving", "destroyed", "never awaited", "never retrieved",
+    for trouble in ("Traceback", "ERROR", "CRITICAL", "abandoned", "destroyed", "never awaited", "never retrieved",
                     "Waiting for threads", "belongs to the event loop", "ResourceWarning", "leaked"):  # fmt: skip
         assert trouble not in server.log

@@ -148,7 +148,7 @@ def test_a_helper_thread_that_does_not_end_is_left_behind():
         client.sendall(GET.replace(b"/ ", b"/helper?600 ", 1))
         server.wait_until_busy(server.address)
         assert server.stop(signal.SIGINT) == 0
-        assert "does not end; leaving it behind" in server.log
+        assert "does not end; it is abandoned" in server.log
         client.close()
 
 

@@ -1,6 +1,6 @@
-"""Runs a part of CPython's own asyncio tests with every event loop made a face loop.
+"""Runs a part of CPython's own asyncio tests with every event loop made a bridge loop.
 
-    python tests/support/face_suite.py test_events [--stock]
+    python tests/support/bridge_suite.py test_events [--stock]
 
 `--stock` leaves the loops as they are, to compare. Prints the names of the tests that failed, a line each, and ends
 with 1 if there are any; with 2 if this interpreter has no tests.
@@ -12,32 +12,32 @@ import contextlib
 import sys
 import unittest
 
-from pounce.aio.event_loop import FaceSelector, WorkerEventLoop
+from pounce.aio.event_loop import BridgeSelector, WorkerEventLoop
 from pounce.kernel.loop import Loop
 
 
-class Selector(FaceSelector):
-    """A face's selector with a worker's loop of its own, which nothing else turns."""
+class Selector(BridgeSelector):
+    """A bridge's selector with a worker's loop of its own, which nothing else turns."""
 
     def close(self):
         self._loop.close()
 
 
-class FaceLoop(WorkerEventLoop):
+class BridgeLoop(WorkerEventLoop):
     def __init__(self, selector=None):
         super().__init__(Selector(Loop(selector)))
 
 
-def put_on_faces():
+def use_bridge_loops():
     for module in (asyncio, asyncio.unix_events):
         for name in ("SelectorEventLoop", "EventLoop"):
             if hasattr(module, name):
-                setattr(module, name, FaceLoop)
+                setattr(module, name, BridgeLoop)
     policy = getattr(asyncio.unix_events, "_UnixDefaultEventLoopPolicy", None)
     assert policy is not None, "where do loops come from in this version?"
-    policy._loop_factory = FaceLoop
+    policy._loop_factory = BridgeLoop
     with contextlib.closing(asyncio.new_event_loop()) as loop:
-        assert isinstance(loop, FaceLoop)
+        assert isinstance(loop, BridgeLoop)
 
 
 def main():
@@ -49,7 +49,7 @@ def main():
         return 2
     support.use_resources = ()  # no network
     if "--stock" not in sys.argv:
-        put_on_faces()
+        use_bridge_loops()
     suite = unittest.defaultTestLoader.loadTestsFromName(f"test.test_asyncio.{sys.argv[1]}")
     result = unittest.TextTestRunner(stream=sys.stderr, verbosity=1).run(suite)
     print(result.testsRun, "run")
