@@ -6,7 +6,7 @@
             answered with what was sent, in order, then the refusal if there is one, then the end; nothing else
 
 The table of `tests/support/cases.py` is the seed. What is found is made small and shown as a line for the corpus of
-`tests/protocols/test_lanes.py`. A run is repeated with `--seed`.
+`tests/protocols/test_h1_lanes.py`. A run is repeated with `--seed`.
 """
 
 import argparse

@@ -31,7 +31,7 @@ def lifespan(*says, before=(), record=None):
 UP, DOWN = "lifespan.startup.complete", "lifespan.shutdown.complete"
 
 
-def test_the_whole_life():
+def test_lifespan_startup_and_shutdown():
     record = []
     rig = Rig(lifespan(UP, DOWN, record=record), lifespan="on")
     assert (rig.reports, rig.worker.phase) == ([Report.READY], Phase.SERVING)
@@ -45,7 +45,7 @@ def test_the_whole_life():
     assert rig.worker.exit_code == 0
 
 
-def test_the_scope_of_a_lifespan():
+def test_lifespan_scope():
     scopes = []
 
     async def app(scope, receive, send):
@@ -56,7 +56,7 @@ def test_the_scope_of_a_lifespan():
     assert scopes == [{"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}]
 
 
-def test_clients_are_not_let_in_before_the_start_up_is_complete():
+def test_lifespan_startup_comes_before_any_connection():
     async def app(scope, receive, send):
         await receive()
         await pounce.sleep(3)
@@ -69,34 +69,34 @@ def test_clients_are_not_let_in_before_the_start_up_is_complete():
 
 
 @pytest.mark.parametrize("mode", ["auto", "on"])
-def test_a_start_up_that_fails_says_the_applications_words(mode, caplog):
+def test_lifespan_startup_failed_logs_the_applications_message(mode, caplog):
     app = lifespan({"type": "lifespan.startup.failed", "message": "no database"})
     rig = Rig(app, lifespan=mode)
     assert (rig.reports, rig.worker.phase) == ([Report.FAILED], Phase.ENDED)
     assert [record.message for record in caplog.records] == ["no database"]
 
 
-def test_an_application_that_raises_at_start_up_does_not_speak_lifespan(caplog):
+def test_lifespan_auto_takes_an_exception_at_startup_for_unsupported(caplog):
     caplog.set_level("INFO")
     rig = Rig(lifespan(RuntimeError("who are you?")), lifespan="auto")
     assert rig.reports == [Report.UNSUPPORTED, Report.READY]
     assert "who are you" not in caplog.text
 
 
-def test_where_lifespan_is_demanded_raising_at_start_up_is_an_error(caplog):
+def test_lifespan_on_takes_an_exception_at_startup_for_a_failure(caplog):
     rig = Rig(lifespan(RuntimeError("who are you?")), lifespan="on")
     assert rig.reports == [Report.FAILED]
     assert "Exception in 'lifespan' protocol" in caplog.text
     assert "who are you" in caplog.text
 
 
-def test_an_application_may_be_left_unasked():
+def test_lifespan_off_does_not_call_the_application():
     record = []
     rig = Rig(lifespan(UP, record=record), lifespan="off")
     assert (rig.reports, record) == ([Report.READY], [])
 
 
-def test_an_application_that_returns_without_a_word_has_nothing_to_set_up():
+def test_lifespan_that_returns_without_a_message_is_complete():
     rig = Rig(lifespan(), lifespan="auto")
     assert rig.reports == [Report.READY]
     rig.worker.stop()
@@ -104,7 +104,7 @@ def test_an_application_that_returns_without_a_word_has_nothing_to_set_up():
     assert rig.worker.exit_code == 0
 
 
-def test_a_shutdown_that_fails_is_told(caplog):
+def test_lifespan_shutdown_failed_is_reported(caplog):
     rig = Rig(lifespan(UP, {"type": "lifespan.shutdown.failed", "message": "still busy"}), lifespan="on")
     rig.worker.stop()
     rig.wait(1)
@@ -113,7 +113,7 @@ def test_a_shutdown_that_fails_is_told(caplog):
 
 
 @pytest.mark.parametrize("mode", ["auto", "on"])
-def test_a_shutdown_that_raises_is_told(mode, caplog):
+def test_lifespan_shutdown_that_raises_is_reported(mode, caplog):
     rig = Rig(lifespan(UP, RuntimeError("broken pool")), lifespan=mode)
     rig.worker.stop()
     rig.wait(1)
@@ -121,7 +121,7 @@ def test_a_shutdown_that_raises_is_told(mode, caplog):
     assert "broken pool" in caplog.text
 
 
-def test_a_shutdown_that_hangs_is_bounded(caplog):
+def test_lifespan_shutdown_that_hangs_is_bounded(caplog):
     async def app(scope, receive, send):
         await receive()
         await send({"type": UP})
@@ -154,7 +154,7 @@ def slow_start(seen):
     return app
 
 
-def test_a_stop_lets_the_start_up_finish_and_shuts_down_then():
+def test_stop_lets_lifespan_startup_finish_and_shuts_down_then():
     seen = []
     rig = Rig(slow_start(seen), lifespan="on")
     rig.worker.stop()
@@ -167,7 +167,7 @@ def test_a_stop_lets_the_start_up_finish_and_shuts_down_then():
 
 
 @pytest.mark.parametrize("how", [Worker.cancel, Worker.abandon])
-def test_a_start_up_that_has_no_more_time_is_cancelled(how):
+def test_cancel_ends_lifespan_startup(how):
     seen = []
     rig = Rig(slow_start(seen), lifespan="on")
     rig.worker.stop()
@@ -180,14 +180,14 @@ def test_a_start_up_that_has_no_more_time_is_cancelled(how):
 
 
 @pytest.mark.parametrize("messages", [[UP, UP], [DOWN], ["http.response.start"], [UP, "nonsense"]])
-def test_messages_that_cannot_come_now_are_the_applications_error(messages, caplog):
+def test_lifespan_messages_out_of_order_raise(messages, caplog):
     rig = Rig(lifespan(*messages), lifespan="on")
     rig.worker.stop()
     rig.wait(1)
     assert "cannot be sent now: the application is in its" in caplog.text
 
 
-def test_shutdown_comes_after_the_last_response():
+def test_lifespan_shutdown_comes_after_the_last_response():
     order = []
 
     async def app(scope, receive, send):

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from pounce.config.config import OPTIONS, Config
+from pounce.config.config import DEFAULTS, OPTIONS, Config
 from pounce.config.sources import load
 from pounce.errors import ConfigError
 
@@ -154,3 +154,28 @@ def test_every_option_has_a_help_text_that_ends_as_a_sentence():
 def test_headers_with_an_invalid_value_are_a_config_error():
     with pytest.raises(ConfigError, match="not a field that HTTP allows: X-A: €"):
         Config("app:app", headers=[("X-A", "€")])
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        ("timeout_request_head", 10.0),
+        ("timeout_request_body", 10.0),
+        ("limit_request_body_rate", 240),
+        ("timeout_keep_alive", 5.0),
+        ("timeout_write", 30.0),
+        ("timeout_request", None),
+        ("timeout_graceful_shutdown", 30.0),
+        ("limit_request_head", 65536),
+        ("limit_request_fields", 100),
+        ("limit_request_target", 8192),
+        ("limit_request_body", None),
+        ("limit_concurrency", None),
+        ("limit_queue", 0),
+        ("queue_timeout", 10.0),
+        ("timeout_worker_stuck", None),
+    ],
+)
+def test_every_timeout_and_limit_is_a_field_and_a_flag_with_its_default(name, default):
+    assert DEFAULTS[name] == default
+    assert "--" + name.replace("_", "-") in OPTIONS[name].flags

@@ -35,21 +35,21 @@ H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: A
         (asking(*H2C).replace(b"HTTP/1.1", b"HTTP/1.0"), {}, False),
     ],
 )
-def test_it_is_answered_and_logged(request_, options, warned, caplog):
+def test_upgrade_to_an_unknown_protocol_is_answered_and_logged(request_, options, warned, caplog):
     answer = Rig(echo, **options).connect().ask(request_)
     assert status_of(answer) == 200
     assert content_of(answer) == (b"some" if request_.endswith(b"some") else b"none")
     assert [record.message for record in caplog.records] == ["Unsupported upgrade request."] * warned
 
 
-def test_the_next_request_on_the_connection_is_served():
+def test_upgrade_that_is_ignored_keeps_the_connection():
     client = Rig(echo).connect()
     for _ in range(2):
         assert content_of(client.ask(asking(*H2C, body=b"one"))) == b"one"
         assert content_of(client.ask(asking(body=b"two"))) == b"two"
 
 
-def test_it_is_served_once_among_pipelined_ones():
+def test_upgrade_among_pipelined_requests_is_served_once():
     answer = Rig(echo).connect().ask(asking(*H2C) + asking(*H2C, body=b"some") + asking())
     assert answer.count(b"HTTP/1.1 200 ") == 3
 

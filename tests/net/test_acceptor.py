@@ -1,11 +1,15 @@
 """The acceptor: batches, a queue somebody else has emptied, and a machine without descriptors or memory."""
 
 import errno
+import os
 import socket
+
+import pytest
 
 from pounce.config.bind import Bind
 from pounce.kernel.loop import Loop
 from pounce.net.acceptor import BATCH, Acceptor
+from tests.support.harness import skipping_loop
 from tests.support.sockets import Accepting, Refusing, opened
 
 
@@ -74,3 +78,39 @@ def test_econnaborted_does_not_stop_accepting():
         assert len(accepting.sockets) == 1
         client.close()
         accepting.close()
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_emfile_enfile_enobufs_and_enomem_pause_accepting(error, caplog):
+    class Full:
+        accepts = 0
+
+        def __init__(self, sock):
+            self.sock = sock
+
+        def fileno(self):
+            return self.sock.fileno()
+
+        def accept(self):
+            self.accepts += 1
+            if self.accepts < 4:
+                raise OSError(error, os.strerror(error))
+            return self.sock.accept()
+
+    loop, selector = skipping_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        full, accepted = Full(listening), []
+        acceptor = Acceptor(loop, full, lambda sock, _peer: accepted.append(sock))
+        acceptor.start()
+        with socket.create_connection(listening.getsockname()):
+            for second in range(1, 4):
+                for _ in range(10):
+                    loop.turn(0)
+                assert full.accepts == second
+                selector.skip = 1.01
+            loop.turn(0)
+            loop.turn(0)
+            assert len(accepted) == 1
+            assert caplog.text.count("Cannot accept connections") == 1
+            accepted[0].close()

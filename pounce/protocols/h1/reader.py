@@ -3,7 +3,7 @@
 Strategy: two lanes. The fast lane reads the well-formed majority of heads by itself. Whatever it does not recognise
 (a method of one's own, an absolute target, HTTP/1.0, anything odd) goes the slow way through `head`, which asks h11,
 the reference for what is legal. The fast lane accepts a strict subset of what the slow one accepts, with the identical
-result; `tests/protocols/test_lanes.py` drives both with the same bytes. Content of a length is counted here, content
+result; `tests/protocols/test_h1_lanes.py` drives both with the same bytes. Content of a length is counted here, content
 in chunks is read by `chunks`, whichever lane has read the head.
 
 Clients say the same things again and again: everything after the request line is very often, to the byte, what came

@@ -3,7 +3,7 @@
 Strategy: two lanes, as for HTTP/1. wsproto is the reference for what is legal and says no. The fast lane reads the
 well-formed majority by itself: messages of one frame, pings and pongs. Every frame begins with a look at its head;
 what that does not recognise (fragments, Close, compressed frames that have not come whole, anything odd) is handed
-to wsproto, this frame and no more. `tests/protocols/test_ws_wire.py` drives both with the same bytes.
+to wsproto, this frame and no more. `tests/protocols/test_ws_frames.py` drives both with the same bytes.
 
 Nothing is kept that need not be: a frame that comes in pieces is unmasked piece by piece, its text is checked as it
 comes, and a message that becomes too long is refused at the head of the frame that makes it so.

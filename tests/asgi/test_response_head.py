@@ -1,16 +1,20 @@
-"""When the head of a response leaves, what may come before and after it, and content that has no place."""
+"""When the head of a response leaves, what may come before and after it, and content that a status does not have."""
 
 import pytest
 
 import pounce
 from tests.support.answers import content_of, status_of
 from tests.support.harness import Rig
+from tests.support.requests import GET
 from tests.support.requirements import library
 from tests.support.server import Running, get
 
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 TE = b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n"
+
+
 START = {"type": "http.response.start", "status": 200}
+
+
 HINT = {"type": "http.response.early_hint", "links": [b"</a.css>"]}
 
 
@@ -32,7 +36,7 @@ def saying(*messages):
 
 
 @pytest.mark.parametrize("before", [(), (1,)], ids=["in the first step", "in a later step"])
-def test_the_head_leaves_when_the_application_waits(before):
+def test_head_leaves_when_the_application_waits(before):
     rig = Rig(saying(*before, START, 5, body(b"late")))
     client = rig.connect()
     client.send(GET)
@@ -45,7 +49,7 @@ def test_the_head_leaves_when_the_application_waits(before):
     assert not client.closed
 
 
-def test_a_length_that_was_said_is_kept():
+def test_content_length_of_the_application_is_kept():
     start = {**START, "headers": [(b"content-length", b"4")]}
     rig = Rig(saying(start, 1, body(b"late")))
     client = rig.connect()
@@ -55,7 +59,7 @@ def test_a_length_that_was_said_is_kept():
     assert client.read() == b"late"
 
 
-def test_to_http_1_0_the_end_of_the_connection_ends_it():
+def test_head_to_http_1_0_without_length_ends_with_the_connection():
     rig = Rig(saying(START, 1, body(b"late")))
     client = rig.connect()
     assert b"connection: close\r\n" in client.ask(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
@@ -65,7 +69,7 @@ def test_to_http_1_0_the_end_of_the_connection_ends_it():
 
 
 @pytest.mark.parametrize("before", [(), (1,)], ids=["in the first step", "in a later step"])
-def test_an_error_in_the_same_step_is_still_a_500(before):
+def test_head_that_is_held_back_becomes_500_when_the_application_fails(before):
     async def app(scope, receive, send):
         for seconds in before:
             await pounce.sleep(seconds)
@@ -79,13 +83,13 @@ def test_an_error_in_the_same_step_is_still_a_500(before):
     assert status_of(client.read()) == 500
 
 
-def test_an_error_in_the_same_step_of_a_framework_is_a_500():
+def test_head_that_is_held_back_becomes_500_when_a_framework_fails():
     library("fastapi")
     with Running("--factory", "heads:fast", "--port", "0") as server:
         assert get(server.address, "/")[0] == 500
 
 
-def test_an_error_after_the_head_cuts_the_connection():
+def test_failure_after_the_head_truncates_the_response():
     async def app(scope, receive, send):
         await send(START)
         await pounce.sleep(1)
@@ -100,7 +104,7 @@ def test_an_error_after_the_head_cuts_the_connection():
 
 
 @pytest.mark.parametrize("length", [True, False])
-def test_a_file_may_come_after_the_head(length, tmp_path):
+def test_pathsend_may_come_after_the_head(length, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"content")
     start = {**START, "headers": [(b"content-length", b"7")] if length else []}
@@ -112,7 +116,7 @@ def test_a_file_may_come_after_the_head(length, tmp_path):
     assert not client.closed
 
 
-def test_a_refusal_of_a_websocket_too():
+def test_websocket_http_response_401_leaves_when_the_application_waits():
     start = {"type": "websocket.http.response.start", "status": 401}
     rig = Rig(saying(start, 1, {"type": "websocket.http.response.body", "body": b"no"}))
     client = rig.connect()
@@ -125,7 +129,7 @@ def test_a_refusal_of_a_websocket_too():
     assert client.read() == b"2\r\nno\r\n0\r\n\r\n"
 
 
-def test_early_hints_come_before_the_head_or_not_at_all():
+def test_early_hint_103_comes_before_the_head_or_not_at_all():
     rig = Rig(saying(START, HINT, 1, HINT, body(b"x", more=True), HINT, body()))
     client = rig.connect()
     hinted = client.ask(GET)
@@ -135,7 +139,7 @@ def test_early_hints_come_before_the_head_or_not_at_all():
 
 
 @pytest.mark.parametrize("more", [False, True])
-def test_trailers_are_for_those_who_take_them(more, caplog):
+def test_trailers_are_sent_to_clients_that_accept_them(more, caplog):
     parts = [body(b"x", more=True), body()] if more else [body(b"x")]
     trailers = {"type": "http.response.trailers", "headers": [(b"digest", b"y")]}
     client = Rig(saying({**START, "trailers": True}, *parts, trailers)).connect()
@@ -146,7 +150,7 @@ def test_trailers_are_for_those_who_take_them(more, caplog):
 
 
 @pytest.mark.parametrize("status", [204, 205, 304])
-def test_content_that_a_status_does_not_have_is_left_out_and_told_once(status, caplog):
+def test_204_205_304_leave_content_out_and_log_it_once(status, caplog):
     start = {"type": "http.response.start", "status": status, "headers": [(b"content-length", b"4")]}
     client = Rig(saying(start, body(b"null"))).connect()
     for _ in range(2):
@@ -156,14 +160,14 @@ def test_content_that_a_status_does_not_have_is_left_out_and_told_once(status, c
     assert "GET /thing: a response with status 204, 205 or 304 has no content" in caplog.text
 
 
-def test_blanks_around_a_value_are_no_part_of_it():
+def test_blanks_around_a_field_value_are_removed():
     fields = [(b"content-security-policy", b" default-src 'self'; \t"), (bytearray(b"x"), bytearray(b"y"))]
     answer = Rig(saying({**START, "headers": fields}, body())).connect().ask(GET)
     assert b"\r\ncontent-security-policy: default-src 'self';\r\n" in answer
     assert b"\r\nx: y\r\n" in answer
 
 
-def test_a_file_that_has_grown_is_sent_as_far_as_was_promised(tmp_path, caplog):
+def test_pathsend_of_a_file_that_has_grown_sends_its_content_length(tmp_path, caplog):
     path = tmp_path / "log"
     path.write_bytes(b"12345, and more")
     start = {**START, "headers": [(b"content-length", b"5")]}
@@ -178,7 +182,7 @@ def test_a_file_that_has_grown_is_sent_as_far_as_was_promised(tmp_path, caplog):
     assert "more content than its Content-Length says; cut off" in caplog.text
 
 
-def test_a_framework_has_websockets_loaded_before_the_first_handshake():
+def test_a_framework_finds_websockets_loaded_before_the_first_handshake():
     with Running("--factory", "loaded:framework", "--port", "0") as server:
         assert get(server.address) == (200, b"True")
     with Running("loaded:plain", "--port", "0") as server:  # which may never need them

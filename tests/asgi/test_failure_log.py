@@ -50,7 +50,7 @@ async def says_more(scope, receive, send):
                                   "GET /a"),
     ],
 )  # fmt: skip
-def test_a_failure_names_the_request(app, request_, words, caplog):
+def test_failure_log_names_the_request(app, request_, words, caplog):
     rig = Rig(app)
     rig.connect().send(request_)
     rig.turn()
@@ -58,7 +58,7 @@ def test_a_failure_names_the_request(app, request_, words, caplog):
     assert record.message == words
 
 
-def test_a_failure_in_an_accepted_websocket_names_it(caplog):
+def test_failure_log_names_the_websocket(caplog):
     async def app(scope, receive, send):
         await send({"type": "websocket.accept"})
         raise ZeroDivisionError

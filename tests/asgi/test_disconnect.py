@@ -6,13 +6,9 @@ import pytest
 
 import pounce
 from tests.support.harness import Rig
+from tests.support.requests import GET
 from tests.support.requirements import library
 from tests.support.server import Running
-
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-# Real frameworks
 
 FRAMEWORKS = {"fast": "fastapi", "layered": "fastapi", "lite": "litestar", "quartz": "quart", "django": "django"}
 
@@ -27,7 +23,7 @@ def leave(server, kind):
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_a_stream_ends_when_its_client_leaves(name):
+def test_a_frameworks_stream_ends_when_its_client_leaves(name):
     library(FRAMEWORKS[name])
     starlette = name in ("fast", "layered")
     with Running("--factory", f"departing:{name}", "--port", "0", "--log-level", "debug") as server:
@@ -44,9 +40,6 @@ def test_a_stream_ends_when_its_client_leaves(name):
         assert "Cancelled" not in server.log
 
 
-# The messages
-
-
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
@@ -54,7 +47,7 @@ HANDSHAKE = (
 
 
 @pytest.mark.parametrize("request_", [GET, HANDSHAKE], ids=["http", "websocket"])
-def test_whoever_never_looks_for_the_disconnect_holds_nobody_up(request_):
+def test_an_application_that_receives_for_ever_after_http_disconnect_holds_up_nobody(request_):
     """The application asks again and again, without looking."""
     received = []
 
@@ -82,7 +75,7 @@ def test_whoever_never_looks_for_the_disconnect_holds_nobody_up(request_):
     assert not rig.worker.exchanges
 
 
-def test_after_a_response_too_the_disconnect_comes_once():
+def test_http_disconnect_after_the_response_comes_once():
     received = []
 
     async def app(scope, receive, send):
@@ -96,7 +89,7 @@ def test_after_a_response_too_the_disconnect_comes_once():
     assert received == ["http.request", "http.disconnect"] or received == ["http.disconnect"]
 
 
-def test_everybody_who_waits_hears_of_the_disconnect():
+def test_http_disconnect_reaches_every_task_that_waits_in_receive():
     """Two tasks of one application: a framework's and its user's own."""
     heard = []
 
@@ -130,7 +123,7 @@ SPINS = {
 
 @pytest.mark.parametrize("client_stays", [True, False], ids=["stays", "left"])
 @pytest.mark.parametrize("name", SPINS)
-def test_whoever_sends_for_ever_holds_nobody_up(name, client_stays):
+def test_an_application_that_sends_for_ever_after_the_disconnect_holds_up_nobody(name, client_stays):
 
     async def app(scope, receive, send):
         if scope["path"] == "/other":
@@ -157,7 +150,7 @@ def test_whoever_sends_for_ever_holds_nobody_up(name, client_stays):
     assert rig.connect().ask(GET.replace(b"/ ", b"/other ", 1)).startswith(b"HTTP/1.1 204 ")
 
 
-def test_whoever_says_more_and_more_after_the_response_holds_nobody_up(caplog):
+def test_an_application_that_sends_for_ever_after_its_response_holds_up_nobody(caplog):
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 204})
         await send({"type": "http.response.body"})
@@ -170,7 +163,7 @@ def test_whoever_says_more_and_more_after_the_response_holds_nobody_up(caplog):
     assert len(caplog.records) == 1
 
 
-def test_a_websocket_that_sends_for_ever_holds_nobody_up():
+def test_a_websocket_application_that_sends_for_ever_holds_up_nobody():
     """Its client takes everything at once: here the kernel takes it."""
 
     async def app(scope, receive, send):
@@ -185,7 +178,7 @@ def test_a_websocket_that_sends_for_ever_holds_nobody_up():
     assert rig.worker.exchanges
 
 
-def test_what_is_said_out_of_order_after_the_disconnect_is_ignored(caplog):
+def test_messages_out_of_order_after_the_disconnect_are_ignored(caplog):
     """As the SSE endpoint of the MCP SDK does, which answers a second time when its stream is over."""
     caplog.set_level("DEBUG")
 
@@ -209,7 +202,7 @@ def test_what_is_said_out_of_order_after_the_disconnect_is_ignored(caplog):
     assert "ERROR" not in {record.levelname for record in caplog.records}
 
 
-def test_a_websocket_is_told_nothing_after_the_disconnect_either(caplog):
+def test_messages_of_a_websocket_after_the_disconnect_are_ignored(caplog):
     caplog.set_level("DEBUG")
 
     async def app(scope, receive, send):
@@ -249,7 +242,7 @@ def grouped(error):
 
 @pytest.mark.parametrize("way", [wrapped, in_context, grouped])
 @pytest.mark.parametrize("request_", [GET, HANDSHAKE], ids=["http", "websocket"])
-def test_a_frameworks_own_word_for_the_departure_is_no_error(way, request_, caplog):
+def test_a_frameworks_exception_for_the_disconnect_is_not_logged(way, request_, caplog):
     caplog.set_level("DEBUG")
 
     async def app(scope, receive, send):
@@ -277,7 +270,7 @@ def test_a_frameworks_own_word_for_the_departure_is_no_error(way, request_, capl
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
-def test_an_error_of_its_own_beside_the_departure_is_logged(caplog):
+def test_an_error_of_the_application_beside_the_disconnect_is_logged(caplog):
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200})
         try:

@@ -13,14 +13,14 @@ from pounce.errors import ClientDisconnected
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import spawn
 from tests.support.harness import Rig
+from tests.support.requests import GET
 from tests.support.requirements import library
 from tests.support.server import Running
 
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 MESSAGES = 200
 
 
-def test_the_tutorials_chat_delivers_every_message_to_every_client():
+def test_fastapis_chat_on_four_threads_delivers_every_message_to_every_client():
     """From whichever of four threads it is broadcast, and in the order of each sender."""
     library("fastapi")
     with Running("chat:app", "--port", "0", "--threads", "4", "--worker-kind", "thread") as server:
@@ -129,7 +129,7 @@ def _threads_take_turns_often():
 
 
 @pytest.mark.parametrize("drive", [with_asyncio, with_the_kernel])
-def test_a_response_from_another_thread(drive):
+def test_send_from_another_thread_makes_a_whole_response(drive):
     app, rig, client = begun()
     client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
     seen = []
@@ -158,7 +158,7 @@ def test_a_response_from_another_thread(drive):
 
 
 @pytest.mark.parametrize("drive", [with_asyncio, with_the_kernel])
-def test_a_client_that_does_not_read_holds_up_a_sender_on_another_thread(drive):
+def test_send_from_another_thread_waits_while_the_client_does_not_read(drive):
     app, rig, client = begun()
     client.send(GET)
     sent = []
@@ -183,7 +183,7 @@ def test_a_client_that_does_not_read_holds_up_a_sender_on_another_thread(drive):
 
 
 @pytest.mark.parametrize("drive", [with_asyncio, with_the_kernel])
-def test_what_send_raises_is_raised_on_the_other_thread(drive):
+def test_send_raises_on_the_thread_that_called_it(drive):
     app, rig, client = begun()
     client.send(GET)
     there = Elsewhere(lambda: drive(app.send({"type": "nonsense"})))
@@ -202,7 +202,7 @@ def test_what_send_raises_is_raised_on_the_other_thread(drive):
 
 
 @pytest.mark.parametrize("drive", [with_asyncio, with_the_kernel])
-def test_when_the_worker_has_ended_the_client_has_gone(drive):
+def test_send_after_the_worker_has_ended_raises_client_disconnected(drive):
     app, rig, client = begun()
     client.send(GET)
     waiting = Elsewhere(lambda: drive(twice(app.receive)))
@@ -225,7 +225,7 @@ async def twice(receive):
     return await receive()
 
 
-def test_a_caller_that_is_cancelled_loses_no_message():
+def test_receive_that_is_cancelled_on_another_thread_loses_no_message():
     """It is cancelled when the message has been taken for it and is on its way."""
     app, rig, client = begun()
     client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
@@ -252,7 +252,7 @@ def test_a_caller_that_is_cancelled_loses_no_message():
     assert there.result == {"type": "http.request", "body": b"hello", "more_body": False}
 
 
-def test_a_sender_that_is_cancelled_leaves_the_stream_whole():
+def test_send_that_is_cancelled_on_another_thread_leaves_the_stream_whole():
     app, rig, client = begun()
     client.send(GET)
 
@@ -281,7 +281,7 @@ def test_a_sender_that_is_cancelled_leaves_the_stream_whole():
     assert chunks == b"0\r\n\r\n"
 
 
-def test_a_lifespan_answered_by_another_thread():
+def test_lifespan_may_be_answered_by_another_thread():
     async def app(scope, receive, send):
         assert scope["type"] == "lifespan"
 

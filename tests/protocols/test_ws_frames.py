@@ -1,4 +1,4 @@
-"""WebSocket without sockets: the handshake's words, masks, frames in both lanes, compression and its bound."""
+"""WebSocket frames without sockets: masks, both lanes, compression and its bounds."""
 
 import itertools
 import tracemalloc
@@ -12,11 +12,8 @@ from wsproto.connection import Connection, ConnectionState
 from wsproto.extensions import PerMessageDeflate
 from wsproto.frame_protocol import FrameProtocol
 
-from pounce.protocols.events import WebSocketRequest
 from pounce.protocols.ws import deflate, masks, wire
-from pounce.protocols.ws.handshake import Handshake, HandshakeError
 
-KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # the example of RFC 6455, section 1.3
 UNMASK = masks.Unmasker()
 
 
@@ -88,125 +85,6 @@ def reference(data, extension=None):
     return seen
 
 
-# The handshake
-
-
-def request(*fields, method="GET"):
-    return WebSocketRequest(method, b"/", b"", "1.1", [(b"host", b"a"), *fields], True, 0, False)
-
-
-GOOD = (
-    (b"upgrade", b"websocket"),
-    (b"connection", b"keep-alive, Upgrade"),
-    (b"sec-websocket-version", b"13"),
-    (b"sec-websocket-key", KEY),
-)
-
-
-def changed(name, *values):
-    return [field for field in GOOD if field[0] != name] + [(name, value) for value in values]
-
-
-def test_the_example_of_the_rfc():
-    answer = Handshake(request(*GOOD)).answer([], b"", b"date: x\r\nserver: y\r\n", None)
-    assert answer == (
-        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
-        b"sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\ndate: x\r\nserver: y\r\n\r\n"
-    )
-
-
-def test_the_application_says_a_default_field_itself():
-    answer = Handshake(request(*GOOD)).answer([(b"Server", b"z")], b"Server: z\r\n", b"date: x\r\nserver: y\r\n", None)
-    assert b"server: y" not in answer
-    assert b"date: x\r\nServer: z\r\n" in answer
-
-
-@pytest.mark.parametrize(
-    ("fields", "status"),
-    [
-        (changed(b"connection"), 400),
-        (changed(b"connection", b"keep-alive"), 400),
-        (changed(b"sec-websocket-version"), 426),
-        (changed(b"sec-websocket-version", b"8"), 426),
-        (changed(b"sec-websocket-version", b"13", b"13"), 426),
-        (changed(b"sec-websocket-key"), 400),
-        (changed(b"sec-websocket-key", KEY, KEY), 400),
-        (changed(b"sec-websocket-key", KEY[:-1]), 400),
-        (changed(b"sec-websocket-key", b"!" + KEY[1:]), 400),
-        (changed(b"sec-websocket-key", b"AAAA"), 400),
-        ([*GOOD, (b"sec-websocket-protocol", b"a b")], 400),
-        ([*GOOD, (b"sec-websocket-extensions", b"a;;b")], 400),
-        ([*GOOD, (b"sec-websocket-extensions", b'a; b="c d"')], 400),
-        ([*GOOD, (b"sec-websocket-extensions", b"a; b=")], 400),
-    ],
-)
-def test_what_is_no_handshake(fields, status):
-    with pytest.raises(HandshakeError) as caught:
-        Handshake(request(*fields))
-    assert caught.value.status == status
-    if status == 426:
-        # RFC 6455 section 4.4, RFC 9110 sections 15.5.22 and 7.8
-        assert dict(caught.value.fields) == {
-            b"sec-websocket-version": b"13", b"upgrade": b"websocket", b"connection": b"Upgrade",
-        }  # fmt: skip
-
-
-def test_a_handshake_is_a_get():
-    with pytest.raises(HandshakeError, match="GET"):
-        Handshake(request(*GOOD, method="POST"))
-
-
-def test_lists_may_stand_in_several_fields():
-    handshake = Handshake(
-        request(
-            *changed(b"connection", b"x", b"UPGRADE"),
-            (b"sec-websocket-protocol", b"a, b"),
-            (b"sec-websocket-protocol", b",c ,"),
-            (b"sec-websocket-extensions", b'x; y="1"; z, u'),
-            (b"sec-websocket-extensions", b"v;w=2"),
-        )
-    )
-    assert handshake.subprotocols == ["a", "b", "c"]
-    assert handshake.offers == [("x", [("y", "1"), ("z", None)]), ("u", []), ("v", [("w", "2")])]
-
-
-@pytest.mark.parametrize(
-    ("offer", "answer"),
-    [
-        ("", "permessage-deflate; server_max_window_bits=12"),
-        ("; client_max_window_bits", "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12"),
-        ("; client_max_window_bits=10", "permessage-deflate; server_max_window_bits=12; client_max_window_bits=10"),
-        ("; client_max_window_bits=8", "permessage-deflate; server_max_window_bits=12"),
-        ("; server_max_window_bits=9", "permessage-deflate; server_max_window_bits=9"),
-        ("; server_max_window_bits=15", "permessage-deflate; server_max_window_bits=12"),
-        (
-            "; server_no_context_takeover; client_no_context_takeover",
-            "permessage-deflate; server_max_window_bits=12; server_no_context_takeover; client_no_context_takeover",
-        ),
-        ("; server_max_window_bits=8", None),  # zlib cannot
-        ("; server_max_window_bits", None),
-        ("; server_max_window_bits=16", None),
-        ("; server_max_window_bits=09", None),
-        ("; client_max_window_bits=7", None),
-        ("; server_no_context_takeover=1", None),
-        ("; client_no_context_takeover; client_no_context_takeover", None),
-        ("; mystery", None),
-    ],
-)
-def test_what_is_taken_of_an_offer(offer, answer):
-    handshake = Handshake(request(*GOOD, (b"sec-websocket-extensions", f"x, permessage-deflate{offer}".encode())))
-    taken = deflate.negotiate(handshake.offers, 1 << 20)
-    assert (taken.answer() if taken else None) == answer
-
-
-def test_the_first_offer_that_can_be_taken_is():
-    offers = [("permessage-deflate", [("mystery", None)]), ("permessage-deflate", [("server_max_window_bits", "10")])]
-    assert deflate.negotiate(offers, 1).answer() == "permessage-deflate; server_max_window_bits=10"
-
-
-# Masks
-
-
 @pytest.mark.parametrize("native", [True, False], ids=["as found", "tables"])
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 5, 125, 511, 512, 513, 519, 4096, 65535, 65536, 65541, 200_003])
 def test_unmasking(native, size):
@@ -214,8 +92,6 @@ def test_unmasking(native, size):
     unmask, key = masks.Unmasker(native=native), b"\x00\xff\x12\x80"
     assert unmask(b"before" + payload + b"behind", 6, 6 + size, key) == xor(payload, key)
 
-
-# Frames: what the client says
 
 DATA = st.one_of(
     st.tuples(st.sampled_from([0x81, 0x82, 0x01, 0x02, 0x00, 0x80]), st.text(max_size=70).map(str.encode)),
@@ -225,6 +101,8 @@ DATA = st.one_of(
     st.tuples(st.just(0x88), st.sampled_from([b"", b"\x03", b"\x03\xe8bye", b"\x03\xe8\xff", b"\x0b\xb8"])),
     st.tuples(st.sampled_from([0xC1, 0xA1, 0x91, 0x83, 0x8B]), st.binary(max_size=20)),
 )
+
+
 FRAMES = st.lists(st.tuples(DATA, st.binary(min_size=4, max_size=4)), max_size=8).map(
     lambda frames: b"".join(frame(first, payload, key) for (first, payload), key in frames)
 )
@@ -232,7 +110,7 @@ FRAMES = st.lists(st.tuples(DATA, st.binary(min_size=4, max_size=4)), max_size=8
 
 @settings(max_examples=150, deadline=None)
 @given(FRAMES, st.data())
-def test_both_lanes_agree_however_the_bytes_are_cut(data, draw):
+def test_lanes_agree_however_the_bytes_are_cut(data, draw):
     cuts = draw.draw(st.lists(st.integers(0, len(data)), max_size=12))
     expected = reference(data)
     assert read(data) == expected
@@ -245,7 +123,7 @@ def test_both_lanes_agree_however_the_bytes_are_cut(data, draw):
 @given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=5))
 @example(b"\0\x7f\x81", [])  # a length that cannot be, of a frame that has no place here, without a mask
 @example(b"\0\xff\x7f" + b"\xff" * 7, [])
-def test_both_lanes_agree_on_rubbish(data, cuts):
+def test_lanes_agree_on_random_bytes(data, cuts):
     data += bytes(14)  # wsproto sees some faults in half a head already, the fast lane when it is whole
     assert read(data, [cut for cut in cuts if cut <= len(data)], limit=1 << 63) == reference(data)
 
@@ -279,7 +157,7 @@ def fragments(message, count, compressor, ping):
 
 @settings(max_examples=150, deadline=None)
 @given(MESSAGES, st.booleans(), st.data())
-def test_messages_arrive_whole_whatever_they_are_made_of(messages, takeover, draw):
+def test_messages_arrive_whole_whatever_frames_they_are_made_of(messages, takeover, draw):
     compressor = zlib.compressobj(wbits=-15)
     data, expected = b"", []
     for message, count, compressed, ping in messages:
@@ -307,7 +185,7 @@ def test_a_ping_that_came_in_pieces_does_not_touch_the_compressed_message_behind
     assert read(frame(0xC9, b"p"), [3], extension=inflating()) == [1002]
 
 
-def test_text_is_checked_as_it_comes():
+def test_text_is_checked_for_utf_8_as_it_comes():
     good, bad = "κόσμε".encode(), b"\xf4\x90\x80\x80"
     whole = frame(0x81, good + bad + b"more that never comes")
     reader = wire.Wire(1 << 20, None, UNMASK)
@@ -327,10 +205,7 @@ def test_a_character_may_be_cut_by_a_frame():
     assert read(frame(0x81, data[:-1])) == [1007]
 
 
-# Bounds
-
-
-def test_a_message_that_is_too_large_is_refused_at_its_head():
+def test_message_that_is_too_large_is_refused_1009_at_its_head():
     assert read(frame(0x82, length=101)[:6], limit=100) == [1009]
     assert read(frame(0x81, b"x" * 100), limit=100) == ["x" * 100]
     assert read(frame(0x01, b"x" * 60) + frame(0x80, length=41)[:6], limit=100) == [1009]
@@ -344,7 +219,7 @@ def bomb(size, first=0xC2):
 
 
 @pytest.mark.parametrize("cuts", [(), (1000, 9000)], ids=["in one read", "in three"])
-def test_a_compression_bomb_is_refused_before_it_is_in_memory(cuts):
+def test_compression_bomb_is_refused_1009_before_it_is_in_memory(cuts):
     data = bomb(300 << 20)
     tracemalloc.start()
     try:
@@ -381,13 +256,13 @@ def test_a_final_block_ends_a_context_and_what_follows_it_is_dropped():
         tracemalloc.stop()
 
 
-def test_what_is_not_deflated():
+def test_invalid_deflate_data_is_refused():
     assert read(frame(0xC1, b"\xff\xff\xff"), extension=inflating()) == [1007]
     assert read(frame(0x41, b"\xff\xff\xff") + frame(0x80), extension=inflating()) == [1007]
     assert read(frame(0xC1, b"")) == [1002]
 
 
-def test_a_byte_at_a_time_costs_little_memory():
+def test_input_byte_by_byte_costs_little_memory():
     data = frame(0x82, bytes(200_000))
     tracemalloc.start()
     try:
@@ -398,9 +273,6 @@ def test_a_byte_at_a_time_costs_little_memory():
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
-
-
-# Frames: what the server says
 
 
 @given(st.one_of(st.text(max_size=300), st.binary(max_size=300), st.sampled_from(["x" * 70000, b"y" * 65535])))
@@ -421,7 +293,7 @@ def test_compressed_messages_are_what_a_client_understands():
     assert [event.data for event in client.events()] == messages
 
 
-def test_close_and_its_reason():
+def test_close_frame_and_its_reason():
     protocol = FrameProtocol(False, [])
     assert wire.close(1000) == protocol.close(1000)
     assert wire.close(1001, "bye") == protocol.close(1001, "bye")
@@ -431,6 +303,6 @@ def test_close_and_its_reason():
     assert wire.pong(b"a") == protocol.pong(b"a")
 
 
-def test_codes_that_an_application_may_close_with():
+def test_close_codes_that_an_application_may_send():
     allowed = {code for code in range(6000) if wire.may_be_sent(code)}
     assert allowed == {1000, 1001, 1002, 1003, 1005, *range(1007, 1015), *range(3000, 5000)}

@@ -1,6 +1,6 @@
-"""The fast lane and the slow one read the same, whatever comes and however it is cut; and h11 agrees with both.
+"""The fast lane and the reference read the same, whatever comes and however it is cut; and h11 agrees with both.
 
-`python -m stress fuzz` does this for longer.
+`python -m stress.fuzz` does this for longer.
 """
 
 import re
@@ -16,6 +16,7 @@ from tests.support.cases import CASES
 from tests.support.lanes import CONNECTIONS, LIMITS, check, pieces, read, without_status
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
 
 # What was once read in two ways: bytes, and where they were cut.
 CORPUS = [
@@ -34,18 +35,18 @@ CORPUS = [
 
 
 @pytest.mark.parametrize(("data", "places"), CORPUS)
-def test_what_was_found_once(data, places):
+def test_lanes_agree_on_what_was_found_once(data, places):
     check(data, places)
 
 
 @settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(CONNECTIONS)
-def test_both_lanes_read_the_same(connection):
+def test_lanes_agree_on_generated_connections(connection):
     check(*connection)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if len(case.data) < 700], ids=lambda case: case.name)
-def test_the_table_cut_at_every_interesting_place(case):
+def test_lanes_agree_on_the_table_cut_at_every_interesting_place(case):
     limits = Limits(body=100_000)
     data = case.data
     whole = read([data], fast=False, limits=limits)

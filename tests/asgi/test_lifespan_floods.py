@@ -1,4 +1,4 @@
-"""An application that says the same wrong thing for ever, in its lifespan, does not keep the server from its end."""
+"""An application that sends the same wrong message for ever, in its lifespan, does not keep the server from its end."""
 
 import pytest
 
@@ -22,7 +22,7 @@ async def app(scope, receive, send):
 @pytest.mark.parametrize("imports", ["", "import asyncio"], ids=["plain", "asyncio"])
 @pytest.mark.parametrize("message", ['{"type": "lifespan.shutdown.failed"}', '{"type": "http.response.body"}', "{}"])
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_in_its_start(workers, message, imports, tmp_path):
+def test_lifespan_startup_that_sends_for_ever_can_be_ended(workers, message, imports, tmp_path):
     (tmp_path / "wrong.py").write_text(PROGRAM.format(imports=imports, message=message, started=""))
     options = ["--workers", workers, "--timeout-graceful-shutdown", "1"]
     with Running("wrong:app", "--port", "0", *options, ready=False, cwd=tmp_path) as server:
@@ -34,7 +34,7 @@ def test_in_its_start(workers, message, imports, tmp_path):
 
 
 @pytest.mark.parametrize("imports", ["", "import asyncio"], ids=["plain", "asyncio"])
-def test_in_its_shutdown(imports, tmp_path):
+def test_lifespan_shutdown_that_sends_for_ever_can_be_ended(imports, tmp_path):
     started = 'await send({"type": "lifespan.startup.complete"}); await receive()'
     message = '{"type": "lifespan.startup.complete"}'
     (tmp_path / "wrong.py").write_text(PROGRAM.format(imports=imports, message=message, started=started))
