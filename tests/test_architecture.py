@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "aio": {"kernel"},
     "config": {"protocols.fields"},
     "logging": {"config"},
-    "app": {"config", "logging", "aio.import_hook"},
+    "app": {"config", "logging"},
     "net": {"kernel", "config.bind"},
     "observe": {"kernel", "logging", "config", "protocols.events"},
     "connections": {"net", "protocols", "kernel", "config"},

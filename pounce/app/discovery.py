@@ -1,7 +1,7 @@
-"""Finds the application where the command line names a file, or nothing: as FastAPI's command does.
+"""Discovery: finds the application when the command line names a file, or nothing, as FastAPI's command does.
 
-Files are read, not executed: what a name at the top of a module is bound to is seen in its source. So the application
-is imported where and when it would be had it been named.
+Must never execute a file: what a name at the top of a module is assigned is read in its source. So the application is
+imported when and where it would be if it had been named. Owner: none; nothing here is kept.
 """
 
 import ast
@@ -18,18 +18,18 @@ MAKERS = frozenset((
     "ProtocolTypeRouter", "Quart", "Ravyn", "Sanic", "SocketIOApp", "Starlette", "WSGIMiddleware", "WsgiToAsgi",
     "Xpresso", "fast_app", "get_asgi_application", "http_app", "streamable_http_app", "sse_app",
 ))  # fmt: skip
-"""Classes and functions, of the frameworks one meets, whose result is an ASGI application."""
+"""Classes and functions of well-known frameworks whose result is an ASGI application."""
 
 
 class Found(NamedTuple):
     app: str
     """module:attribute"""
     folder: str
-    """From which the module can be imported."""
+    """The folder from which the module can be imported."""
 
 
 def looks_like_a_file(text: str) -> bool:
-    """Is it a file or folder that is named, and not a module?"""
+    """Does the text name a file or a folder, rather than a module?"""
     if os.path.isdir(text):
         return True
     path = text if os.path.exists(text) else text.partition(":")[0]
@@ -63,8 +63,8 @@ def _usual(folder: str) -> str | None:
 
 
 def _found(path: str, attribute: str) -> Found:
-    module, place = _module(os.path.abspath(path))
-    return Found(f"{module}:{attribute or _attribute(path, module)}", place)
+    module, folder = _module(os.path.abspath(path))
+    return Found(f"{module}:{attribute or _attribute(path, module)}", folder)
 
 
 def _module(path: str) -> tuple[str, str]:

@@ -1,6 +1,7 @@
-"""Finds the application and makes it one that can be called with (scope, receive, send).
+"""Loading: imports the application and makes it callable with (scope, receive, send).
 
-The words of the errors are uvicorn's: people search for them.
+Must never change the words of uvicorn's errors: operators search for them. Owner: the thread that loads, which is the
+supervisor's, or the main thread of a worker process.
 """
 
 import importlib
@@ -22,7 +23,7 @@ logger = logging.getLogger("pounce.error")
 
 
 class Loaded:
-    """The application and what it speaks."""
+    """The application, and the version of ASGI it is written for."""
 
     __slots__ = ("application", "asgi_version", "name")
 
@@ -30,12 +31,12 @@ class Loaded:
         self.application = application
         self.asgi_version = asgi_version
         self.name = name
-        """How a person calls it."""
+        """For the log and error texts: the import string, or the name of the object."""
 
 
 def load(config: Config) -> Loaded:
-    """Imports the application and prepares it. Raises StartupError; its cause, if it has
-    one, is what the application's own code has raised, with the application's own frames."""
+    """Imports the application and prepares it. Raises StartupError. Its cause, if it has one, is the exception of the
+    application's code, with the application's frames only."""
     if config.env_file is not None:
         env_file.load(config.env_file)
         logger.info("Loading environment from '%s'", config.env_file)
@@ -44,7 +45,7 @@ def load(config: Config) -> Loaded:
         if config.app_dir not in sys.path:
             sys.path.insert(0, config.app_dir)
         app = _import(app)
-    app = _made(app, factory=config.factory)
+    app = _instantiated(app, factory=config.factory)
     interface = config.interface if config.interface != "auto" else _interface(app)
     name = config.app if isinstance(config.app, str) else getattr(app, "__qualname__", type(app).__qualname__)
     application = _asgi3(app) if interface == "asgi2" else app
@@ -55,8 +56,8 @@ def load(config: Config) -> Loaded:
     return Loaded(application, "2.0" if interface == "asgi2" else "3.0", name)
 
 
-def explain(error: StartupError | SystemExit) -> int:
-    """Says why there is no application, and gives the exit code."""
+def log_failure_to_load(error: StartupError | SystemExit) -> int:
+    """Logs why there is no application, and returns the exit code."""
     if isinstance(error, SystemExit):
         return exit_code(error)
     logger.error(error, exc_info=error.__cause__)
@@ -64,28 +65,27 @@ def explain(error: StartupError | SystemExit) -> int:
 
 
 class ApplicationFailed(StartupError):
-    """The application's own code has raised while it was imported or made; its error is the cause."""
+    """The application's code has raised while it was imported or instantiated. Its exception is the cause."""
 
     exit_code = 1
 
 
-def own(error: BaseException) -> BaseException:
-    """The error without the frames of the server and of the import system, which stand between any two of the
-    application's."""
-    frames = []
-    place = error.__traceback__
-    while place is not None:
-        name = place.tb_frame.f_code.co_filename
-        if not name.startswith(("<frozen importlib", _HERE)) and name != importlib.__file__:
-            frames.append(place)
-        place = place.tb_next
+def without_server_frames(error: BaseException) -> BaseException:
+    """The exception with a traceback that leaves out the frames of the server and of the import system."""
+    entries = []
+    entry = error.__traceback__
+    while entry is not None:
+        name = entry.tb_frame.f_code.co_filename
+        if not name.startswith(("<frozen importlib", _SERVER_PATH)) and name != importlib.__file__:
+            entries.append(entry)
+        entry = entry.tb_next
     kept: TracebackType | None = None
-    for frame in reversed(frames):
-        kept = TracebackType(kept, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    for entry in reversed(entries):
+        kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
     return error.with_traceback(kept) if kept is not None else error
 
 
-_HERE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_SERVER_PATH = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
 def _import(text: str) -> Any:
@@ -102,7 +102,9 @@ def _import(text: str) -> Any:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and (module_name == missing or module_name.startswith(missing + ".")):
             raise StartupError(f'Error loading ASGI app. Could not import module "{module_name}".') from None
-        raise ApplicationFailed(f'Error loading ASGI app. Importing "{module_name}" has failed:') from own(error)
+        raise ApplicationFailed(
+            f'Error loading ASGI app. Importing "{module_name}" has failed:'
+        ) from without_server_frames(error)
     for attribute in attributes.split("."):
         try:
             found = getattr(found, attribute)
@@ -113,8 +115,8 @@ def _import(text: str) -> Any:
     return found
 
 
-def _made(app: Any, *, factory: bool) -> Any:
-    """The application itself, from a factory where it is one."""
+def _instantiated(app: Any, *, factory: bool) -> Any:
+    """The application, which is the result of calling `app` if that is a factory."""
     if factory:
         if not callable(app) or not _callable_with(app, 0):
             raise StartupError("Error loading ASGI app factory: it must be callable without arguments.")
@@ -124,7 +126,7 @@ def _made(app: Any, *, factory: bool) -> Any:
     if inspect.iscoroutinefunction(app) and _callable_with(app, 0) and not _callable_with(app, 3):
         raise StartupError("Error loading ASGI app. It takes no arguments, where an application takes (scope, receive, "
                            "send); and a factory cannot be async.")  # fmt: skip
-    # An application needs at least its scope; what can do without any argument makes one.
+    # An application takes at least its scope. A callable without required arguments is a factory.
     if _callable_with(app, 0) and not _is_coroutine_function(app):
         logger.warning(
             "ASGI app factory detected. Using it, but please consider setting the --factory flag explicitly."
@@ -137,9 +139,9 @@ def _call_factory(factory: Callable[[], Any]) -> Any:
     try:
         app = factory()
     except Exception as error:
-        raise ApplicationFailed("Error loading ASGI app factory. It has failed:") from own(error)
+        raise ApplicationFailed("Error loading ASGI app factory. It has failed:") from without_server_frames(error)
     if isinstance(app, CoroutineType):
-        app.close()  # it will not be awaited, and that is not to be told besides
+        app.close()  # avoids Python's warning that it was never awaited
         raise StartupError("Error loading ASGI app factory: it is async, but must return the application at once.")
     if not callable(app):
         made = "None" if app is None else f"{type(app).__name__}, which cannot be called"
@@ -152,7 +154,7 @@ def _callable_with(app: Any, count: int) -> bool:
         inspect.signature(app).bind(*range(count))
     except TypeError:
         return False
-    except ValueError:  # a callable without a signature: no reason to doubt it
+    except ValueError:  # a callable without a signature is taken for an application
         return count == 3
     return True
 

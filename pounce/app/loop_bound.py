@@ -1,9 +1,9 @@
-"""Which objects belong to one event loop, and does a library hold one of them?
+"""Loop-bound objects: which classes have them, and whether a library holds one.
 
-Such an object fails, hangs or worse when several worker threads share it. What counts is public: the classes of
-asyncio and of well-known libraries. Only what is imported already is looked at, and only once or twice, at start.
+Such an object fails or hangs when several worker threads share it. The classes are public: those of asyncio and of
+well-known libraries. Only modules that have been imported count, and the objects are searched once or twice, at start.
 
-Must never import what it looks for.
+Must never import a module to find its classes. Owner: the supervisor's thread.
 """
 
 import gc
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
-# Module, and the names of its classes. A pool says more than the lock inside it, so it stands before it.
+# Module, and the names of its classes. A pool tells an operator more than the lock inside it, so it comes first.
 RESOURCES = {
     "aiohttp": "ClientSession BaseConnector",
     "aiokafka": "AIOKafkaProducer AIOKafkaConsumer",
@@ -43,13 +43,14 @@ RESOURCES = {
     "asyncio": "Queue Condition Semaphore Barrier Lock Event",
 }
 RUNNING = {"asyncio": "AbstractEventLoop Future TaskGroup Runner StreamReader StreamWriter"}
-"""What belongs to a loop from the beginning. Libraries keep them by loop, so only those of an application count."""
+"""Classes whose objects belong to a loop from the beginning. Libraries keep theirs by loop, so only those that an
+application holds count."""
 
-DEPTH = 8  # steps from a library's module to what it holds
+DEPTH = 8  # references from a library's module to an object it holds
 
 
 def classes(*tables: dict[str, str]) -> dict[type, str]:
-    """The classes of the tables that are imported, and how a person writes each."""
+    """The classes of the tables that are imported, each with its public name."""
     found: dict[type, str] = {}
     for table in tables:
         for module, names in table.items():
@@ -60,22 +61,24 @@ def classes(*tables: dict[str, str]) -> dict[type, str]:
     return found
 
 
-def named(thing: object, known: dict[type, str]) -> str:
+def public_name(thing: object, known: dict[type, str]) -> str:
     """The public name of the class of a loop-bound object."""
     return next((known[base] for base in type(thing).__mro__ if base in known), type(thing).__qualname__)
 
 
-def exists() -> bool:
-    """Is there any such object in this process? Quick: most applications have none."""
+def any_exists() -> bool:
+    """Is there any such object in this process? A quick test, because most applications have none."""
     wanted = tuple(classes(RESOURCES, RUNNING))
-    # Not isinstance: it would ask objects that pretend (mocks, proxies) what they are.
+    # Not isinstance: it would believe mocks and proxies, which answer with another class.
     return bool(wanted) and any(issubclass(type(thing), wanted) for thing in gc.get_objects())
 
 
-def held_by_library(is_own: Callable[[str], bool], of_application: Callable[[object], bool]) -> tuple[str, str] | None:
-    """The place in a library's own state (module and attribute) that holds a loop-bound object, and the object's
-    class; None if there is none. `is_own` tells the application's modules from others, `of_application` the objects
-    that belong to the application, behind which nothing is the library's own."""
+def held_by_library(
+    is_application_module: Callable[[str], bool], belongs_to_application: Callable[[object], bool]
+) -> tuple[str, str] | None:
+    """The attribute of a library's module that leads to a loop-bound object, and the object's class; None if there is
+    none. `is_application_module` is asked for the name of a module, `belongs_to_application` for an object: what such
+    an object leads to is not the library's."""
     known = classes(RESOURCES)
     wanted = tuple(known)
     loop_class = getattr(sys.modules.get("asyncio"), "AbstractEventLoop", None)
@@ -87,14 +90,14 @@ def held_by_library(is_own: Callable[[str], bool], of_application: Callable[[obj
         if (
             top in sys.stdlib_module_names
             or top in _NO_LIBRARIES
-            or is_own(module_name)
+            or is_application_module(module_name)
             or type(module) is not ModuleType
         ):
             continue
         for name, value in list(vars(module).items()) if type(module) is ModuleType else ():
-            found = _search(value, module_name, wanted, loop_class, seen, of_application)
+            found = _search(value, module_name, wanted, loop_class, seen, belongs_to_application)
             if found is not None:
-                return f"{module_name}.{name}", named(found, known)
+                return f"{module_name}.{name}", public_name(found, known)
     return None
 
 
@@ -103,7 +106,7 @@ _NO_LIBRARIES = frozenset(("pounce", "__main__", "pytest", "_pytest"))
 
 def _search(
     value: object, module_name: str, wanted: tuple[type, ...], loop_class: type, seen: set[int],
-    of_application: Callable[[object], bool],
+    belongs_to_application: Callable[[object], bool],
 ) -> object | None:  # fmt: skip
     frontier: list[object] = [value]
     for _ in range(DEPTH):
@@ -111,7 +114,7 @@ def _search(
         for thing in frontier:
             if issubclass(type(thing), wanted):
                 return thing
-            if id(thing) in seen or of_application(thing):
+            if id(thing) in seen or belongs_to_application(thing):
                 continue
             seen.add(id(thing))
             following.extend(_state(thing, module_name, loop_class))
@@ -122,17 +125,17 @@ def _search(
 
 
 def _state(thing: Any, module_name: str, loop_class: type) -> Iterable[object]:
-    """What a library's object holds itself."""
+    """The objects that a library's object holds itself."""
     kind = type(thing)
     if kind in _PLAIN or kind.__name__ in OPAQUE or kind.__name__ == "_lru_cache_wrapper":
         return ()
     if issubclass(kind, type):
         if getattr(thing, "__module__", None) != module_name:
-            return ()  # its own module's turn will come
-        return [value for value in vars(thing).values() if type(value) not in _CALLED]
+            return ()  # the search reaches it in its own module
+        return [value for value in vars(thing).values() if type(value) not in _CALLABLES]
     if issubclass(kind, dict):
         if any(issubclass(type(key), loop_class) for key in list(thing)):
-            return ()  # one of something for each loop: a library that knows about loops
+            return ()  # one value for each loop: the library handles several loops
         return list(thing.values())
     if kind in (list, tuple, set, frozenset):
         return list(thing)
@@ -148,8 +151,8 @@ def _instance_state(thing: object) -> Iterator[object]:
         return
 
 
-_CALLED = frozenset((type(_state), staticmethod, classmethod, property))
-_PLAIN = frozenset((int, float, complex, str, bytes, bytearray, bool, type(None), ModuleType, type(len), *_CALLED))
+_CALLABLES = frozenset((type(_state), staticmethod, classmethod, property))
+_PLAIN = frozenset((int, float, complex, str, bytes, bytearray, bool, type(None), ModuleType, type(len), *_CALLABLES))
 OPAQUE = frozenset(("WeakKeyDictionary", "WeakValueDictionary", "WeakSet", "ReferenceType", "weakref", "ContextVar",
                     "local", "_local", "Logger", "Thread"))  # fmt: skip
-"""Names of classes whose objects lead nowhere: they hold weakly, or what they hold is meant to be one per process."""
+"""Names of classes whose objects lead nowhere: they hold weakly, or hold what is meant to exist once per process."""

@@ -1,7 +1,8 @@
-"""The messages between server and application in the log, at level trace, as uvicorn's MessageLoggerMiddleware shows
-them: contents are replaced by their length.
+"""The message log: the messages between server and application, at level trace, as uvicorn's MessageLoggerMiddleware
+logs them, with contents replaced by their length.
 
-The application is wrapped only where that level is on; otherwise nothing here is imported.
+Must never be imported unless that level is on: only then is the application wrapped. Owner: none; nothing here changes
+but a counter.
 """
 
 import itertools
@@ -19,7 +20,7 @@ _SHORT = {"body": "<%d bytes>", "bytes": "<%d bytes>", "text": "<%d chars>", "he
 
 def _shortened(message: Any) -> Any:
     if not isinstance(message, Mapping):
-        return message  # a mistake of the application, for whoever gets it to say
+        return message  # an error of the application, which `send` reports
     shown = dict(message)
     for key, form in _SHORT.items():
         if (content := shown.get(key)) is not None:
@@ -28,8 +29,8 @@ def _shortened(message: Any) -> Any:
 
 
 def logged(application: Application) -> Application:
-    """The application, with a record for each message."""
-    numbers = itertools.count(1)  # of all workers that share it; `next` is one step
+    """The application, wrapped so that each message makes a log record."""
+    numbers = itertools.count(1)  # shared by all workers: `next` is atomic
 
     async def with_messages_logged(scope: Scope, receive: Receive, send: Send) -> object:
         number = next(numbers)

@@ -1,4 +1,4 @@
-"""One object per worker, behind one name.
+"""`per_worker`: one object for each worker, behind one name.
 
     engine = pounce.per_worker(lambda: create_async_engine(URL))
 
@@ -6,8 +6,8 @@ At module level of an application that all worker threads share, `engine` is the
 of the worker that uses it: in its coroutines, and in the helper threads they start with `to_thread`. In a worker
 process there is one worker, and so one object.
 
-Owner: each object belongs to the thread of its worker; the table of objects is guarded by a lock, which is taken
-once per worker and object.
+Must never give a worker the object of another one. Owner: each object belongs to the thread of its worker. The table of
+objects is guarded by a lock, which is taken once for each worker and object.
 """
 
 import contextvars
@@ -23,16 +23,16 @@ class Token:
     __slots__ = ("__weakref__",)
 
 
-# Tasks and `to_thread` inherit the context; a request that runs in an empty context still has its thread.
+# Tasks and `to_thread` inherit the context. A request that runs in an empty context still has its thread.
 _context: contextvars.ContextVar[Token | None] = contextvars.ContextVar("pounce_worker", default=None)
 _thread = threading.local()
 _workers: "weakref.WeakSet[Token]" = weakref.WeakSet()
-_outside = Token()
+_no_worker = Token()
 _lock = threading.Lock()
 
 
 def enter_worker() -> Token:
-    """The calling thread is a worker from here on. The worker keeps the token."""
+    """The calling thread is a worker's from now on. The worker keeps the token."""
     token = Token()
     with _lock:
         _workers.add(token)
@@ -42,7 +42,7 @@ def enter_worker() -> Token:
 
 
 def leave_worker(token: Token) -> None:
-    """The calling thread is this worker's no longer, because it has ended. Its objects end with its token."""
+    """The worker has ended, and the calling thread is no longer its own. Its objects end with its token."""
     with _lock:
         _workers.discard(token)
     _context.set(None)
@@ -60,11 +60,11 @@ def _current() -> Token:
             f"thread {threading.current_thread().name!r} belongs to no worker, so it has no object of its own: "
             "start it with to_thread, or hand the object over"
         )
-    return workers[0] if workers else _outside
+    return workers[0] if workers else _no_worker
 
 
 class PerWorker:
-    """Behaves as the object that `factory` makes, one for each worker, when it is first used there."""
+    """Behaves as the object that `factory` makes when a worker first uses it, one for each worker."""
 
     __slots__ = ("__weakref__", "_pounce_factory", "_pounce_made")
 
@@ -73,24 +73,24 @@ class PerWorker:
         object.__setattr__(self, "_pounce_made", weakref.WeakKeyDictionary())
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(_object(self), name)
+        return getattr(_instance(self), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(_object(self), name, value)
+        setattr(_instance(self), name, value)
 
     def __delattr__(self, name: str) -> None:
-        delattr(_object(self), name)
+        delattr(_instance(self), name)
 
     @property
     def __class__(self) -> Any:
-        return type(_object(self))
+        return type(_instance(self))
 
     @__class__.setter
     def __class__(self, value: Any) -> None:
-        _object(self).__class__ = value
+        _instance(self).__class__ = value
 
 
-def _object(proxy: PerWorker) -> Any:
+def _instance(proxy: PerWorker) -> Any:
     token = _current()
     made = object.__getattribute__(proxy, "_pounce_made")
     try:
@@ -104,13 +104,13 @@ def _object(proxy: PerWorker) -> Any:
 
 def _forward(name: str) -> Callable[..., Any]:
     def method(self: PerWorker, *args: Any, **kwargs: Any) -> Any:
-        return getattr(_object(self), name)(*args, **kwargs)
+        return getattr(_instance(self), name)(*args, **kwargs)
 
     method.__name__ = name
     return method
 
 
-# Python looks these up on the class and never asks `__getattr__` for them.
+# Python looks these up in the class and does not call `__getattr__` for them.
 for _name in """
     repr str bytes format lt le eq ne gt ge hash bool call len getitem setitem delitem iter next reversed contains dir
     enter exit aenter aexit aiter anext await add sub mul truediv floordiv mod or and xor neg int float index
@@ -120,6 +120,14 @@ for _name in """
 
 
 def per_worker[T](factory: Callable[[], T]) -> T:
-    """An object that is made by `factory` once for each worker, and behaves as the one of the worker it is used
-    from. Raises RuntimeError when it is used in a thread that belongs to no worker while there are several."""
-    return PerWorker(factory)  # type: ignore[return-value]  # behaves as one
+    """Returns an object that behaves as the one that `factory` has made for the worker that uses it.
+
+    `factory` is called without arguments, when a worker first uses the object, on the thread that uses it. If that
+    happens on two threads of one worker at once, it may be called twice, and one of the results is dropped. What it
+    raises is raised where the object is used.
+
+    The object can be used in the worker's coroutines, on helper threads that they start with `to_thread`, and, where
+    threads inherit the context of their starter (free-threaded Python from 3.14 on), on those as well. On any other
+    thread it raises RuntimeError while there are several workers in the process; with one worker it is that worker's.
+    """
+    return PerWorker(factory)  # type: ignore[return-value]  # it behaves as a T

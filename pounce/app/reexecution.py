@@ -1,14 +1,16 @@
-"""Which statements of a module have to be executed again for a copy, and which names they make.
+"""Reexecution: which statements of a module are executed again for a copy, and which names they assign.
 
-A copy of a module begins with the values of the original. Executed again is only a statement at the module's top
-level that makes a bound name (see `dependence`), or does something with one while the module is executed: a decorator
-of a bound application, an `include_router`. Everything else has been done once, for all copies: classes of models,
-metrics, log handlers, settings, constants.
+A copy of a module begins with the values of the original. Only two kinds of statements at the module's top level are
+executed again: one that assigns a bound name (see `dependencies`), and one that uses such a name while the module is
+executed, as a decorator of a bound application or an `include_router` does. Everything else has been executed once, for
+all copies: classes of models, metrics, log handlers, settings, constants.
 
-Two names of one thing would differ, so what is executed again spreads: a name that it makes is the copy's own, and so
-is what is made from that. A name that several statements make is the copy's own as soon as one of its users is.
+The selection propagates, because two names of one object must stay two names of one object. Every name that a selected
+statement assigns is copied, and every statement that uses a copied name is selected. A name that several statements
+assign is copied as soon as a statement that uses it is selected: it had another value then.
 
-Owner: the thread that starts the server.
+Must never select less than that, or copies would share a part of what belongs to one loop. Owner: the thread that makes
+the copies.
 """
 
 import ast
@@ -19,7 +21,7 @@ from copy import copy
 from types import CodeType, ModuleType
 from typing import Any
 
-from pounce.app.dependence import Graph
+from pounce.app.dependencies import DependencyGraph
 
 
 class CannotCopy(Exception):
@@ -29,34 +31,34 @@ class CannotCopy(Exception):
 class Statement:
     """A statement at the top level of a module, or in a block there that is entered under a condition."""
 
-    __slots__ = ("again", "makes", "mentions", "node", "parts", "stars", "targets")
+    __slots__ = ("assigns", "node", "parts", "reads", "reexecuted", "stars", "targets")
 
     def __init__(self, node: ast.stmt) -> None:
         self.node = node
-        self.makes: set[str] = set()
-        self.mentions: set[tuple[str, ...]] = set()
-        """Names that it looks at while the module is executed, each with the attributes that follow it."""
+        self.assigns: set[str] = set()
+        self.reads: set[tuple[str, ...]] = set()
+        """Names that it reads while the module is executed, each with the attributes that follow it."""
         self.targets: set[str] = set()
-        """Names that it makes and goes through itself (`for i in ...`): of no concern to other statements."""
+        """Names that it assigns for itself (`for i in ...`): of no concern to other statements."""
         self.stars: list[ast.ImportFrom] = []
-        self.again = isinstance(node, ast.ImportFrom) and node.module == "__future__"
+        self.reexecuted = isinstance(node, ast.ImportFrom) and node.module == "__future__"
         """Is it executed again?"""
         self.parts = [Statement(part) for block in _blocks(node) for part in block]
         _Reader(self).read(node)
 
-    def flat(self) -> "Iterator[Statement]":
+    def walk(self) -> "Iterator[Statement]":
         """Itself and its parts."""
         yield self
         for part in self.parts:
-            yield from part.flat()
+            yield from part.walk()
 
-    def kept(self) -> ast.stmt | None:
-        """What of it is executed again."""
-        if not self.parts or (isinstance(self.node, ast.With) and self.again):
-            return self.node if self.again else None
-        if not any(each.again for each in self.flat()):
+    def reexecuted_part(self) -> ast.stmt | None:
+        """The part of it that is executed again."""
+        if not self.parts or (isinstance(self.node, ast.With) and self.reexecuted):
+            return self.node if self.reexecuted else None
+        if not any(each.reexecuted for each in self.walk()):
             return None
-        kept = {id(part.node): part.kept() for part in self.parts}
+        kept = {id(part.node): part.reexecuted_part() for part in self.parts}
         return _with_blocks(self.node, lambda block: [new for part in block if (new := kept[id(part)]) is not None])
 
 
@@ -84,11 +86,12 @@ def _with_blocks(node: ast.stmt, change: Callable[[list[ast.stmt]], list[ast.stm
 
 
 class _Reader(ast.NodeVisitor):
-    """Reads what a statement makes and mentions, without what only happens when a function of it is called."""
+    """Finds the names that a statement assigns and reads, but not those inside its functions, which run when they are
+    called."""
 
     def __init__(self, statement: Statement) -> None:
         self._to = statement
-        self._inner = 0  # classes and comprehensions around: what they make is not the module's
+        self._inner = 0  # depth of classes and comprehensions: the names they assign are not the module's
 
     def read(self, node: ast.stmt) -> None:
         """Reads a statement, without its parts."""
@@ -105,7 +108,7 @@ class _Reader(ast.NodeVisitor):
                 self.visit(handler.type)
 
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        self._make(node.name)
+        self._assign(node.name)
         arguments = node.args
         for part in (*node.decorator_list, *arguments.defaults, *arguments.kw_defaults, node.returns,
                      *(each.annotation for each in ast.walk(arguments) if isinstance(each, ast.arg))):  # fmt: skip
@@ -133,54 +136,54 @@ class _Reader(ast.NodeVisitor):
                 self.visit(part)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        self._make(node.name)
+        self._assign(node.name)
         self._inner += 1
         self.generic_visit(node)
         self._inner -= 1
 
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
-            self._make(alias.asname or alias.name.partition(".")[0])
+            self._assign(alias.asname or alias.name.partition(".")[0])
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         for alias in node.names:
             if alias.name == "*":
                 self._to.stars.append(node)
             else:
-                self._make(alias.asname or alias.name)
+                self._assign(alias.asname or alias.name)
 
     def visit_MatchAs(self, node: ast.MatchAs) -> None:
         if node.name is not None:
-            self._make(node.name)
+            self._assign(node.name)
         self.generic_visit(node)
 
     def visit_MatchStar(self, node: ast.MatchStar) -> None:
         if node.name is not None:
-            self._make(node.name)
+            self._assign(node.name)
 
     def visit_TypeAlias(self, node: Any) -> None:
-        self._make(node.name.id)
+        self._assign(node.name.id)
 
     def visit_Name(self, node: ast.Name) -> None:
         if isinstance(node.ctx, ast.Load):
-            self._to.mentions.add((node.id,))
+            self._to.reads.add((node.id,))
         else:
-            self._make(node.id)
+            self._assign(node.id)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         if (chain := _chain(node)) is not None:
-            self._to.mentions.add(chain)
+            self._to.reads.add(chain)
         else:
             self.generic_visit(node)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> None:
         self.generic_visit(node)
         if isinstance(node.target, ast.Name):
-            self._to.mentions.add((node.target.id,))
+            self._to.reads.add((node.target.id,))
 
-    def _make(self, name: str) -> None:
+    def _assign(self, name: str) -> None:
         if not self._inner:
-            self._to.makes.add(name)
+            self._to.assigns.add(name)
 
 
 def _chain(node: ast.expr) -> tuple[str, ...] | None:
@@ -212,15 +215,15 @@ class Source:
         self.file = module.__file__ or name
         tree = ast.parse(text, self.file)
         self.blocks = [Statement(node) for node in tree.body]
-        self.statements = [each for block in self.blocks for each in block.flat()]
+        self.statements = [each for block in self.blocks for each in block.walk()]
         for statement in self.statements:
             for star in statement.stars:
-                statement.makes.update(self._starred(star))
-        self.makers: dict[str, list[Statement]] = {}
+                statement.assigns.update(self._starred(star))
+        self.assigners: dict[str, list[Statement]] = {}
         for statement in self.statements:
-            for made in statement.makes:
-                self.makers.setdefault(made, []).append(statement)
-        self.own: set[str] = set()
+            for assigned in statement.assigns:
+                self.assigners.setdefault(assigned, []).append(statement)
+        self.copied_names: set[str] = set()
         """Names of which each copy has its own value."""
 
     def _starred(self, node: ast.ImportFrom) -> Iterable[str]:
@@ -236,12 +239,12 @@ class Source:
         return [each for each in names if each in here and here[each] is vars(origin).get(each)]
 
     def code(self) -> CodeType:
-        """What a copy executes again."""
-        body = [kept for block in self.blocks if (kept := block.kept()) is not None]
+        """The statements that a copy executes again, compiled."""
+        body = [kept for block in self.blocks if (kept := block.reexecuted_part()) is not None]
         return compile(ast.Module(body=body, type_ignores=[]), self.file, "exec", dont_inherit=True)
 
 
-def plan(graph: Graph, modules: dict[str, ModuleType], *, everything: bool) -> dict[str, Source]:
+def select_statements(graph: DependencyGraph, modules: dict[str, ModuleType], *, everything: bool) -> dict[str, Source]:
     """The modules that have a bound name, with the statements that are executed again. Raises CannotCopy."""
     sources: dict[str, Source] = {}
 
@@ -256,68 +259,77 @@ def plan(graph: Graph, modules: dict[str, ModuleType], *, everything: bool) -> d
                 continue  # a namespace package: nothing of it is executed
             whole = source(name)
             for statement in whole.statements:
-                statement.again = True
-                whole.own |= statement.makes
+                statement.reexecuted = True
+                whole.copied_names |= statement.assigns
         return {name: found for name, found in sources.items() if found.statements}
     changed = True
     while changed:
         changed = False
         for module_name, name in graph.names:
             found = source(module_name)
-            if name not in found.own:
-                found.own.add(name)
+            if name not in found.copied_names:
+                found.copied_names.add(name)
                 changed = True
         for found in list(sources.values()):
-            changed |= _spread(found, modules, sources, graph)
+            changed |= _propagate(found, modules, sources, graph)
     for found in sources.values():
-        for name in found.own:
-            if name not in found.makers and (found.name, name) not in graph.rebound:
+        for name in found.copied_names:
+            if name not in found.assigners and (found.name, name) not in graph.assigned_names:
                 raise CannotCopy(f"{found.name}.{name} is not made by a statement of the module")
     return sources
 
 
-def _spread(found: Source, modules: dict[str, ModuleType], sources: dict[str, Source], graph: Graph) -> bool:
-    """Marks the statements of a module that are executed again, now that its `own` names are these."""
+def _propagate(
+    found: Source, modules: dict[str, ModuleType], sources: dict[str, Source], graph: DependencyGraph
+) -> bool:
+    """Selects the statements of a module that follow from its copied names, and adds the names they assign. Has that
+    changed anything?"""
     changed = False
 
-    def is_own(chain: tuple[str, ...]) -> bool:
-        """Does this lead to something of which the copy has its own?"""
+    def is_copied(chain: tuple[str, ...]) -> bool:
+        """Does this lead to a copied name?"""
         name, *attributes = chain
-        if name in found.own:
+        if name in found.copied_names:
             return True
         value = vars(found.module).get(name)
         for attribute in attributes:
             if not isinstance(value, ModuleType) or modules.get(value.__name__) is not value:
                 return False
             there = sources.get(value.__name__)
-            if there is not None and attribute in there.own:
+            if there is not None and attribute in there.copied_names:
                 return True
             value = vars(value).get(attribute)
-        return isinstance(value, ModuleType) and value.__name__ in sources and bool(sources[value.__name__].own)
+        return (
+            isinstance(value, ModuleType) and value.__name__ in sources and bool(sources[value.__name__].copied_names)
+        )
 
     for statement in found.statements:
-        if statement.again:
+        if statement.reexecuted:
             continue
-        made = statement.makes - statement.targets
-        if made & found.own or any(map(is_own, statement.mentions)) or _imports_one(statement, found, sources):
-            statement.again = changed = True
-            for name in made - found.own:
-                found.own.add(name)
+        assigned = statement.assigns - statement.targets
+        if (
+            assigned & found.copied_names
+            or any(map(is_copied, statement.reads))
+            or _imports_copied_module(statement, found, sources)
+        ):
+            statement.reexecuted = changed = True
+            for name in assigned - found.copied_names:
+                found.copied_names.add(name)
                 value = vars(found.module).get(name)
                 if isinstance(value, type):
                     graph.bind(value, (found.name, name))
-            # A name that several statements make has had another value when this one was executed.
-            looked_at = {chain[0] for chain in statement.mentions} - statement.targets
-            found.own |= {name for name in looked_at if len(found.makers.get(name, ())) > 1}
+            # A name that several statements assign had another value when this one was executed.
+            read = {chain[0] for chain in statement.reads} - statement.targets
+            found.copied_names |= {name for name in read if len(found.assigners.get(name, ())) > 1}
     return changed
 
 
-def _imports_one(statement: Statement, found: Source, sources: dict[str, Source]) -> bool:
-    """Does it import a module that is copied? It is executed when it is imported, so the order is kept."""
+def _imports_copied_module(statement: Statement, found: Source, sources: dict[str, Source]) -> bool:
+    """Does it import a module that has copied names? Selecting it keeps the order in which modules are executed."""
     if not isinstance(statement.node, ast.Import | ast.ImportFrom):
         return False
-    for name in statement.makes:
+    for name in statement.assigns:
         value: Any = vars(found.module).get(name)
-        if isinstance(value, ModuleType) and value.__name__ in sources and sources[value.__name__].own:
+        if isinstance(value, ModuleType) and value.__name__ in sources and sources[value.__name__].copied_names:
             return True
     return False

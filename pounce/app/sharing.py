@@ -1,8 +1,11 @@
-"""May worker threads share the application? If not, what of it has each to itself?
+"""Sharing: one application on several worker threads, and what of it each worker has for itself.
 
-Threads share everything, unless the application holds an object that belongs to one event loop. Then what leads to
-that object is copied for every further worker (see `copies`), and all the rest stays one. Where that is not possible,
-workers have to be processes.
+Threads share the whole application, unless it holds an object that belongs to one event loop. Then whatever leads to
+that object is copied for every further worker (see `copies`), and the rest is shared. If copying is not possible
+either, workers have to be processes.
+
+The decision is made once: inspected when the application has been imported, and again, finally, when the first worker's
+lifespan has started. Must never inspect the application on the request path.
 
 Owner: the supervisor's thread.
 """
@@ -15,7 +18,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from pounce.app import loop_bound
-from pounce.app.loading import ApplicationFailed, Loaded, load, own
+from pounce.app.loading import ApplicationFailed, Loaded, load, without_server_frames
 from pounce.config.config import Config
 from pounce.errors import StartupError, first_line
 
@@ -29,117 +32,118 @@ class NeedsProcesses(Exception):
     """Worker threads cannot run this application. The text completes "workers will be processes, because ..."."""
 
 
-NAMES = 5  # modules that the log names
-MIDDLEWARE = 20  # objects around an application that are looked through
+MAX_NAMES = 5  # modules that the log names
+MAX_MIDDLEWARE = 20  # objects around an application that are searched for its state
 
 
-type Part = tuple[Callable[[], Loaded], Context]
-"""What gives a worker its application, on its thread, and the context in which that was imported."""
+type WorkerCopy = tuple[Callable[[], Loaded], Context]
+"""A function that gives a worker its application, on its thread, and the context in which that was imported."""
 
 
 class Sharing:
     """One application, on several worker threads."""
 
     def __init__(self, config: Config, count: int, loaded: Loaded, context: Context) -> None:
-        """`context` is what the application has set while it was imported."""
+        """`context` has the context variables that the application has set while it was imported."""
         self._config = config
         self._count = count
         self._loaded = loaded
         self._context = context
         self._state = _state(loaded.application)
         self._copies: Copies | None = None
-        self._made: list[Part] = []
-        self._settled = count == 1 or config.app_copies == "one"
+        self._prepared: list[WorkerCopy] = []
+        self._decided = count == 1 or config.app_copies == "one"
         self._ready: set[int] = set()  # numbers of workers
         self._unsupported = False  # does the first worker's application speak no lifespan?
 
-    # What the workers show
+    # What the workers report
 
-    def on_trial(self, number: int) -> bool:
-        """Would the start of this worker show that threads cannot share the application? Only that of a further one
-        can, before clients are let in."""
+    def is_probe(self, number: int) -> bool:
+        """Would a failure of this worker to start show that threads cannot share the application? Only for a further
+        worker, and before the server accepts."""
         return number > 0 and self._config.worker_kind == "auto" and len(self._ready) < self._count
 
     def ready(self, number: int) -> None:
-        """The worker with this number serves."""
+        """The worker with this number has started."""
         self._ready.add(number)
 
     def lifespan_unsupported(self, number: int) -> bool:
-        """The worker's application speaks no lifespan. Does that show that it starts on one thread only?"""
+        """The application does not support lifespan on this worker. Does that show that it starts on one thread
+        only?"""
         if number == 0:
             self._unsupported = True
-        return not self._unsupported and self.on_trial(number)
+        return not self._unsupported and self.is_probe(number)
 
     def start_failed(self, number: int) -> bool:
-        """The worker has not started. Does that show that the application starts on one thread only?"""
-        return self.on_trial(number)
+        """The worker has failed to start. Does that show that the application starts on one thread only?"""
+        return self.is_probe(number)
 
     # What the application holds
 
-    def look(self, *, final: bool) -> None:
-        """Is there something in the application that forbids sharing it? Looked at when it has been imported, and, to
-        act on it, when the first worker's lifespan has started. Raises NeedsProcesses, StartupError."""
-        if self._settled:
+    def inspect(self, *, final: bool) -> None:
+        """Searches the application for objects that forbid sharing it; with `final`, makes copies if there are any.
+        Raises NeedsProcesses, StartupError."""
+        if self._decided:
             return
         try:
             state, values = _state(self._loaded.application)
-            found = _found(self._config, self._loaded.application, state if values != self._state[1] else None)
+            found = _needed_copies(self._config, self._loaded.application, state if values != self._state[1] else None)
             if not final:
                 return
             if found is not None:
                 self._copies = found
-                self._made = [self._copy() for _ in range(self._count - 1)]
-                self._tell(found)
+                self._prepared = [self._copy() for _ in range(self._count - 1)]
+                self._log_copies(found)
         except NeedsProcesses as error:
             self._copies = None
             if self._config.worker_kind != "thread":
                 raise
             logger.warning("Application: one copy for %d workers, although %s. If its requests fail, use "
                            "--worker-kind process.", self._count, error)  # fmt: skip
-        self._settled = True
+        self._decided = True
 
     def grow(self, count: int) -> None:
-        """There will be so many workers. Raises NeedsProcesses, StartupError."""
-        if self._count == 1:  # nobody has had to look so far
-            self._settled = self._config.app_copies == "one"
+        """There will be `count` workers. Raises NeedsProcesses, StartupError."""
+        if self._count == 1:  # the application has not been inspected so far
+            self._decided = self._config.app_copies == "one"
             self._count = count
             try:
-                self.look(final=True)
+                self.inspect(final=True)
             except BaseException:
                 self._count = 1
                 raise
         self._count = max(self._count, count)
 
-    def _tell(self, found: "Copies") -> None:
+    def _log_copies(self, found: "Copies") -> None:
         names = [source.name for source in found.sources.values()]
         logger.info(
             "Application: %d copies of %s, because %s; everything else is shared%s.",
             self._count,
-            ", ".join(names[:NAMES]) + (f" and {len(names) - NAMES} more" if len(names) > NAMES else ""),
-            self._because(found),
+            ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""),
+            self._reason(found),
             "; --app-copies one to override" if self._config.app_copies == "auto" else "",
         )
 
-    def _because(self, found: "Copies") -> str:
+    def _reason(self, found: "Copies") -> str:
         if self._config.app_copies == "worker":
             return "of --app-copies worker"
         if found.reason is None:
             return "each worker's lifespan sets its state"
         return f"{found.reason} belongs to one event loop"
 
-    def part(self, number: int) -> Part:
-        """The part of the worker with this number. Raises StartupError."""
+    def worker_copy(self, number: int) -> WorkerCopy:
+        """The application of the worker with this number. Raises StartupError."""
         if self._copies is None or number == 0:
             return lambda: self._loaded, self._context
-        if self._made:
-            return self._made.pop()
+        if self._prepared:
+            return self._prepared.pop()
         try:
             return self._copy()
-        except NeedsProcesses as error:  # though the ones before could be made
+        except NeedsProcesses as error:  # though earlier copies could be made
             raise StartupError(f"Error loading ASGI app: {error}.") from None
 
-    def _copy(self) -> Part:
-        """A further copy. Raises NeedsProcesses, or what the application has raised where copies were asked for."""
+    def _copy(self) -> WorkerCopy:
+        """A further copy. Raises NeedsProcesses, or ApplicationFailed if copies were asked for."""
         found = self._copies
         assert found is not None
         module = self._config.app.partition(":")[0]
@@ -150,9 +154,11 @@ class Sharing:
         except (Exception, SystemExit) as error:
             cause = error.__cause__ or error
             if self._config.app_copies == "worker":
-                raise ApplicationFailed(f'Error loading ASGI app. Copying "{module}" has failed:') from own(cause)
+                raise ApplicationFailed(
+                    f'Error loading ASGI app. Copying "{module}" has failed:'
+                ) from without_server_frames(cause)
             raise NeedsProcesses(
-                f"{self._because(found)}, and what leads to it cannot be executed twice: "
+                f"{self._reason(found)}, and what leads to it cannot be executed twice: "
                 f"{type(cause).__name__}: {first_line(cause)}"
             ) from None
 
@@ -164,9 +170,9 @@ class Sharing:
 
 
 def _state(application: Any) -> tuple[object, dict[str, int]]:
-    """The `state` of an application of Starlette's kind, and which objects it holds."""
+    """The `state` of an application of Starlette's kind, and the ids of the objects it holds, by name."""
     with contextlib.suppress(Exception):
-        for _ in range(MIDDLEWARE):
+        for _ in range(MAX_MIDDLEWARE):
             state: Any = getattr(application, "state", None)
             if type(state).__module__.partition(".")[0] == "starlette":
                 return state, {name: id(value) for name, value in state._state.items()}
@@ -174,10 +180,10 @@ def _state(application: Any) -> tuple[object, dict[str, int]]:
     return None, {}
 
 
-def _found(config: Config, application: object, state: object) -> "Copies | None":
-    """What has to be copied for each worker; None if threads can share the application as it is now. Raises
-    NeedsProcesses, or StartupError where copies were asked for and cannot be made."""
-    if config.app_copies == "auto" and not loop_bound.exists():
+def _needed_copies(config: Config, application: object, state: object) -> "Copies | None":
+    """The copies that workers need; None if threads can share the application as it is now. Raises NeedsProcesses, or
+    StartupError if copies were asked for and cannot be made."""
+    if config.app_copies == "auto" and not loop_bound.any_exists():
         return None
     from pounce.app.reexecution import CannotCopy
 
@@ -187,30 +193,34 @@ def _found(config: Config, application: object, state: object) -> "Copies | None
         if config.app_copies == "worker":
             raise StartupError(f"--app-copies worker is not possible, because {error}") from None
         raise NeedsProcesses(str(error)) from None
-    except Exception as error:  # an application is made of objects of every kind, and some object to being looked at
-        logger.debug("The application could not be looked at:", exc_info=True)
+    except Exception as error:  # objects of any class may raise when an attribute is read
+        logger.debug("The application could not be inspected:", exc_info=True)
         raise NeedsProcesses(
-            f"looking at its objects has failed ({type(error).__name__}: {first_line(error)})"
+            f"inspecting its objects has failed ({type(error).__name__}: {first_line(error)})"
         ) from None
 
 
 def _copies(config: Config, application: object, state: object) -> "Copies | None":
-    from pounce.app.copies import Copies, Own, root_of
+    from pounce.app.copies import Copies
+    from pounce.app.modules import ApplicationModules, root_of
     from pounce.app.reexecution import CannotCopy
 
     everything = config.app_copies == "worker"
     module = config.app.partition(":")[0] if isinstance(config.app, str) else None
     root = root_of(module) if module is not None else None
-    own = Own(root or "/")
+    modules = ApplicationModules(root or "/")
     obstacle = _obstacle(config.app, root)
     if everything and obstacle is not None:
         raise CannotCopy(obstacle)
     if obstacle is not None:
-        state = None  # it has been shared by threads, too, by whoever had to
-    found = Copies(own, application, everything=everything, state=state)
+        state = None  # workers share it
+    found = Copies(modules, application, everything=everything, state=state)
     if found.reason is not None and obstacle is not None:
         raise CannotCopy(f"{found.reason} belongs to one event loop, and {obstacle}")
-    if not everything and (held := loop_bound.held_by_library(own, found.of_application)) is not None:
+    if (
+        not everything
+        and (held := loop_bound.held_by_library(modules.contains, found.belongs_to_application)) is not None
+    ):
         raise CannotCopy(f"{held[0]} holds an {held[1]}, which belongs to one event loop, and libraries are shared")
     return found if found.reason is not None or everything or state is not None else None
 

@@ -110,7 +110,7 @@ class Plan:
                 return
         self._sharing = Sharing(self._config, self.count, loaded, contextvars.copy_context())
         try:
-            self._sharing.look(final=False)
+            self._sharing.inspect(final=False)
         except NeedsProcesses as error:
             self.become_processes(str(error), replace)
 
@@ -128,7 +128,7 @@ class Plan:
     def look(self) -> None:
         """The first worker's application has started. Raises NeedsProcesses, StartupError."""
         if self._sharing is not None:
-            self._sharing.look(final=True)
+            self._sharing.inspect(final=True)
 
     def become_processes(self, why: str, replace: Callable[[], object] | None) -> None:
         """Threads cannot run this application, and none is running it."""
@@ -193,7 +193,7 @@ class Plan:
             return ProcessWorker(number, self._config, listeners, loop, on_report, board)
         sharing = self._sharing
         assert sharing is not None
-        load, context = sharing.part(number)
+        load, context = sharing.worker_copy(number)
         if here and self.alone:
             return LocalWorker(number, self._config, load, listeners, loop, on_report)
 
@@ -208,7 +208,7 @@ class Plan:
                 on_report(what)
 
         worker = ThreadWorker(
-            number, self._config, load, listeners, loop, hear, board, context, on_trial=sharing.on_trial(number)
+            number, self._config, load, listeners, loop, hear, board, context, on_trial=sharing.is_probe(number)
         )
         return worker
 

@@ -21,7 +21,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING
 
 from pounce.aio.scheduler import Scheduler
-from pounce.app.loading import Loaded, call, explain
+from pounce.app.loading import Loaded, call, log_failure_to_load
 from pounce.app.per_worker import enter_worker, leave_worker
 from pounce.app.types import Scope
 from pounce.asgi.admission import Admission
@@ -166,7 +166,7 @@ class Worker:
         try:
             loaded = self._load()
         except (StartupError, SystemExit) as error:
-            self.exit_code = explain(error)
+            self.exit_code = log_failure_to_load(error)
             self._end()
             return
         self._application = loaded.application

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 import pounce
-from pounce.app import copies
+from pounce.app import modules
 from pounce.app.per_worker import enter_worker, leave_worker
 from pounce.supervisor.plan import has_gil
 from pounce.testing import TestServer
@@ -182,18 +182,18 @@ def test_an_installed_application_is_not_copied():
 
 def test_what_is_the_applications_own(tmp_path):
     root = str(tmp_path)
-    assert copies.is_below(f"{root}/shop/main.py", root)
-    assert not copies.is_below(f"{root}/.venv/lib/python3.13/site-packages/x.py", root)
-    assert not copies.is_below(f"{root}/lib/dist-packages/x.py", root)
-    assert not copies.is_below("/elsewhere/x.py", root)
-    assert not copies.is_below(root + "2/x.py", root)
-    assert not copies.is_below(None, root)
-    assert not copies.is_below(pounce.__file__, os.path.dirname(os.path.dirname(pounce.__file__)))
-    assert not copies.is_below(os.__file__, "/")
-    assert copies.is_below("/main.py", "/")
-    assert copies.root_of("json") is None
-    assert copies.root_of("sys") is None
-    assert copies.root_of("no_such_module") is None
+    assert modules.is_application_file(f"{root}/shop/main.py", root)
+    assert not modules.is_application_file(f"{root}/.venv/lib/python3.13/site-packages/x.py", root)
+    assert not modules.is_application_file(f"{root}/lib/dist-packages/x.py", root)
+    assert not modules.is_application_file("/elsewhere/x.py", root)
+    assert not modules.is_application_file(root + "2/x.py", root)
+    assert not modules.is_application_file(None, root)
+    assert not modules.is_application_file(pounce.__file__, os.path.dirname(os.path.dirname(pounce.__file__)))
+    assert not modules.is_application_file(os.__file__, "/")
+    assert modules.is_application_file("/main.py", "/")
+    assert modules.root_of("json") is None
+    assert modules.root_of("sys") is None
+    assert modules.root_of("no_such_module") is None
 
 
 # Libraries that turn the GIL back on
@@ -290,7 +290,7 @@ def test_per_worker_behaves_as_the_object():
         assert inner.entered
     assert len(thing) == 42
     assert thing == Thing()
-    assert repr(thing).startswith("<test_copies.Thing")
+    assert repr(thing).startswith(f"<{__name__}.Thing")
     values = pounce.per_worker(lambda: [3, 1, 2])
     assert sorted(values) == [1, 2, 3]
     assert values[0] == 3

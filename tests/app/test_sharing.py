@@ -12,7 +12,8 @@ import threading
 
 import pytest
 
-from pounce.app.copies import Copies, Own
+from pounce.app.copies import Copies
+from pounce.app.modules import ApplicationModules
 from pounce.app.reexecution import CannotCopy
 from pounce.supervisor.plan import has_gil
 from pounce.testing import TestServer
@@ -86,7 +87,7 @@ def write(tmp_path, monkeypatch):
 
 def copies(project, name="main", everything=False):
     module = importlib.import_module(name)
-    return Copies(Own(str(project)), module.app, everything=everything)
+    return Copies(ApplicationModules(str(project)), module.app, everything=everything)
 
 
 def in_copy(found, expression, first="main"):
@@ -96,7 +97,7 @@ def in_copy(found, expression, first="main"):
 
 
 def names(found):
-    return {module.__name__: source.own for module, source in found.sources.items()}
+    return {module.__name__: source.copied_names for module, source in found.sources.items()}
 
 
 def test_only_what_leads_to_the_object_is_copied(write):

@@ -5,13 +5,15 @@ The application is taken as a graph. Its nodes are objects, and names of its mod
     an object    leads to what it refers to, as the garbage collector sees it
     a function   leads to its closure and defaults, and of its module only to the names that its code mentions
     a name       leads to its value
-    a text       `shop.main.view`, kept by a library, leads to that name: libraries know functions by their names, too
-    a module     leads nowhere: who goes through a module finds the copy of the worker that asks (see `copies`)
+    a text       `shop.main.view`, held by a library, leads to that name: libraries know functions by their names, too
+    a module     leads nowhere: code that uses a module finds the copy it belongs to (see `copies`)
 
-A name is *bound* when a loop-bound object can be reached from it. One more rule makes that sound: a name that
-functions assign (`global counter`) and a bound function mentions is bound, or the two would disagree about its value.
+A name is *bound* when a loop-bound object can be reached from it. One more rule makes that sound: a name that a
+function assigns (`global counter`) and a bound function mentions is bound too. Otherwise a shared function and a copied
+one would each have their own value of it.
 
-Nothing here is executed or changed. Owner: the thread that starts the server.
+Must never execute or change anything of the application. Owner: the thread that starts the server, or, for a module
+that is first imported during a request, the worker's.
 """
 
 import gc
@@ -61,9 +63,9 @@ def globals_of(code: CodeType) -> tuple[set[str], set[str]]:
     mentioned: set[str] = set()
     assigned: set[str] = set()
     for each in codes(code):
-        text, names, high = each.co_code, each.co_names, 0
-        for place in range(0, len(text), 2):
-            operation, argument = text[place], text[place + 1] | high
+        code_bytes, names, high = each.co_code, each.co_names, 0
+        for index in range(0, len(code_bytes), 2):
+            operation, argument = code_bytes[index], code_bytes[index + 1] | high
             high = argument << 8 if operation == _EXTENDED else 0
             if operation in _LOADS:
                 mentioned.add(names[argument >> 1 if operation == _LOAD_GLOBAL else argument])
@@ -72,22 +74,24 @@ def globals_of(code: CodeType) -> tuple[set[str], set[str]]:
     return mentioned | assigned, assigned
 
 
-class Graph:
-    """What an application's modules, and the application itself, lead to."""
+class DependencyGraph:
+    """The objects that an application's modules, and the application itself, lead to."""
 
-    def __init__(self, modules: Mapping[str, ModuleType], application: object, besides: Iterable[object] = ()) -> None:
-        """`besides`: objects that count as loop-bound."""
+    def __init__(self, modules: Mapping[str, ModuleType], application: object, more: Iterable[object] = ()) -> None:
+        """`more`: further objects that count as loop-bound."""
         self._modules = modules
         self._namespaces = {id(vars(module)): name for name, module in modules.items()}
-        self._texts = {f"{module}.{name}": (module, name) for module in modules for name in vars(modules[module])}
+        self._names_as_text = {
+            f"{module}.{name}": (module, name) for module in modules for name in vars(modules[module])
+        }
         self._known = loop_bound.classes(loop_bound.RESOURCES, loop_bound.RUNNING)
         self._wanted = tuple(self._known)
         self._parents: dict[Node, list[Node]] = {}
-        self._held: list[object] = []  # an object that has gone could leave its number to another
+        self._held: list[object] = []  # keeps their ids theirs
         self._loop_bound: list[object] = []
-        self.rebound: set[Name] = set()
+        self.assigned_names: set[Name] = set()
         """Names that functions assign."""
-        self._towards: dict[Node, Node | None] = {}
+        self._bound_through: dict[Node, Node | None] = {}
         self.application = id(application)
         todo: list[object] = []
         for module_name, module in modules.items():
@@ -98,7 +102,7 @@ class Graph:
         self._parents.setdefault(self.application, [])
         todo.append(application)
         self._explore(todo)
-        self._mark({id(thing): None for thing in (*self._loop_bound, *besides)})
+        self._mark({id(thing): None for thing in (*self._loop_bound, *more)})
 
     # Building
 
@@ -124,7 +128,7 @@ class Graph:
             if issubclass(kind, self._wanted):
                 self._loop_bound.append(thing)
             elif kind is str:
-                if (name := self._texts.get(thing)) is not None:  # type: ignore[call-overload]
+                if (name := self._names_as_text.get(thing)) is not None:  # type: ignore[call-overload]
                     self._parents.setdefault(name, []).append(id(thing))
             elif not issubclass(kind, _LEAVES):
                 for child in self._children(thing, kind):
@@ -132,59 +136,62 @@ class Graph:
 
     def _children(self, thing: Any, kind: type) -> Iterable[object]:
         if kind is FunctionType:
-            self._mentions(thing)
+            self._add_mentions(thing)
             return [thing.__closure__, thing.__defaults__, thing.__kwdefaults__, thing.__dict__]
         if issubclass(kind, type):
             if thing.__module__ in self._modules:
                 return [*vars(thing).values(), *thing.__bases__]
-            return ()  # a library's class is a library's
+            return ()  # the class of a library is shared with it
         if kind.__name__ in loop_bound.OPAQUE:
             return ()
-        if issubclass(kind, dict):  # the collector does not look at keys that are text
+        if issubclass(kind, dict):  # the collector does not visit keys that are text
             return [*gc.get_referents(thing), *list(dict.keys(thing))]
         return gc.get_referents(thing)
 
-    def _mentions(self, function: FunctionType) -> None:
+    def _add_mentions(self, function: FunctionType) -> None:
         module = self._namespaces.get(id(function.__globals__))
         if module is None:
             return
         mentioned, assigned = globals_of(function.__code__)
         for name in mentioned:
             self._parents.setdefault((module, name), []).append(id(function))
-        self.rebound.update((module, name) for name in assigned)
+        self.assigned_names.update((module, name) for name in assigned)
 
     # Marking
 
     def _mark(self, starts: "Mapping[Node, Node | None]") -> None:
-        """Marks nodes, each with the one it is bound through, and everything that leads to them."""
+        """Marks nodes, each with the node it is bound through, and everything that leads to them."""
         while starts:
-            self._towards.update((node, towards) for node, towards in starts.items() if node not in self._towards)
+            self._bound_through.update(
+                (node, through) for node, through in starts.items() if node not in self._bound_through
+            )
             frontier: list[Node] = list(starts)
             while frontier:
                 following: list[Node] = []
                 for node in frontier:
                     for parent in self._parents.get(node, ()):
-                        if parent not in self._towards:
-                            self._towards[parent] = node
+                        if parent not in self._bound_through:
+                            self._bound_through[parent] = node
                             following.append(parent)
                 frontier = following
-            starts = dict(self._disagreeing())
+            starts = dict(self._inconsistent_names())
 
-    def _disagreeing(self) -> Iterator[tuple[Name, Node]]:
-        """Names that functions assign and a bound function mentions, with that function."""
-        for name in self.rebound:
-            if name not in self._towards:
+    def _inconsistent_names(self) -> Iterator[tuple[Name, Node]]:
+        """Names that are not bound, though functions assign them and a bound function mentions them; each with that
+        function."""
+        for name in self.assigned_names:
+            if name not in self._bound_through:
                 for parent in self._parents.get(name, ()):
-                    if parent in self._towards:
+                    if parent in self._bound_through:
                         yield name, parent
                         break
 
     def bind(self, thing: object, name: Name) -> None:
-        """Counts an object as bound, because the name that holds it is."""
-        self._mark({id(thing): name} if id(thing) not in self._towards else {})
+        """Marks an object as bound, because the name that holds it is."""
+        self._mark({id(thing): name} if id(thing) not in self._bound_through else {})
 
     def bind_names(self, names: Iterable[Name]) -> None:
-        """Counts names as bound, and what they hold."""
+        """Marks names as bound, and the functions and classes they hold."""
         for module, name in names:
             self._mark({(module, name): None})
             value = vars(self._modules[module]).get(name) if module in self._modules else None
@@ -194,9 +201,9 @@ class Graph:
     # Asking
 
     def is_bound(self, node: Node) -> bool:
-        return node in self._towards
+        return node in self._bound_through
 
-    def holds(self, thing: object) -> bool:
+    def contains(self, thing: object) -> bool:
         """Was this object found in the application?"""
         return id(thing) in self._parents
 
@@ -204,19 +211,19 @@ class Graph:
     def names(self) -> set[Name]:
         """Every bound name that has a value now."""
         return {
-            node for node in self._towards
+            node for node in self._bound_through
             if isinstance(node, tuple) and node[1] in vars(self._modules[node[0]])
         }  # fmt: skip
 
     def reason(self) -> str | None:
-        """The loop-bound object that is nearest to a name, as a person would say it; None if there is none."""
+        """The loop-bound object that is nearest to a name, as text for the log; None if there is none."""
         things = {id(thing): thing for thing in self._loop_bound}
         best: tuple[int, int, str] | None = None
-        for node in self._towards:
-            steps, end = self._way(node)
+        for node in self._bound_through:
+            steps, end = self._distance(node)
             if not isinstance(end, int) or end not in things:
                 continue
-            kind = loop_bound.named(things[end], self._known)
+            kind = loop_bound.public_name(things[end], self._known)
             rank = list(self._known.values()).index(kind) if kind in self._known.values() else 0
             if isinstance(node, tuple):
                 where = f"{node[0]}.{node[1]} ({kind})"
@@ -228,9 +235,9 @@ class Graph:
                 best = (steps, rank, where)
         return best[2] if best is not None else None
 
-    def _way(self, node: Node) -> tuple[int, Node]:
+    def _distance(self, node: Node) -> tuple[int, Node]:
         steps = 0
-        while (following := self._towards[node]) is not None:
+        while (following := self._bound_through[node]) is not None:
             node = following
             steps += 1
         return steps, node

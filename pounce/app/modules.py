@@ -1,0 +1,85 @@
+"""Which modules are the application's own: Python files below its folder that were not installed there.
+
+Only reads `sys.modules` and module specs; must never import or change a module. Any thread may ask.
+"""
+
+import importlib.machinery
+import importlib.util
+import os
+import sys
+import sysconfig
+from pathlib import Path
+from types import ModuleType
+
+_INSTALLED = ("site-packages", "dist-packages")
+_STDLIB = (sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["platstdlib"])
+_SERVER_PATH = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+class ApplicationModules:
+    """The modules of the application whose files lie below the folder `root`."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._known: dict[str, bool] = {}
+
+    def contains(self, name: str) -> bool:
+        """Is the imported module of this name one of them?"""
+        spec = getattr(sys.modules.get(name), "__spec__", None)
+        if spec is None:
+            return name == "__main__" and self.contains_file(getattr(sys.modules[name], "__file__", None))
+        found = self._known.get(name)
+        if found is None:
+            found = self._known[name] = self._contains(spec)
+        return found
+
+    def _contains(self, spec: importlib.machinery.ModuleSpec) -> bool:
+        if spec.submodule_search_locations is not None and spec.origin is None:  # a namespace package
+            return any(is_application_file(folder, self._root) for folder in spec.submodule_search_locations)
+        return isinstance(spec.loader, importlib.machinery.SourceFileLoader) and self.contains_file(spec.origin)
+
+    def contains_file(self, path: str | None) -> bool:
+        return is_application_file(path, self._root)
+
+    def imported(self) -> dict[str, ModuleType]:
+        """Those that have been imported, in the order in which their imports began."""
+        return {name: module for name, module in list(sys.modules.items()) if self.contains(name)}
+
+
+def is_application_file(path: str | None, root: str) -> bool:
+    """Does this file or folder lie below `root`, without having been installed there?"""
+    if path is None:
+        return False
+    file, folder = Path(os.path.abspath(path)), Path(os.path.abspath(root))
+    if not file.is_relative_to(folder) or any(part in _INSTALLED for part in file.parts):
+        return False
+    # The application's folder may contain the virtual environment, or be the root of the file system.
+    shared = (Path(each) for each in (_SERVER_PATH, *_STDLIB, sys.prefix))
+    return not any(each.is_relative_to(folder) and file.is_relative_to(each) for each in shared)
+
+
+def root_of(module_name: str) -> str | None:
+    """The folder that contains the application's top-level module or package; None when that is not a plain file of
+    the application's own (but installed, compiled, or in an archive)."""
+    top = module_name.partition(".")[0]
+    spec = _find_spec(top)
+    if spec is None:
+        return None
+    location = next(iter(spec.submodule_search_locations or ()), spec.origin if spec.has_location else None)
+    if location is None:
+        return None
+    root = os.path.dirname(os.path.abspath(location))
+    return root if is_application_file(location if spec.origin is None else spec.origin, root) else None
+
+
+def _find_spec(name: str) -> importlib.machinery.ModuleSpec | None:
+    if name == "__main__":
+        file = getattr(sys.modules["__main__"], "__file__", None)
+        return importlib.util.spec_from_file_location(name, file) if file else None
+    found = sys.modules.get(name)
+    if found is not None and found.__spec__ is not None:
+        return found.__spec__
+    try:
+        return importlib.util.find_spec(name)
+    except (ImportError, ValueError, AttributeError):
+        return None
