@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "logging": {"config"},
     "app": {"config", "logging"},
     "net": {"kernel", "config.bind"},
-    "observe": {"kernel", "logging", "config", "protocols.events"},
+    "observe": {"kernel", "logging", "config", "protocols.events", "net.byte_stream"},
     "connections": {"net", "protocols", "kernel", "config"},
     "asgi": {"app", "connections.interface", "protocols", "kernel", "observe", "config"},
     "worker": {"asgi", "connections", "observe", "app", "net", "aio", "kernel", "protocols", "config", "logging"},

@@ -15,17 +15,17 @@ from pounce.kernel.task import Interrupted
 
 logger = logging.getLogger("pounce.error")
 
-MOST_CAUSES = 100
+MAX_CAUSES = 100
 """Errors of one chain that are looked at."""
 
-LONGEST_PATH = 200
+MAX_PATH = 200
 """Characters of a path that one line of the log shows."""
 
-_OTHER_LOOP = ("bound to a different event loop", "attached to a different loop")
-_hinted = threading.Event()  # once per process: set by the first worker that has seen it
+_OTHER_LOOP_TEXTS = ("bound to a different event loop", "attached to a different loop")
+_hint_logged = threading.Event()  # once per process: set by the first worker that has seen it
 
 
-def where_it_was(error: BaseException) -> str:
+def innermost_line(error: BaseException) -> str:
     """The innermost line that the error has passed, but for what the signal itself has called."""
     place = "?"
     trace = error.__traceback__
@@ -40,17 +40,17 @@ def where_it_was(error: BaseException) -> str:
 def path_in_log(path: bytes) -> str:
     """The path of a request, still percent-encoded and so without control characters, as far as a line has room."""
     text = path.decode("ascii")
-    return text if len(text) <= LONGEST_PATH else text[:LONGEST_PATH] + "..."
+    return text if len(text) <= MAX_PATH else text[:MAX_PATH] + "..."
 
 
 def log_failure(error: BaseException, where: str) -> None:
     """The application has raised `error`. The line begins as uvicorn's, for which people search."""
     if issubclass(type(error), Interrupted):
-        logger.error("Interrupted: %s", where_it_was(error))
+        logger.error("Interrupted: %s", innermost_line(error))
         return
     try:
         logger.error("Exception in %s\n", where, exc_info=error)
-        _hint(error)
+        _log_loop_hint(error)
     except BaseException as another:
         logger.error("Exception in %s: %s, and %s on looking at it", where, type(error), type(another))
 
@@ -64,15 +64,15 @@ def log_returned(name: str, value: object) -> None:
     logger.error("ASGI callable should return None, but returned '%s': %s", text, name)
 
 
-def log_departure(name: str, error: BaseException) -> None:
+def log_disconnect(name: str, error: BaseException) -> None:
     """The application has ended with `error` because the client of the request called `name` had gone."""
     logger.debug("The client of %s has disconnected, and the application ended with %s.", name, type(error).__name__)
 
 
-def is_departure(error: BaseException) -> bool:
+def is_disconnect(error: BaseException) -> bool:
     """Does `error` only say that the client has gone? Frameworks put an exception of their own in place of
     ClientDisconnected, or a group around it; whichever it is, ours is its cause or its context."""
-    left = MOST_CAUSES
+    left = MAX_CAUSES
 
     def tells(error: BaseException | None) -> bool:
         nonlocal left
@@ -91,10 +91,10 @@ def is_departure(error: BaseException) -> bool:
     return False
 
 
-def _hint(error: BaseException) -> None:
+def _log_loop_hint(error: BaseException) -> None:
     """Says what to do about an object of another worker's loop, once."""
-    if any(words in str(error) for words in _OTHER_LOOP) and not _hinted.is_set():
-        _hinted.set()
+    if any(words in str(error) for words in _OTHER_LOOP_TEXTS) and not _hint_logged.is_set():
+        _hint_logged.set()
         logger.error(
             "An object that belongs to one worker's event loop was used in another's. Give each worker thread its own: "
             "--app-copies worker, or pounce.per_worker; or use --worker-kind process."

@@ -12,15 +12,15 @@ from threading import get_ident
 from typing import Any
 
 from pounce.app.types import Message, Scope
+from pounce.asgi.cross_thread import CrossThreadCalls
 from pounce.asgi.failures import log_failure
-from pounce.asgi.foreign import Calls
 from pounce.errors import exit_code, first_line
 from pounce.kernel.task import Cancelled, Wait
 from pounce.kernel.waits import sleep
 from pounce.protocols.events import ApplicationError
 
-LAST_WORDS = 0.1
-"""Seconds in which an application that has told its failure may end by itself."""
+FAILURE_GRACE = 0.1
+"""Seconds in which an application that has reported its failure may end by itself."""
 
 logger = logging.getLogger("pounce.error")
 
@@ -32,26 +32,26 @@ class Lifespan:
     mode "on": that is an error. mode "off": the application is never asked.
     """
 
-    def __init__(self, mode: str, foreign: Calls) -> None:
-        """`foreign` carries out calls from other threads."""
-        self._foreign = foreign
+    def __init__(self, mode: str, cross_thread: CrossThreadCalls) -> None:
+        """`cross_thread` carries out calls from other threads."""
+        self._cross_thread = cross_thread
         self.state: dict[str, Any] = {}
         self.exited = False
-        """Has the application ended its start by sys.exit? Then it has said what there is to say."""
+        """Has the application ended its start by sys.exit? Then nothing more is logged of it."""
         self.exit_code = 3
         """Of a start that failed."""
         self._mode = mode
-        self._told: Callable[[bool], object] | None = None
+        self._on_phase_end: Callable[[bool], object] | None = None
         self._messages: deque[Message] = deque()
         self._waiting: Wait | None = None
         self.running = False
-        """Is there somebody to shut down?"""
+        """Does the application's lifespan run, so that it has to be shut down?"""
         self.unsupported = False
         """Does the application not speak lifespan?"""
-        self.given_up = False
-        """Is it cancelled because the end is forced? What the application says of that is no news."""
-        self.on_trial = False
-        """Does somebody act on a start that fails? Then nothing is logged of it, and `reason` says what has failed."""
+        self.aborted = False
+        """Is it cancelled because the end is forced? Then what the application reports is logged at debug level."""
+        self.probing = False
+        """Does the caller act on a start that fails? Then nothing is logged of it, and `reason` says what failed."""
         self.reason = ""
         self._started = False
         self._failed = False
@@ -59,49 +59,49 @@ class Lifespan:
     def scope(self, asgi_version: str) -> Scope:
         return {"type": "lifespan", "asgi": {"version": asgi_version, "spec_version": "2.0"}, "state": self.state}
 
-    def startup(self, run: Callable[["Lifespan"], object], told: Callable[[bool], object]) -> None:
+    def startup(self, run: Callable[["Lifespan"], object], on_end: Callable[[bool], object]) -> None:
         """Starts the application's lifespan with `run(self)`, which must drive it with `receive` and `send` and
         call `finished` at its end."""
         if self._mode == "off":
-            told(True)
+            on_end(True)
             return
-        self._told = told
+        self._on_phase_end = on_end
         self.running = True
         self._messages.append({"type": "lifespan.startup"})
         run(self)
 
-    def shutdown(self, told: Callable[[bool], object]) -> None:
+    def shutdown(self, on_end: Callable[[bool], object]) -> None:
         """Only while it is `running`."""
-        self._told = told
+        self._on_phase_end = on_end
         self._messages.append({"type": "lifespan.shutdown"})
         if self._waiting is not None:
             self._waiting.wake()
 
-    def _tell(self, worked: bool) -> None:
-        told, self._told = self._told, None
-        if told is not None:
-            told(worked)
+    def _report(self, worked: bool) -> None:
+        on_end, self._on_phase_end = self._on_phase_end, None
+        if on_end is not None:
+            on_end(worked)
 
     async def receive(self) -> Message:
-        if get_ident() != self._foreign.thread:
-            return await self._foreign.pass_on(self.receive, unused=self._messages.appendleft)
+        if get_ident() != self._cross_thread.thread:
+            return await self._cross_thread.call(self.receive, on_unused=self._messages.appendleft)
         while not self._messages:
             self._waiting = Wait()
             await self._waiting
         return self._messages.popleft()
 
     async def send(self, message: Message) -> None:
-        if get_ident() != self._foreign.thread:
-            await self._foreign.pass_on(self.send, message)
+        if get_ident() != self._cross_thread.thread:
+            await self._cross_thread.call(self.send, message)
             return
         try:
-            self._take(message)
+            self._handle(message)
         except Exception:
             await sleep(0)  # an application that tries again and again must not keep the loop from its turn
             raise
 
-    def _take(self, message: Message) -> None:
-        """Takes the application's word for how its phase has ended. Raises ApplicationError for any other message."""
+    def _handle(self, message: Message) -> None:
+        """Takes the message that says how the phase has ended. Raises ApplicationError for any other message."""
         kind = message["type"]
         phase = "shutdown" if self._started else "startup"
         if kind not in (f"lifespan.{phase}.complete", f"lifespan.{phase}.failed") or self._failed:
@@ -110,16 +110,16 @@ class Lifespan:
             self._failed = True
             self.reason = message.get("message", "")
             # Mostly it ends now, and its error says whether it has failed or called sys.exit.
-            self._foreign.loop.call_later(LAST_WORDS, self._tell_failed)
+            self._cross_thread.loop.call_later(FAILURE_GRACE, self._report_failure)
         else:
             self._started = True
-            self._tell(True)
+            self._report(True)
 
-    def _tell_failed(self, error: BaseException | None = None) -> None:
-        if self._told is not None and self.reason:
-            level = logging.DEBUG if self.given_up or self.on_trial else logging.ERROR
+    def _report_failure(self, error: BaseException | None = None) -> None:
+        if self._on_phase_end is not None and self.reason:
+            level = logging.DEBUG if self.aborted or self.probing else logging.ERROR
             logger.log(level, self.reason, extra={"raised": error})  # the reason mostly has its traceback in it
-        self._tell(False)
+        self._report(False)
 
     def finished(self, _value: object, error: BaseException | None) -> None:
         """The application's lifespan call has ended."""
@@ -127,20 +127,20 @@ class Lifespan:
         if isinstance(error, SystemExit) and not self._started:
             self.exited = True
             self.exit_code = exit_code(error)
-            self._tell(False)
+            self._report(False)
             return
         if self._failed:
-            self._tell_failed(error)
+            self._report_failure(error)
         if error is not None and not self._failed and not issubclass(type(error), Cancelled):
             if not self._started:
                 self.reason = f"{type(error).__name__}: {first_line(error)}"
             if self._mode == "auto" and not self._started:
                 self.unsupported = True
-                self._tell(True)
+                self._report(True)
                 return
-            if self.on_trial and not self._started:
-                self._tell(False)
+            if self.probing and not self._started:
+                self._report(False)
                 return
             log_failure(error, "'lifespan' protocol")
-        # One that returns without a word has nothing to set up, or nothing more to clean up.
-        self._tell(error is None and not self._failed)
+        # An application that returns without a message has nothing to set up, or nothing more to clean up.
+        self._report(error is None and not self._failed)

@@ -1,64 +1,123 @@
-"""What a connection asks of the worker it belongs to. The worker's class is a room higher and fits by its shape."""
+"""What all connections of one worker share.
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+Owner: the worker's thread. Each worker has its own, so that no two touch one object on the path of a request.
+"""
 
-from pounce.app.types import Scope
-from pounce.asgi.admission import Admission
-from pounce.asgi.exchange import Exchange
-from pounce.asgi.foreign import Calls
+from collections.abc import Callable, Collection
+from typing import Any, Protocol
+
 from pounce.config.config import Config
-from pounce.connections.body_pace import BodyPace
+from pounce.connections.body_rate import EXTENSION, BodyRate
+from pounce.connections.default_fields import DefaultFields
+from pounce.connections.http1_state import CONTENT, DRAINING, EXTENDED, HEAD, IDLE, State
+from pounce.connections.interface import Handler, Transport
 from pounce.kernel.deadlines import DeadlineQueue
 from pounce.kernel.loop import Loop
-from pounce.net.listeners import Address
-from pounce.net.progress import StreamBounds
+from pounce.net.byte_stream import ByteStream
+from pounce.net.progress import Progress, Sender
 from pounce.protocols.events import Request
-from pounce.protocols.h1.reader import Limits
-from pounce.protocols.h1.reader import Memory as RequestMemory
-from pounce.protocols.h1.writer import Memory as ResponseMemory
+from pounce.protocols.h1.reader import HeadCache, Limits
+from pounce.protocols.h1.writer import ResponseCache
 
-if TYPE_CHECKING:
-    from pounce.asgi.websocket import WebSockets
-    from pounce.connections.http1 import HTTP1Connection
-    from pounce.connections.websocket import WebSocketConnection
+DRAIN_IDLE = 0.5
+"""Seconds that an idle connection is kept after its last response, while draining. HTTP/1.1 has no way to announce the
+end between two responses: a client that has just got one may have its next request on the way."""
+RETIRE_IDLE = 5.0  # the same for a worker that retires: the server goes on, and nothing waits for the worker's end
+LINGER_TIMEOUT = 5.0
+"""Seconds in which a client must send or acknowledge something after its last response (`net.stream`)."""
 
-type Connection = HTTP1Connection | WebSocketConnection
+
+class Connection(Protocol):
+    """A connection of any protocol, as its worker knows it."""
+
+    protocol: str
+    """For the log: "HTTP" or "WebSocket"."""
+
+    @property
+    def stream(self) -> ByteStream: ...
+    @property
+    def handler(self) -> object | None:
+        """What runs the application for the request that is not answered yet, or for the WebSocket."""
+
+    def drain(self) -> None:
+        """Answers what the client has asked for already, and then ends."""
+
+    def close(self) -> None:
+        """Ends the connection, when what was sent has left."""
 
 
-class ConnectionWorker(Protocol):
-    loop: Loop
-    foreign: Calls
-    limits: Limits
-    request_memory: RequestMemory
-    response_memory: ResponseMemory
-    stream_bounds: StreamBounds
-    head_deadline: DeadlineQueue["HTTP1Connection"]
-    keep_alive_deadline: DeadlineQueue["HTTP1Connection"]
-    body_pace: BodyPace
-    last_call: DeadlineQueue["HTTP1Connection"]
-    cancel_on_disconnect: bool
-    root_path: str
-    raw_root_path: bytes
-    asgi_version: str
-    state: dict[str, Any]
-    extensions: dict[str, dict[str, object]]
-    default_fields: Callable[[], bytes]
-    logs_access: bool
-    counts_requests: bool
-    """Does `request_answered` have to know?"""
-    limited: bool
-    """Does a request have to ask for admission?"""
-    admission: Admission
-    draining: bool
-    speaks_websocket: bool
-    web_sockets: "WebSockets | None"
-    """Made at the first handshake."""
-    config: Config
+class DeadlineOwner(Protocol):
+    def deadline_expired(self) -> None: ...
 
-    def run_exchange(self, exchange: Exchange, scope: Scope) -> None: ...
-    def exchange_over(self, exchange: Exchange) -> None: ...
-    def connection_over(self, connection: "Connection") -> None: ...
-    def connection_replaced(self, old: "HTTP1Connection", new: "WebSocketConnection") -> None: ...
-    def request_answered(self) -> None: ...
-    def log_access(self, client: Address | None, request: Request, status: int) -> None: ...
+
+class ConnectionContext:
+    def __init__(
+        self,
+        loop: Loop,
+        config: Config,
+        handle: Callable[[Transport, Request], Handler],
+        handle_websocket: Callable[[Transport, Request], Handler],
+        connections: "set[Connection]",
+        senders: Collection[Sender],
+        closed: Callable[[], object],
+    ) -> None:
+        """`handle` and `handle_websocket` make the handler of a request; `connections` are those that are open,
+        `senders` may be sending on a stream; `closed` is called when a connection has gone."""
+        self.loop = loop
+        self.config = config
+        self.handle = handle
+        self.handle_websocket = handle_websocket
+        self.draining = False
+        self.connections = connections
+        self._closed = closed
+        self.limits = Limits(
+            head=config.limit_request_head,
+            fields=config.limit_request_fields,
+            target=config.limit_request_target,
+            body=config.limit_request_body,
+        )
+        self.request_cache = HeadCache()
+        self.response_cache = ResponseCache()
+        self.default_fields = DefaultFields(config, loop).lines
+        self.progress = Progress(loop, config.timeout_write, LINGER_TIMEOUT, senders)
+        self.body_rate = BodyRate(config.limit_request_body_rate, config.timeout_request_body)
+        self._drain_idle = {length: self._deadline(length) for length in (DRAIN_IDLE, RETIRE_IDLE)}
+        self.deadlines: dict[State, DeadlineQueue[DeadlineOwner]] = {
+            HEAD: self._deadline(config.timeout_request_head),
+            IDLE: self._deadline(config.timeout_keep_alive),
+            CONTENT: self._deadline(config.timeout_request_body),
+            EXTENDED: self._deadline(EXTENSION),
+            DRAINING: self._drain_idle[DRAIN_IDLE],
+        }
+        """The deadline of each state of HTTP/1 that has one."""
+        self.speaks_websocket = config.ws != "none"
+        self.websockets: Any = None
+        """The WebSocketContext, made when the first WebSocket is accepted."""
+
+    def _deadline(self, length: float | None) -> DeadlineQueue[DeadlineOwner]:
+        return self.loop.deadlines(length, _expired)
+
+    def drain(self, idle: float) -> None:
+        """Lets every connection answer what it has been asked, and end; an idle one after `idle` seconds."""
+        self.draining = True
+        self.deadlines[DRAINING] = self._drain_idle[idle]
+        for connection in list(self.connections):
+            connection.drain()
+
+    def connection_lost(self, connection: Connection) -> None:
+        """The connection has gone."""
+        self.connections.discard(connection)
+        self._closed()
+
+    @property
+    def first_byte_timeout(self) -> float:
+        """Seconds that a client has to send something after it was accepted."""
+        return self.deadlines[HEAD].length
+
+    def idle_since(self, when: float) -> int:
+        """How many connections have been idle since `when`, in seconds of the loop's clock."""
+        return self.deadlines[IDLE].armed_before(when)
+
+
+def _expired(connection: DeadlineOwner) -> None:
+    connection.deadline_expired()

@@ -1,87 +1,90 @@
-"""One HTTP/1 connection: its stream, its requests one after the other, its deadlines.
+"""One HTTP/1 connection: its requests one after the other, and its deadlines. Its answers are in `http1_response`.
 
-    client ── bytes ──► Stream ── received ──► RequestReader ── Request ──► Exchange ◄──► application
-    client ◄── bytes ── Stream ◄── write ──── ResponseWriter ◄──────────── Exchange
+    client ── bytes ──► stream ── data_received ──► RequestReader ── Request ──► handler ◄──► application
+    client ◄── bytes ── stream ◄── write ────────── ResponseWriter ◄──────────── handler
 
-A connection is always in one of these situations, and each has its deadline:
-
-    no head yet           head deadline, from the first byte (or the accept) to the end of the head
-    between requests      keep-alive deadline
-    content is awaited    body deadline, renewed for as long as the client keeps up a least rate
-    application at work   none of ours
-    worker is draining    last call, for the next request of a client that was busy just now
-    unread content        the response is over, its request is not: thrown away up to a bound, body deadline
-    closing               the stream's own
+The connection has a state (`http1_state`), and each state its deadline: `_enter` starts the deadline of the new state
+and stops that of the last one.
 
 Owner: the worker's thread.
 """
 
 import logging
-import socket
 import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-from pounce.asgi.exchange import Exchange
-from pounce.asgi.scope import http_scope
-from pounce.connections.context import ConnectionWorker
-from pounce.connections.http1_response import DISCARD, ResponseSide
+from pounce.connections.context import ConnectionContext, DeadlineOwner
+from pounce.connections.http1_response import MAX_DISCARD, HTTP1Transport
+from pounce.connections.http1_state import (
+    CLOSING,
+    CONTENT,
+    DRAINING,
+    EXTENDED,
+    HEAD,
+    IDLE,
+    RESPONSE,
+    State,
+)
+from pounce.connections.interface import Handler
 from pounce.kernel.deadlines import DeadlineQueue
-from pounce.net.listeners import Address
-from pounce.net.stream import HIGH_WATER, Stream
+from pounce.net.byte_stream import HIGH_WATER, ByteStream
 from pounce.protocols.events import ProtocolError, Request
-from pounce.protocols.fields import Field
 from pounce.protocols.h1.reader import RequestReader
-from pounce.protocols.h1.writer import UNKNOWN, UNKNOWN_HEAD, ResponseWriter
+from pounce.protocols.h1.writer import UNREADABLE, UNREADABLE_HEAD, ResponseWriter
 
-if TYPE_CHECKING:
-    from pounce.connections.websocket import WebSocketConnection
-
-PIPELINED_PER_TURN = 32
-"""Requests of one connection that are answered before the others get their turn."""
+MAX_PIPELINED_PER_TURN = 32
+"""Requests of one connection that are answered before other connections get their turn."""
 
 logger = logging.getLogger("pounce.error")
 
 
-class HTTP1Connection(ResponseSide):
-    __slots__ = ("_came", "_deadline", "_discarded", "_ended", "server")
+class HTTP1Connection(HTTP1Transport):
+    __slots__ = ("_body_credit", "_deadline", "_discarded", "_eof")
 
-    def __init__(
-        self, worker: ConnectionWorker, sock: socket.socket, client: Address | None, server: Address | None
-    ) -> None:
-        self.worker = worker
-        self.thread = worker.foreign.thread
-        self.client = client
-        self.server = server
-        self.reader = RequestReader(worker.limits, worker.request_memory)
-        self.writer = ResponseWriter(worker.response_memory, worker.default_fields)
-        self.exchange = None
-        self.closing = False
+    def __init__(self, context: ConnectionContext, stream: ByteStream) -> None:
+        self.context = context
+        self.stream = stream
+        self.peer = stream.peer
+        self.reader = RequestReader(context.limits, context.request_cache)
+        self.writer = ResponseWriter(context.response_cache, context.default_fields)
+        self.handler = None
         self._advancing = False
-        self._ended = False  # the client has closed its side
+        self._expects_continue = False
+        self._untaken = 0
+        self._eof = False  # has the client closed its side?
         self._discarded = 0  # bytes of unread content thrown away for this request
-        self._came = 0.0  # bytes of content since the first of its deadlines was armed, less what they have cost
-        self.stream = Stream(worker.loop, sock, self, worker.stream_bounds)
-        self._deadline: DeadlineQueue[HTTP1Connection] | None = worker.head_deadline
-        worker.head_deadline.arm(self)
+        self._body_credit = 0.0  # bytes of content since the state became CONTENT, less the cost of extensions
+        self.state: State = HEAD
+        self._deadline: DeadlineQueue[DeadlineOwner] | None = context.deadlines[HEAD]
+        self._deadline.arm(self)
+        stream.set_owner(self)
 
-    # What the stream tells
+    def _enter(self, state: State) -> None:
+        """Changes the state, and starts its deadline from the beginning."""
+        self.state = state
+        deadline = self.context.deadlines.get(state)
+        if self._deadline is not None and self._deadline is not deadline:
+            self._deadline.disarm(self)
+        self._deadline = deadline
+        if deadline is not None:
+            deadline.arm(self)
 
-    def received(self, data: bytes) -> None:
+    # What the stream calls
+
+    def data_received(self, data: bytes) -> None:
         """Serves the requests that have arrived, the last of them in `data`, until one has to wait or the bytes run
         out."""
-        if self.exchange is not None:
-            self._receive_more(self.exchange, data)
+        if self.handler is not None:
+            self._receive_body(self.handler, data)
             return
         reader = self.reader
-        left = PIPELINED_PER_TURN
+        left = MAX_PIPELINED_PER_TURN
         self._advancing = True
         try:
-            while self.exchange is None and not self.closing:
-                if self.stream.buffered > HIGH_WATER:  # `drained` goes on
+            while self.handler is None and self.state is not CLOSING:
+                if self.stream.buffered > HIGH_WATER:  # `write_resumed` goes on
                     reader.feed(data)
                     self.stream.pause_reading()
-                    self._set_deadline(None)  # it is the response that has one
+                    self._enter(RESPONSE)
                     return
                 if not reader.body_complete:
                     reader.feed(data)
@@ -91,261 +94,208 @@ class HTTP1Connection(ResponseSide):
                 request = reader.next_request(data) if data or reader.buffer else None
                 data = b""
                 if request is None:
-                    self._await_head(served=left < PIPELINED_PER_TURN)
+                    self._await_head(served=left < MAX_PIPELINED_PER_TURN)
                     return
                 self._serve(request)
                 left -= 1
                 if not left:
-                    self._set_deadline(None)
-                    self.worker.loop.call_soon(self.advance)
+                    if self.state is not CLOSING:
+                        self._enter(RESPONSE)
+                    self.context.loop.call_soon(self.advance)
                     return
         except ProtocolError as error:
-            self._refuse(error)
+            self._reject(error)
         finally:
             self._advancing = False
 
-    def _receive_more(self, exchange: Exchange, data: bytes) -> None:
-        self.reader.feed(data)
-        if not exchange.body_complete:
-            self._came += len(data)
-            self._read_body(exchange)
-        elif self.reader.pending > HIGH_WATER:  # requests ahead of their turn: enough
+    def _receive_body(self, handler: Handler, data: bytes) -> None:
+        reader = self.reader
+        reader.feed(data)
+        if not reader.body_complete:
+            self._body_credit += len(data)
+            self._read_body(handler)
+        elif reader.pending > HIGH_WATER:  # requests ahead of their turn: enough
             self.stream.pause_reading()
 
-    def ended(self) -> None:
-        self._ended = True
-        if self.exchange is not None:
-            self.exchange.end()
-            if self.worker.cancel_on_disconnect:
-                self.exchange.cancel()
+    def eof_received(self) -> None:
+        self._eof = True
+        if self.handler is not None:
+            self.handler.eof_received()
         else:
             self.advance()
 
-    def drained(self) -> None:
-        if self.exchange is not None:
-            self.exchange.drained()
+    def write_resumed(self) -> None:
+        if self.handler is not None:
+            self.handler.writable()
         else:
             self.advance()
 
-    def lost(self, error: OSError | None) -> None:
-        self.closing = True
-        self._set_deadline(None)
-        self.worker.connection_over(self)
-        if self.exchange is not None:
-            self.exchange.lose()
-            if self.worker.cancel_on_disconnect:
-                self.exchange.cancel()
-            self.exchange = None
+    def connection_lost(self, error: OSError | None) -> None:
+        if self.state is not CLOSING:
+            self._enter(CLOSING)
+        self.context.connection_lost(self)
+        handler = self.handler
+        if handler is not None:
+            self.handler = None
+            handler.connection_lost()
+
+    def deadline_expired(self) -> None:
+        state = self.state
+        if state is HEAD:
+            if self.reader.has_partial_head:
+                self._reject(ProtocolError(408, "the request head took too long"))
+            else:  # nothing was asked, so nothing is answered
+                self.close()
+        elif state in (IDLE, DRAINING):
+            # Bytes that came while the loop was busy elsewhere are not late: the next turn reads them, where closing
+            # would reset the connection.
+            if not self.stream.unread:
+                self.close()
+        else:
+            self._body_deadline_expired(extension=state is EXTENDED)
 
     # Requests
 
     def advance(self) -> None:
-        if self.exchange is None:
-            self.received(b"")
+        if self.handler is None:
+            self.data_received(b"")
 
     def _await_head(self, served: bool) -> None:
-        worker = self.worker
-        if self._ended:
+        if self._eof:
             self.close()
             return
-        if served or self._deadline is not worker.head_deadline:  # absolute: not renewed by every byte
-            if self.reader.buffer:
-                queue = worker.head_deadline
+        if self.reader.buffer:
+            state: State = HEAD
+        else:
+            state = DRAINING if self.context.draining else IDLE
+        # The deadline of a head is absolute: the bytes of the head do not renew it.
+        if served or self.state is not HEAD:
+            if state is self.state and state is not DRAINING:  # the deadline of that may have another length by now
+                self._deadline.arm(self)  # type: ignore[union-attr]  # both states have one
             else:
-                queue = worker.last_call if worker.draining else worker.keep_alive_deadline
-            if queue is self._deadline:
-                queue.arm(self)
-            else:
-                self._set_deadline(queue)
+                self._enter(state)
         if not self.stream.reading:
             self.stream.resume_reading()
 
-    def head_deadline_expired(self) -> None:
-        if self.reader.begun:
-            self._refuse(ProtocolError(408, "the request head took too long"))
-        else:  # nothing was asked, so nothing is answered
-            self.close()
-
-    def idle_too_long(self) -> None:
-        """What came while the loop was busy elsewhere is not late: the next turn reads it, where closing would reset
-        it."""
-        if not self.stream.unread:
-            self.close()
-
     def _serve(self, request: Request) -> None:
-        worker = self.worker
-        reader = self.reader
-        exchange = self.exchange = Exchange(self, request)
-        if not reader.body_complete:
-            self._came = 0.0
-            exchange.expects_continue = request.expects_continue
-            exchange.feed(reader.read_body(), reader.body_complete)
-            if request.asks_for_upgrade:
-                if request.asks_for_websocket and worker.speaks_websocket:
-                    self._serve_websocket(request)
-                    return
+        context, reader = self.context, self.reader
+        if reader.body_complete:
+            handler = self.handler = context.handle(self, request)
+        else:
+            upgrade = request.asks_for_websocket and context.speaks_websocket
+            handler = self.handler = (context.handle_websocket if upgrade else context.handle)(self, request)
+            self._expects_continue = request.expects_continue
+            self._body_credit = 0.0
+            self._untaken = 0
+            self._give_body(handler)
+            if request.asks_for_upgrade and not upgrade:
                 logger.warning("Unsupported upgrade request.")  # answered as if it did not ask
-        if self._ended:
-            exchange.ended = True
-        if not worker.limited or worker.admission.admit(exchange):
-            worker.run_exchange(exchange, http_scope(self, request))
-        # An application that never waits is over now, and nothing has to be changed for it.
-        if self.exchange is exchange:
-            # Who waits for a 100 (Continue) has not been asked for content yet.
-            self._set_deadline(None if exchange.body_complete or exchange.expects_continue else worker.body_pace.first)
+        if self._eof:
+            handler.eof = True
+        handler.start()
+        # A request that has been answered meanwhile has changed nothing.
+        if self.handler is handler:
+            if reader.body_complete or self._expects_continue:
+                self._enter(RESPONSE)  # a client that waits for a 100 (Continue) has not been asked for content yet
+            else:
+                self._enter(CONTENT)
             if reader.pending <= HIGH_WATER:
                 self.stream.resume_reading()
 
-    def admitted(self, exchange: Exchange) -> None:
-        self.worker.run_exchange(exchange, http_scope(self, exchange.request))
-
-    def _serve_websocket(self, request: Request) -> None:
-        from pounce.asgi.websocket import serve  # most workers never need it
-
-        self._set_deadline(None)
-        serve(self, request, http_scope(self, request), ended=self._ended)
-        if self.exchange is not None and self.reader.pending <= HIGH_WATER:
-            self.stream.resume_reading()
-
     # Content
 
-    def _read_body(self, exchange: Exchange) -> None:
+    def _give_body(self, handler: Handler) -> None:
+        """Passes on the content that has come. Raises ProtocolError."""
+        body = self.reader.read_body()
+        self._untaken += len(body)
+        handler.body_received(body, self.reader.body_complete)
+
+    def _read_body(self, handler: Handler) -> None:
         try:
-            body = self.reader.read_body()
+            self._give_body(handler)
         except ProtocolError as error:
-            self._refuse(error)
+            self._reject(error)
             return
-        exchange.feed(body, self.reader.body_complete)
         if self.reader.body_complete:
-            self._set_deadline(None)
-        elif exchange.body_waiting > HIGH_WATER:  # the application does not keep up: the client waits, unblamed
-            self._set_deadline(None)
+            self._enter(RESPONSE)
+        elif self._untaken > HIGH_WATER:  # the application does not keep up: the client is not to blame
+            self._enter(RESPONSE)
             self.stream.pause_reading()
 
-    def want_body(self) -> None:
-        """The application has taken what there was, and there is more to come."""
+    def _await_content(self) -> None:
         self.stream.resume_reading()
-        self._await_body()
+        if self.state not in (CONTENT, EXTENDED, CLOSING):
+            self._body_credit = 0.0
+            self._enter(CONTENT)
 
-    def _await_body(self) -> None:
-        pace = self.worker.body_pace
-        if self._deadline not in (pace.first, pace.second) and not self.closing:
-            self._came = 0.0
-            self._set_deadline(pace.first)
-
-    def body_deadline_expired(self) -> None:
-        """The client had its time. Who keeps up a least rate gets another second."""
-        pace = self.worker.body_pace
-        self._came = pace.pay(self._came, self._deadline)
-        if self._came >= 0:
-            self._set_deadline(pace.second)
-        elif self.exchange is not None:
-            self._refuse(ProtocolError(408, "the content came too slowly"))
+    def _body_deadline_expired(self, *, extension: bool) -> None:
+        self._body_credit = self.context.body_rate.charge(self._body_credit, extension=extension)
+        if self._body_credit >= 0:
+            self._enter(EXTENDED)
+        elif self.handler is not None:
+            self._reject(ProtocolError(408, "the content came too slowly"))
         else:
             self.close(linger=True)
 
     def _discard(self) -> bool:
-        """Throws away content that nobody has read. False while more of it is to come, or when it is too much."""
+        """Throws away content that the application has not read. False while more of it is to come, or when it is too
+        much."""
+        reader = self.reader
         try:
-            self._discarded += len(self.reader.read_body())
+            self._discarded += len(reader.read_body())
         except ProtocolError:
             self.close(linger=True)
             return False
-        if self.reader.body_complete:
-            self._set_deadline(None)
+        if reader.body_complete:
+            self._enter(RESPONSE)
             self._discarded = 0
             return True
-        if self._ended or self._discarded > DISCARD:
+        if self._eof or self._discarded > MAX_DISCARD:
             self.close(linger=True)
         else:
-            self.stream.resume_reading()
-            self._await_body()
+            self._await_content()
         return False
 
-    # Refusals and ends
+    # Ends
 
-    def _refuse(self, error: ProtocolError) -> None:
-        """Answers what cannot be served, as far as that is still possible, and closes."""
-        exchange = self.exchange
-        self.exchange = None
+    def _reject(self, error: ProtocolError) -> None:
+        """Answers bytes that are not legal, as far as that is still possible, and closes."""
+        handler = self.handler
+        self.handler = None
         if error.status != 408:
             logger.warning("Invalid HTTP request received: %s.", error.reason)
-        if exchange is None or exchange.answerable:
-            unknown = UNKNOWN_HEAD if self.reader.wants_head_only else UNKNOWN
-            request = unknown if exchange is None else exchange.request
-            self._begin_answer(request, error.status)
+        if handler is None or handler.answerable:
+            unreadable = UNREADABLE_HEAD if self.reader.wants_head_only else UNREADABLE
+            self._begin_error(unreadable if handler is None else handler.request, error.status, ())
             self.writer.keep_alive = False
             self.stream.write_parts(self.writer.body(error.reason.encode(), False))
             self.close(linger=True)
         else:
-            self.cut()
-        if exchange is not None:
-            exchange.lose()
-
-    def fail(self, status: int, reason: str, *, close: bool = False, fields: Iterable[Field] = ()) -> None:
-        """Answers the current request in place of the application."""
-        exchange = self.exchange
-        assert exchange is not None
-        if self.worker.logs_access or exchange.request.asks_for_websocket:
-            self.worker.log_access(self.client, exchange.request, status)
-        self._begin_answer(exchange.request, status, fields)
-        self._decide_keep_alive(exchange)
-        self.writer.keep_alive = self.writer.keep_alive and not close
-        self.stream.write_parts(self.writer.body(reason.encode(), False))
-        self.response_complete()
-
-    def _begin_answer(self, request: Request, status: int, fields: Iterable[Field] = ()) -> None:
-        """Starts a short response of the server's own."""
-        self.writer.start(request, status, [(b"content-type", b"text/plain; charset=utf-8"), *fields])
-
-    def cut(self) -> None:
-        """The response cannot be completed: ends the connection so that the client notices."""
-        self.exchange = None
-        self._set_deadline(None)
-        self.closing = True
-        if self.writer.cut_shows:
-            self.stream.close(linger=not self.reader.body_complete)
-        else:
-            self.stream.abort()
+            self.abort()
+        if handler is not None:
+            handler.connection_lost()
 
     def close(self, *, linger: bool = False) -> None:
-        self.closing = True
-        self._set_deadline(None)
+        if self.state is not CLOSING:
+            self._enter(CLOSING)
         self.stream.close(linger=linger)
 
-    def hand_over(self, socket: "WebSocketConnection") -> bytes:
-        """From here on the stream is the WebSocket's. Gives what the client has sent behind its handshake."""
-        self.closing = True
-        self.exchange = None
-        self.worker.connection_replaced(self, socket)
-        if self.worker.counts_requests:
-            self.worker.request_answered()
-        self.stream.hand_over(socket)
-        return self.reader.take_rest()
-
     def drain(self) -> None:
-        """Serves what has been asked, and nothing more."""
-        self.stream.read_now()  # a request in the kernel's buffer has been accepted too
-        if self.closing or self.exchange is not None or self.reader.begun or not self.reader.body_complete:
+        self.stream.poll()  # a request in the kernel's buffer has been accepted too
+        if self.state is CLOSING or self.handler is not None or not self.reader.body_complete:
             return
-        worker = self.worker
-        idle = self._deadline is worker.keep_alive_deadline
-        if idle and worker.loop.now - worker.keep_alive_deadline.armed_at(self) >= worker.last_call.length:
+        if self.reader.has_partial_head:
+            return
+        context = self.context
+        idle = context.deadlines[IDLE]
+        if self.state is IDLE and context.loop.now - idle.armed_at(self) >= context.deadlines[DRAINING].length:
             self.close()
         else:
-            self._set_deadline(worker.last_call)
-
-    def _set_deadline(self, queue: "DeadlineQueue[HTTP1Connection] | None") -> None:
-        """Starts the deadline of the situation the connection is in now; ends that of the last one."""
-        if self._deadline is not None and self._deadline is not queue:
-            self._deadline.disarm(self)
-        self._deadline = queue
-        if queue is not None:
-            queue.arm(self)
+            self._enter(DRAINING)
 
 
-def prepare_websockets(worker: ConnectionWorker) -> None:
-    """Loads what WebSockets need, so that the first handshake does not wait for it. A plain application may never
-    need the 2 to 5 MiB; beside a framework they do not matter."""
-    if worker.speaks_websocket and "asyncio" in sys.modules:
-        import pounce.asgi.websocket  # noqa: F401
+def preload_websockets(context: ConnectionContext) -> None:
+    """Loads what WebSockets need, so that the first handshake does not wait for it. A plain application may never need
+    the 2 to 5 MiB; beside a framework they do not matter."""
+    if context.speaks_websocket and "asyncio" in sys.modules:
+        import pounce.connections.websocket  # noqa: F401

@@ -1,39 +1,47 @@
-"""The response's side of an HTTP/1 connection: what its exchange calls to have something sent.
+"""The response's side of an HTTP/1 connection: the `Transport` of its requests, one after the other.
 
 Owner: the worker's thread.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from pounce.asgi.exchange import Exchange
-from pounce.connections.context import ConnectionWorker
-from pounce.net.listeners import Address
-from pounce.net.stream import Stream
+from pounce.connections.context import ConnectionContext
+from pounce.connections.http1_state import CLOSING, State
+from pounce.connections.interface import Handler, MessageHandler, MessageTransport
+from pounce.net.byte_stream import HIGH_WATER, ByteStream, Peer
+from pounce.protocols.events import Request
 from pounce.protocols.fields import Field
 from pounce.protocols.h1.reader import RequestReader
 from pounce.protocols.h1.writer import CONTINUE, ResponseWriter, write_fields
 
-DISCARD = 65536
-"""Bytes of unread content that are worth reading to keep a connection; more costs more than a new one."""
+if TYPE_CHECKING:
+    from pounce.protocols.ws.handshake import Handshake
+
+MAX_DISCARD = 65536
+"""Bytes of unread content that are read to keep a connection; reading more costs more than a new connection."""
 
 
-class ResponseSide(ABC):
-    __slots__ = ("_advancing", "client", "closing", "exchange", "reader", "stream", "thread", "worker",
-                 "writer")  # fmt: skip
+class HTTP1Transport(ABC):
+    __slots__ = ("_advancing", "_expects_continue", "_untaken", "context", "handler", "peer", "reader", "state",
+                 "stream", "writer")  # fmt: skip
 
-    worker: ConnectionWorker
-    thread: int
-    """The worker's, as `threading.get_ident` says: any other only passes its calls on."""
-    client: Address | None
-    stream: Stream
+    protocol = "HTTP"
+    context: ConnectionContext
+    stream: ByteStream
+    peer: Peer
     reader: RequestReader
     writer: ResponseWriter
-    exchange: Exchange | None
-    """The exchange whose response is not yet complete."""
-    closing: bool
-    """No further request will be served."""
-    _advancing: bool  # `received` is on the stack
+    handler: Handler | None
+    """Of the request whose response is not complete yet."""
+    state: State
+    _advancing: bool  # is `data_received` on the stack?
+    _expects_continue: bool  # does the client wait for a 100 (Continue)?
+    _untaken: int  # bytes of content that the handler has and the application has not taken
+
+    @abstractmethod
+    def _enter(self, state: State) -> None: ...
 
     @abstractmethod
     def advance(self) -> None:
@@ -43,72 +51,123 @@ class ResponseSide(ABC):
     def close(self, *, linger: bool = False) -> None:
         """Ends the connection, when what was sent has left."""
 
-    def send_continue(self) -> None:
-        self.stream.write(CONTINUE)
+    @abstractmethod
+    def drain(self) -> None:
+        """Answers what the client has asked for already, and then ends."""
 
-    def send_early_hint(self, exchange: Exchange, links: Iterable[bytes]) -> None:
-        """A 103 (RFC 8297). HTTP/1.0 clients know no interim responses and get none."""
+    @abstractmethod
+    def _await_content(self) -> None: ...
+
+    @property
+    def congested(self) -> bool:
+        return self.stream.buffered > HIGH_WATER
+
+    def read_more(self, taken: int) -> None:
+        self._untaken -= taken
+        if self._expects_continue:
+            self._expects_continue = False
+            # A client that has sent content all the same, or has been told how the response begins, needs no 100.
+            if not taken and self.handler is not None and self.handler.answerable:
+                self.stream.write(CONTINUE)
+        self._await_content()
+
+    def send_early_hints(self, links: Iterable[bytes]) -> None:
+        """HTTP/1.0 clients know no interim responses and get none."""
         lines = write_fields([(b"link", link) for link in links])
-        if exchange.request.version == "1.1":
+        if self.handler is not None and self.handler.request.version == "1.1":
             self.stream.write(b"HTTP/1.1 103 Early Hints\r\n" + lines + b"\r\n")
 
-    def send_head(self, exchange: Exchange) -> None:
-        """Sends the head before any content."""
-        held = self.writer.held
-        assert held is not None
-        self._decide_keep_alive(exchange)
-        parts = self.writer.body(b"", True)
-        if self.worker.logs_access:
-            self.worker.log_access(self.client, exchange.request, held.status)
-        self.stream.write_parts(parts)
+    def send_head(self, status: object, fields: Iterable[Field], trailers: bool) -> None:
+        self.writer.start(self.handler.request, status, fields, trailers)  # type: ignore[union-attr]  # the caller's
 
-    def send_body(self, exchange: Exchange, data: bytes, more: bool) -> None:
-        """Sends a part of the content, with the head before the first."""
+    def flush_head(self) -> None:
+        if self.handler is not None:
+            self._decide_keep_alive(self.handler.request)
+            self.stream.write_parts(self.writer.body(b"", True))
+
+    def send_body(self, data: bytes, more: bool) -> None:
         writer = self.writer
-        held = writer.held
-        worker = self.worker
-        if held is not None and (worker.draining or not self.reader.body_complete):
-            self._decide_keep_alive(exchange)
+        if (self.context.draining or not self.reader.body_complete) and writer.held is not None:
+            self._decide_keep_alive(self.handler.request)  # type: ignore[union-attr]  # the caller's
         parts = writer.body(data, more)
-        if held is not None and worker.logs_access:
-            worker.log_access(self.client, exchange.request, held.status)
         if more:
             self.stream.write_soon(parts)
-        elif len(parts) == 1:
+            return
+        if len(parts) == 1:
             self.stream.write(parts[0])
         elif parts:
             self.stream.write_parts(parts)
+        if self._advancing and writer.keep_alive and not writer.awaits_trailers:  # as `_complete`
+            self.handler = None
+        elif not writer.awaits_trailers:
+            self._complete()
 
-    def send_file(self, exchange: Exchange, fd: int, size: int) -> None:
-        """A whole file as content. Takes over `fd`, unless it raises."""
-        held = self.writer.held
-        if held is not None:
-            self._decide_keep_alive(exchange)
+    def send_file(self, fd: int, size: int) -> None:
+        if self.writer.held is not None:
+            self._decide_keep_alive(self.handler.request)  # type: ignore[union-attr]  # the caller's
         before, count, after = self.writer.file(size)
-        if held is not None and self.worker.logs_access:
-            self.worker.log_access(self.client, exchange.request, held.status)
         self.stream.write_file(before, fd, 0, count)
         if after:
             self.stream.write(after)
+        self._complete()
 
-    def send_trailers(self, fields: Iterable[Field], *, more: bool) -> None:
+    def send_trailers(self, fields: Iterable[Field], more: bool) -> None:
         self.stream.write_parts(self.writer.trailers(fields, more=more))
+        if not more:
+            self._complete()
 
-    def _decide_keep_alive(self, exchange: Exchange) -> None:
+    def send_error(self, status: int, reason: str, fields: Iterable[Field] = (), *, close: bool = False) -> None:
+        handler = self.handler
+        if handler is None:
+            return
+        self._begin_error(handler.request, status, fields)
+        self._decide_keep_alive(handler.request)
+        self.writer.keep_alive = self.writer.keep_alive and not close
+        self.stream.write_parts(self.writer.body(reason.encode(), False))
+        self._complete()
+
+    def _begin_error(self, request: Request, status: int, fields: Iterable[Field]) -> None:
+        """Starts a short response of the server's own."""
+        self.writer.start(request, status, [(b"content-type", b"text/plain; charset=utf-8"), *fields])
+
+    def _decide_keep_alive(self, request: Request) -> None:
         """The response says whether the connection goes on, so it must be known when its head is written."""
-        if self.worker.draining or exchange.expects_continue:
-            # A client that was never told to go on may send its content or not (RFC 9110, section 10.1.1): where
-            # its next request begins cannot be known.
+        if self.context.draining:
             self.writer.keep_alive = False
-        elif not self.reader.body_complete and (exchange.request.content_length or 0) > DISCARD:
+        elif not self.reader.body_complete and (self._expects_continue or (request.content_length or 0) > MAX_DISCARD):
+            # A client that was never told to go on may send its content or not (RFC 9110, section 10.1.1): where its
+            # next request begins cannot be known.
             self.writer.keep_alive = False
 
-    def response_complete(self) -> None:
+    def _complete(self) -> None:
         """The response has been handed to the stream whole. The next request may come in."""
-        self.exchange = None
-        if self.worker.counts_requests:
-            self.worker.request_answered()
+        if self.handler is None:  # the connection has been lost meanwhile
+            return
+        self.handler = None
         if not self.writer.keep_alive:
             self.close(linger=not self.reader.body_complete or self.reader.pending > 0)
         elif not self._advancing:
-            self.worker.loop.call_soon(self.advance)
+            self.context.loop.call_soon(self.advance)
+
+    def upgrade(
+        self, handler: MessageHandler, handshake: "Handshake", subprotocol: object, fields: Iterable[Field]
+    ) -> MessageTransport:
+        from pounce.connections.websocket import accept  # most workers never need it
+
+        context = self.context
+        connection = accept(context, self.stream, handler, handshake, subprotocol, fields)
+        self.handler = None
+        self._enter(CLOSING)
+        context.connections.discard(self)
+        context.connections.add(connection)
+        self.stream.set_owner(connection)
+        connection.early = self.reader.take_buffered()
+        return connection
+
+    def abort(self) -> None:
+        self.handler = None
+        self._enter(CLOSING)
+        if self.writer.truncation_visible:
+            self.stream.close(linger=not self.reader.body_complete)
+        else:
+            self.stream.abort()

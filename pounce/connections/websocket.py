@@ -1,123 +1,168 @@
-"""One WebSocket after its handshake: its stream, its frames, its keep-alive, its end (RFC 6455, sections 5 to 7).
+"""One WebSocket after its handshake: frames, keep-alive and end (RFC 6455, sections 5 to 7).
 
-    OPEN      messages go both ways
-    ENDING    something that ends the connection has come, after messages that the application has not answered yet.
-              It has the time to do so; then the end is carried out
-    CLOSING   our Close is sent, the client's is awaited, and whatever else comes is thrown away
-    OVER      nothing more is sent
+    OPEN            messages go both ways
+    CLOSE_RECEIVED  something that ends the connection has come, behind messages that the application has not answered
+                    yet. It has time to answer them; then the end is carried out
+    CLOSING         our Close is sent, the client's is awaited, and whatever else comes is thrown away
+    CLOSED          nothing more is sent
 
-What came before the end is the application's, whatever the end is: messages and a Close, or an illegal frame, often
-come in one read.
+What came before the end is passed on to the application, whatever the end is: messages and a Close, or an illegal
+frame, often come in one read.
 
-Two bounds hold up the client. Messages that the application has not taken: at `--ws-max-queue` of them, or QUEUED
-bytes, nothing more is read from the socket or from what it gave. Bytes that the client does not take: `send` waits.
+Two bounds hold up the client. The first is messages that the application has not taken: at `--ws-max-queue` messages,
+or MAX_QUEUED_BYTES, nothing more is read or decoded. The second is bytes that the client does not take: `send` waits.
 Meanwhile the client's pings are answered by one pong, for the latest (section 5.5.3).
 
 Owner: the worker's thread.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, Literal
 
-from pounce.connections.context import ConnectionWorker
-from pounce.net.stream import HIGH_WATER, JOIN_BELOW, Stream
+from pounce.connections.context import ConnectionContext
+from pounce.connections.interface import MessageHandler
+from pounce.net.byte_stream import HIGH_WATER, ByteStream
+from pounce.net.stream import JOIN_BELOW
+from pounce.protocols.fields import Field
+from pounce.protocols.h1.writer import write_fields
 from pounce.protocols.ws import wire
+from pounce.protocols.ws.deflate import negotiate
+from pounce.protocols.ws.handshake import OWN
+from pounce.protocols.ws.masks import Unmasker
 
 if TYPE_CHECKING:
-    from pounce.asgi.websocket import WebSocketExchange, WebSockets
+    from pounce.protocols.ws.handshake import Handshake
 
-FRAMES_PER_TURN = 128
-"""Frames of one client that are looked at before the others get their turn."""
-QUEUED = 1 << 20
+CLOSE_TIMEOUT = 10.0
+"""Seconds a client has to answer our Close with its own."""
+ANSWER_GRACE = 2.0
+"""Seconds the application has to answer what came before the end, until the end is carried out."""
+MAX_FRAMES_PER_TURN = 128
+"""Frames of one client that are decoded before other clients get their turn."""
+MAX_QUEUED_BYTES = 1 << 20
 """Bytes of messages that wait for the application; the last of them may be larger."""
 
-type State = Literal["open", "ending", "closing", "over"]
+type State = Literal["open", "close received", "closing", "closed"]
 OPEN: Final = "open"
-ENDING: Final = "ending"
+CLOSE_RECEIVED: Final = "close received"
 CLOSING: Final = "closing"
-OVER: Final = "over"
+CLOSED: Final = "closed"
 
-type End = tuple[int, str, bool]
+TRANSITIONS: dict[State, tuple[State, ...]] = {
+    OPEN: (CLOSE_RECEIVED, CLOSING, CLOSED),
+    CLOSE_RECEIVED: (CLOSED,),
+    CLOSING: (CLOSED,),
+    CLOSED: (CLOSING,),
+}
+"""From each state, the states that may follow. CLOSED comes before CLOSING where our Close is first."""
+
+type CloseReason = tuple[int, str, bool]
 """How the connection ends: code, reason, and whether a Close has to be sent."""
 
 
+class WebSocketContext:
+    """What all WebSockets of one worker share."""
+
+    def __init__(self, connections: ConnectionContext) -> None:
+        config, loop, connection = connections.config, connections.loop, WebSocketConnection
+        self.connections = connections
+        self.loop = loop
+        self.max_size = config.ws_max_size
+        self.max_queue = config.ws_max_queue
+        self.deflate = config.ws_per_message_deflate
+        self.unmask = Unmasker()
+        self.ping_interval = config.ws_ping_interval
+        self.ping_timeout = config.ws_ping_timeout
+        self.pong_window = config.limit_request_body_rate * (config.ws_ping_timeout or 0)
+        """Bytes in the time for a pong that excuse a client from sending one: it may be busy with a long frame."""
+        self.ping = loop.deadlines(config.ws_ping_interval or None, connection.ping)
+        self.pong = loop.deadlines(config.ws_ping_timeout or None, connection.pong_timed_out)
+        self.close = loop.deadlines(CLOSE_TIMEOUT, connection.close)
+        self.answer_deadline = loop.deadlines(ANSWER_GRACE, connection.finish_close)
+
+
 class WebSocketConnection:
-    __slots__ = ("_end", "_held", "_ping", "_pong", "_queue", "_queued", "_received", "_shared",
-                 "_state", "_wire", "_written", "closed_by_application", "disconnect", "exchange", "stream",
-                 "worker")  # fmt: skip
+    __slots__ = ("_close_reason", "_context", "_decoding_paused", "_head", "_ping", "_pong", "_queue", "_queued",
+                 "_received_since_ping", "_state", "_wire", "_written_at", "closed_by_application", "disconnect",
+                 "early", "handler", "stream")  # fmt: skip
+
+    protocol = "WebSocket"
 
     def __init__(
-        self, worker: ConnectionWorker, shared: "WebSockets", exchange: "WebSocketExchange", frames: wire.Wire,
-        stream: Stream,
-    ) -> None:  # fmt: skip
-        self.worker = worker
-        self.exchange: WebSocketExchange | None = exchange
+        self, context: WebSocketContext, handler: MessageHandler, stream: ByteStream, codec: wire.Wire, head: bytes
+    ) -> None:
+        """`head` answers the handshake."""
+        self.handler: MessageHandler | None = handler
         """Until the application has ended."""
         self.stream = stream
         self.disconnect: tuple[int, str] | None = None
         """Code and reason of the end, as the application is told."""
-        self._shared = shared
-        self._wire = frames
+        self._context = context
+        self._wire = codec
         self._state: State = OPEN
         self._queue: list[str | bytes] = []  # messages that the application has not taken
         self._queued = 0  # their size
-        self._held = False  # is decoding held up until the application takes one?
-        self._end: End | None = None  # what is carried out when ENDING is over
+        self._decoding_paused = False  # is decoding held up until the application takes one?
+        self._close_reason: CloseReason | None = None  # what is carried out when CLOSE_RECEIVED is over
         self.closed_by_application = False
-        self._written = -1.0  # the turn in which something was written at once
+        self._written_at = -1.0  # the turn in which something was written at once
         self._ping = b""  # payload of the ping that is not answered yet
         self._pong: bytes | None = None  # of the ping to answer when the client reads again
-        self._received = 0  # bytes since that ping was sent
+        self._received_since_ping = 0  # bytes since that ping was sent
+        self._head = head
+        self.early = b""
+        """What the client has sent behind the handshake."""
 
-    def begin(self, head: bytes, early: bytes) -> None:
-        """Sends the head of the 101, and looks at what the client has sent behind its handshake."""
-        self.stream.write(head)
-        if self.stream.state != "open":
+    def begin(self) -> None:
+        self.stream.write(self._head)
+        early, self.early, self._head = self.early, b"", b""
+        if not self.stream.is_open:
             return
-        if self._shared.ping_interval:
-            self._shared.ping.arm(self)
+        if self._context.ping_interval:
+            self._context.ping.arm(self)
         if early:
-            self.received(early)
+            self.data_received(early)
         else:
             self.stream.resume_reading()
-        if self.worker.draining:
+        if self._context.connections.draining:
             self.drain()
 
-    # What the stream tells
+    # What the stream calls
 
-    def received(self, data: bytes) -> None:
-        self._received += len(data)
+    def data_received(self, data: bytes) -> None:
+        self._received_since_ping += len(data)
         self._wire.feed(data)
         self._advance()
 
-    def ended(self) -> None:
+    def eof_received(self) -> None:
         """The client says nothing more, and there is no half of a WebSocket (section 7.1.1)."""
         if self._state is CLOSING:
             self.close()
         elif self._state is OPEN:
-            self._end_after_answers((wire.ABNORMAL, "", False))
+            self._close_after_answers((wire.ABNORMAL, "", False))
 
-    def drained(self) -> None:
+    def write_resumed(self) -> None:
         if self._pong is not None:
             self._write(wire.pong(self._pong))
             self._pong = None
-        if self.exchange is not None:
-            self.exchange.drained()
+        if self.handler is not None:
+            self.handler.writable()
 
-    def lost(self, error: OSError | None) -> None:
-        code, reason, _ = self._end or (wire.ABNORMAL, "", False)
-        self._over(code, reason)
-        self.worker.connection_over(self)
+    def connection_lost(self, error: OSError | None) -> None:
+        code, reason, _ = self._close_reason or (wire.ABNORMAL, "", False)
+        self._mark_closed(code, reason)
+        self._context.connections.connection_lost(self)
 
-    # What the client says
+    # What the client sends
 
     def _advance(self) -> None:
         """Decodes what has come, until the application has enough to do or the bytes run out."""
-        queue, exchange, most = self._queue, self.exchange, self._shared.max_queue
+        queue, handler, most = self._queue, self.handler, self._context.max_queue
         try:
-            for _ in range(FRAMES_PER_TURN):
+            for _ in range(MAX_FRAMES_PER_TURN):
                 if self._state is OPEN:
-                    if len(queue) >= most or self._queued >= QUEUED:
-                        self._held = True  # `take` goes on
+                    if len(queue) >= most or self._queued >= MAX_QUEUED_BYTES:
+                        self._decoding_paused = True  # `next_message` goes on
                         self.stream.pause_reading()
                         return
                 elif self._state is not CLOSING:
@@ -128,15 +173,15 @@ class WebSocketConnection:
                     return
                 if not isinstance(event, str | bytes):
                     self._control(event)
-                elif self._state is OPEN and exchange is not None:
+                elif self._state is OPEN and handler is not None:
                     queue.append(event)
                     self._queued += len(event)
-                    exchange.message_came()
+                    handler.message_received()
             self.stream.pause_reading()
-            self.worker.loop.call_soon(self._advance)
+            self._context.loop.call_soon(self._advance)
         except wire.WireError as error:
             if self._state is OPEN:
-                self._end_after_answers((error.code, error.reason, True))
+                self._close_after_answers((error.code, error.reason, True))
             else:
                 self.close()
 
@@ -145,31 +190,31 @@ class WebSocketConnection:
             if self._state is CLOSING:
                 self.close()
             else:
-                self._end_after_answers((event.code, event.reason, True))
+                self._close_after_answers((event.code, event.reason, True))
         elif isinstance(event, wire.Pong):
             if event.payload == self._ping and self._ping:
                 self._ping = b""
-                self._shared.pong.disarm(self)
-                self._shared.ping.arm(self)
+                self._context.pong.disarm(self)
+                self._context.ping.arm(self)
         elif self._state is OPEN:
             if self.stream.buffered > HIGH_WATER:
                 self._pong = event.payload
             else:
                 self._write(wire.pong(event.payload))
 
-    # What the application does
+    # What the handler calls
 
-    def take(self) -> str | bytes | None:
+    def next_message(self) -> str | bytes | None:
         """The next message that has come, None when there is none."""
         if self._queue:
             data = self._queue.pop(0)
             self._queued -= len(data)
-            if self._held:
-                self._held = False
+            if self._decoding_paused:
+                self._decoding_paused = False
                 self._advance()
             return data
-        if self._state is ENDING:
-            self.carry_out_end()
+        if self._state is CLOSE_RECEIVED:
+            self.finish_close()
         return None
 
     def send(self, data: str | bytes) -> None:
@@ -182,28 +227,32 @@ class WebSocketConnection:
 
     def close_by_application(self, code: int, reason: str) -> None:
         self.closed_by_application = True
-        if self._state is ENDING:
-            self.carry_out_end(code, reason)
+        if self._state is CLOSE_RECEIVED:
+            self.finish_close(code, reason)
         else:
             self._begin_close(code, reason)
 
-    def application_over(self, code: int) -> None:
+    def application_ended(self, code: int) -> None:
         """The application has returned or raised."""
-        self.exchange = None
+        self.handler = None
         self._queue.clear()
         self._queued = 0
-        if self._state is ENDING:
-            self.carry_out_end()
+        if self._state is CLOSE_RECEIVED:
+            self.finish_close()
         elif self._state is OPEN:
             self._begin_close(code, "")
+
+    @property
+    def congested(self) -> bool:
+        return self.stream.buffered > HIGH_WATER
 
     # Writing
 
     def _write(self, data: bytes) -> None:
         """Sends a little: at once the first time in a turn of the loop, and the rest of the turn in one piece."""
-        now = self.worker.loop.now
-        if now != self._written:
-            self._written = now
+        now = self._context.loop.now
+        if now != self._written_at:
+            self._written_at = now
             self.stream.write(data)
         else:
             self.stream.write_soon((data,))
@@ -211,80 +260,99 @@ class WebSocketConnection:
     # Keep-alive
 
     def ping(self) -> None:
-        """Asks the client whether it is there. One that is held up cannot answer, and is not asked."""
-        shared = self._shared
+        """Asks the client whether it is there, but not while decoding is paused: its answer could not be read."""
+        context = self._context
         if self._state is not OPEN:
             return
-        if self._held or not shared.ping_timeout:
-            shared.ping.arm(self)
-        if not self._held:
-            self._received = 0
-            self._ping = b"%x" % int(self.worker.loop.now * 1000)
+        if self._decoding_paused or not context.ping_timeout:
+            context.ping.arm(self)
+        if not self._decoding_paused:
+            self._received_since_ping = 0
+            self._ping = b"%x" % int(self._context.loop.now * 1000)
             self._write(wire.ping(self._ping))
-            if shared.ping_timeout and self._state is OPEN:
-                shared.pong.arm(self)
+            if context.ping_timeout and self._state is OPEN:
+                context.pong.arm(self)
 
-    def pong_missed(self) -> None:
-        shared = self._shared
-        if self._held:  # its pong may lie among what is not read
-            shared.ping.arm(self)
-        elif 0 < shared.pong_window <= self._received:
-            self._received = 0
-            shared.pong.arm(self)
+    def pong_timed_out(self) -> None:
+        context = self._context
+        if self._decoding_paused:  # its pong may lie among what is not read
+            context.ping.arm(self)
+        elif 0 < context.pong_window <= self._received_since_ping:
+            self._received_since_ping = 0
+            context.pong.arm(self)
         elif self._state is OPEN:
-            self._end = (1011, "keepalive ping timeout", True)
-            self.carry_out_end()
+            self._close_reason = (1011, "keepalive ping timeout", True)
+            self.finish_close()
 
     # Ends
 
-    def _end_after_answers(self, end: End) -> None:
-        self._end = end
-        exchange = self.exchange
-        if exchange is not None and (self._queue or exchange.answering):
-            self._state = ENDING
+    def _close_after_answers(self, end: CloseReason) -> None:
+        self._close_reason = end
+        handler = self.handler
+        if handler is not None and (self._queue or handler.handling_message):
+            self._state = CLOSE_RECEIVED
             self.stream.pause_reading()
-            self._shared.last_words.arm(self)
+            self._context.answer_deadline.arm(self)
         else:
-            self.carry_out_end()
+            self.finish_close()
 
-    def carry_out_end(self, code: int | None = None, reason: str = "") -> None:
+    def finish_close(self, code: int | None = None, reason: str = "") -> None:
         """Ends the connection from the client's side: answers its Close, with another code if the application has
         one, or says what it has done wrong."""
-        assert self._end is not None
-        own_code, own_reason, sends_close = self._end
+        assert self._close_reason is not None
+        own_code, own_reason, sends_close = self._close_reason
         if sends_close:
             self.stream.write(wire.close(own_code, own_reason) if code is None else wire.close(code, reason))
-        self._over(own_code, own_reason)
+        self._mark_closed(own_code, own_reason)
         self.close()
 
     def _begin_close(self, code: int, reason: str) -> None:
         """Sends a Close and waits for the client's."""
         self.stream.write(wire.close(code, reason))
         if self.disconnect is None:  # else the client was gone
-            self._over(code, reason)
+            self._mark_closed(code, reason)
             self._state = CLOSING
-            self._shared.close.arm(self)
-            self._held = False
+            self._context.close.arm(self)
+            self._decoding_paused = False
             self._advance()
 
-    def _over(self, code: int, reason: str) -> None:
+    def _mark_closed(self, code: int, reason: str) -> None:
         """Nothing more is sent: tells the application."""
-        self._state = OVER
-        shared = self._shared
-        for queue in (shared.ping, shared.pong, shared.last_words, shared.close):
+        self._state = CLOSED
+        context = self._context
+        for queue in (context.ping, context.pong, context.answer_deadline, context.close):
             queue.disarm(self)
         if self.disconnect is None:
             self.disconnect = (code, reason)
-            if self.exchange is not None:
-                self.exchange.lose()
+            if self.handler is not None:
+                self.handler.connection_lost()
 
     def close(self) -> None:
         """Ends the stream. A client that does not read what is left, or goes on sending, has the stream's time."""
-        self._state = OVER
-        self._shared.close.disarm(self)
+        self._state = CLOSED
+        self._context.close.disarm(self)
         self.stream.close(linger=True)
 
     def drain(self) -> None:
         """The worker is shutting down: 1012, "service restart"."""
         if self._state is OPEN:
             self._begin_close(1012, "")
+
+
+def accept(
+    context: ConnectionContext, stream: ByteStream, handler: MessageHandler, handshake: "Handshake",
+    subprotocol: object, fields: Iterable[Field],
+) -> WebSocketConnection:  # fmt: skip
+    """The WebSocket that a handshake over HTTP/1.1 asks for. `fields` are the application's. Raises
+    ApplicationError."""
+    own = list(fields)
+    sent = handshake.chosen(subprotocol, own)
+    sent += [(name, value) for name, value in own if name.lower() not in OWN]
+    lines = write_fields(sent)
+    websockets = context.websockets
+    if websockets is None:
+        websockets = context.websockets = WebSocketContext(context)
+    deflate = negotiate(handshake.offers, websockets.max_size) if websockets.deflate else None
+    head = handshake.answer(sent, lines, context.default_fields(), deflate.answer() if deflate else None)
+    codec = wire.Wire(websockets.max_size, deflate, websockets.unmask)
+    return WebSocketConnection(websockets, handler, stream, codec, head)

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 
 from pounce.config.bind import Bind
 from pounce.errors import StartupError
+from pounce.net.address import Address
 from pounce.net.progress import TCP_NOTSENT_LOWAT
 
 BALANCES = sys.platform == "linux"
@@ -37,9 +38,6 @@ UNSENT = 256 * 1024
 """Bytes that the kernel may hold for a client that does not take them. Without a bound it takes 2.8 MB for each, and a
 thousand slow readers all the memory that Linux gives to TCP; with it, what an application streams stays with the
 application until the client takes it. `net.stream` lends more to a few."""
-
-type Address = tuple[str, int | None]
-"""What the server is reached at: (host, port), or (path, None) for a Unix socket."""
 
 
 class Listener:

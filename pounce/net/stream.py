@@ -1,4 +1,4 @@
-"""A connected socket as a stream of bytes, with bounds in both directions.
+"""A connected socket as a stream of bytes, with progress in both directions.
 
 Reading: what arrives is handed to the owner at once; the owner pauses reading when it has enough.
 Writing: what the kernel does not take is kept, in order, as bytes or as parts of files. Above the high-water
@@ -20,28 +20,27 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Sequence
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 from pounce.kernel.loop import READ, WRITE, Loop
+from pounce.net.byte_stream import HIGH_WATER, LOW_WATER, Peer, StreamOwner
 from pounce.net.file_part import BURST, FilePart
-from pounce.net.progress import TCP_NOTSENT_LOWAT, StreamBounds, outstanding, unread
+from pounce.net.progress import TCP_NOTSENT_LOWAT, Progress, outstanding, unread
 
 READ_SIZE = 131072  # a WebSocket message of 64 KiB comes in one piece: 38 us instead of 46 for its echo
-HIGH_WATER = 65536
-LOW_WATER = 16384
 JOIN_BELOW = 8192
 """Copying this much into one string costs less than a system call with two buffers."""
-LITTLE = 512
+SMALL = 512
 """What waits in pieces of less is joined: an object for every few bytes would cost many times the bytes."""
 MAX_BUFFERS = 64  # per system call; the kernel's own bound is IOV_MAX, 1024
 
-LENT_UNSENT = 1 << 20
+MAX_UNSENT_LARGE = 1 << 20
 """Bytes that the kernel may hold unsent for a client of a large response, instead of what listeners allow each: with
-less, 1 MiB leaves in several pieces, at twice the CPU time. `net.bounds` says how many have that at a time."""
+less, 1 MiB leaves in several pieces, at twice the CPU time. `net.progress` says how many have that at a time."""
 
-LINGER_MOST = 30.0
+MAX_LINGER = 30.0
 """Seconds for a client that goes on sending after it has been answered, as one does that uploads slowly: nginx's
-lingering_time. Without a byte it has the length of `StreamBounds.linger`."""
+lingering_time. Without a byte it has the length of `Progress.linger`."""
 
 MSG_MORE = getattr(socket, "MSG_MORE", 0)  # Linux: what follows belongs into the same packet
 
@@ -54,38 +53,33 @@ LINGERING: Final = "lingering"
 CLOSED: Final = "closed"
 
 
-class StreamOwner(Protocol):
-    """What a stream tells."""
-
-    def received(self, data: bytes) -> None:
-        """Bytes from the client."""
-
-    def ended(self) -> None:
-        """The client will send no more. It may still read."""
-
-    def drained(self) -> None:
-        """What waits to be written has fallen to the low-water mark."""
-
-    def lost(self, error: OSError | None) -> None:
-        """The connection is gone, for whatever reason: by an error, or because it was closed here. Called once,
-        and the last call."""
+TRANSITIONS: dict[State, tuple[State, ...]] = {
+    OPEN: (CLOSING, LINGERING, CLOSED),
+    CLOSING: (LINGERING, CLOSED),
+    LINGERING: (CLOSING, CLOSED),
+    CLOSED: (),
+}
+"""From each state, the states that may follow."""
 
 
-class Stream:
-    __slots__ = ("_bounds", "_buffer", "_corked", "_interest", "_lent", "_linger_ends", "_loop", "_owner", "_sock",
-                 "buffered", "reading", "state")  # fmt: skip
+class SocketStream:
+    __slots__ = ("_buffer", "_corked", "_interest", "_large_buffer", "_linger_ends", "_loop", "_owner", "_progress",
+                 "buffered", "peer", "reading", "sock", "state")  # fmt: skip
 
-    def __init__(self, loop: Loop, sock: socket.socket, owner: StreamOwner, bounds: StreamBounds) -> None:
+    def __init__(self, loop: Loop, sock: socket.socket, peer: Peer, progress: Progress) -> None:
+        """`sock` is connected and non-blocking, and the stream's from now on. `set_owner` must follow in this turn."""
         self._loop = loop
-        self._sock = sock
-        self._owner = owner
-        self._bounds = bounds
+        self.sock = sock
+        """To ask the kernel about it; not for reading or writing."""
+        self._owner: StreamOwner
+        self.peer = peer
+        self._progress = progress
         self._buffer: deque[memoryview | bytearray | FilePart] | None = None  # made when first needed: most never are
         self._corked = False  # is it kept back only for what follows in this turn?
-        self._lent = False
+        self._large_buffer = False
         self._linger_ends = 0.0
         self.buffered = 0
-        """Bytes that wait to be written; above HIGH_WATER, whoever writes should wait for `drained`."""
+        """Bytes that wait to be written; above HIGH_WATER, whoever writes should wait for `write_resumed`."""
         self.reading = True
         """Is what arrives wanted?"""
         self._interest = READ
@@ -93,12 +87,10 @@ class Stream:
         loop.watch(sock, READ, self._ready)
 
     @property
-    def sock(self) -> socket.socket:
-        """The socket, to ask it for its names and options; not for reading or writing."""
-        return self._sock
+    def is_open(self) -> bool:
+        return self.state is OPEN
 
-    def hand_over(self, owner: StreamOwner) -> None:
-        """Tells another owner from now on: another protocol has begun."""
+    def set_owner(self, owner: StreamOwner) -> None:
         self._owner = owner
 
     # Reading
@@ -109,38 +101,36 @@ class Stream:
         if not events & READ or self.state is CLOSED:
             return
         try:
-            data = self._sock.recv(READ_SIZE)
+            data = self.sock.recv(READ_SIZE)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._lose(error)
+            self._close_socket(error)
             return
         if self.state is OPEN:
             if data:
-                self._owner.received(data)
+                self._owner.data_received(data)
             else:
                 self.reading = False  # an end stays readable for ever
                 self._watch()
-                self._owner.ended()
+                self._owner.eof_received()
         elif data:
-            self._bounds.settle.disarm(self)  # who still sends has the time to come to an end
+            self._progress.fin_wait.disarm(self)  # who still sends has the time to come to an end
             if self._loop.now < self._linger_ends:
-                self._bounds.linger.arm(self)
+                self._progress.linger.arm(self)
         elif self.buffered:  # it may still read
             self.state = CLOSING
             self._watch()
         else:
-            self._lose(None)
+            self._close_socket(None)
 
-    def read_now(self) -> None:
-        """Takes what lies in the kernel's buffer already, without waiting for the loop to say so."""
+    def poll(self) -> None:
         if self.state is OPEN and self.reading:
             self._ready(READ)
 
     @property
     def unread(self) -> bool:
-        """Does something lie in the kernel's buffer? Costs a system call."""
-        return unread(self._sock) > 0
+        return unread(self.sock) > 0
 
     def pause_reading(self) -> None:
         if self.reading:
@@ -161,11 +151,11 @@ class Stream:
         if interest == self._interest:
             return
         if not interest:
-            self._loop.unwatch(self._sock)
+            self._loop.unwatch(self.sock)
         elif self._interest:
-            self._loop.rewatch(self._sock, interest, self._ready)
+            self._loop.rewatch(self.sock, interest, self._ready)
         else:
-            self._loop.watch(self._sock, interest, self._ready)
+            self._loop.watch(self.sock, interest, self._ready)
         self._interest = interest
 
     # Writing
@@ -174,20 +164,20 @@ class Stream:
         """Sends `data` in one system call if the kernel takes it, and keeps what it does not take."""
         if self.buffered:
             if self.state is OPEN and data:
-                self._keep(memoryview(data))
+                self._buffer_part(memoryview(data))
                 if self._corked:
                     self._uncork()
         elif self.state is OPEN:
             try:
-                sent = self._sock.send(data)
+                sent = self.sock.send(data)
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError as error:
-                self._lose(error)
+                self._close_socket(error)
                 return
             if sent < len(data):
-                self._keep(memoryview(data)[sent:])
-                self._borrow()
+                self._buffer_part(memoryview(data)[sent:])
+                self._enlarge_buffer()
 
     def write_parts(self, parts: Sequence[bytes]) -> None:
         """Sends several byte strings in one system call, without joining the large ones."""
@@ -197,17 +187,17 @@ class Stream:
                 self.write(part)
             return
         try:
-            sent = self._sock.sendmsg(parts)
+            sent = self.sock.sendmsg(parts)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
-            self._lose(error)
+            self._close_socket(error)
             return
         for part in parts:
             if sent < len(part):
-                self._keep(memoryview(part)[sent:])
+                self._buffer_part(memoryview(part)[sent:])
             sent = max(0, sent - len(part))
-        self._borrow()
+        self._enlarge_buffer()
 
     def write_soon(self, parts: Sequence[bytes]) -> None:
         """Keeps what there is more to come after: what is written piece by piece in one turn leaves in one system
@@ -228,15 +218,17 @@ class Stream:
 
     def _uncork(self) -> None:
         if self._corked:
-            self._bounds.write.arm(self)
-            self._bounds.look_soon()
+            self._progress.write.arm(self)
+            self._progress.scan_soon()
             self._flush()
             self._corked = False
             self._watch()
 
+    def expect_progress(self) -> None:
+        self._progress.scan_soon()
+
     def write_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
-        """Sends `head`, and `count` bytes of the file open at `fd` by the kernel's own hands. The stream closes
-        `fd`."""
+        """The kernel copies the file to the socket (sendfile)."""
         if self.state is not OPEN or not count:
             os.close(fd)
             self.write(head)
@@ -244,29 +236,29 @@ class Stream:
         part = FilePart(fd, offset, count)
         if not self.buffered:
             with contextlib.suppress(OSError):  # whatever it is, the next call says it again
-                head = head[self._sock.send(head, MSG_MORE) :]
+                head = head[self.sock.send(head, MSG_MORE) :]
                 if not head:
-                    part.send(self._sock)
+                    part.send(self.sock)
             if not part.remaining:
                 part.close()
                 return
         if head:
-            self._keep(memoryview(head))
-        self._keep(part)
+            self._buffer_part(memoryview(head))
+        self._buffer_part(part)
         self._uncork()
-        self._borrow()
+        self._enlarge_buffer()
 
-    def _keep(self, part: memoryview | FilePart) -> None:
+    def _buffer_part(self, part: memoryview | FilePart) -> None:
         self._append(part)
         if not self.buffered:
-            self._bounds.write.arm(self)
+            self._progress.write.arm(self)
         self.buffered += len(part)
         self._watch()
 
     def _append(self, part: bytes | memoryview | FilePart) -> None:
         if self._buffer is None:
             self._buffer = deque()
-        if isinstance(part, FilePart) or len(part) >= LITTLE:
+        if isinstance(part, FilePart) or len(part) >= SMALL:
             self._buffer.append(memoryview(part) if isinstance(part, bytes) else part)
             return
         last = self._buffer[-1] if self._buffer else None
@@ -283,7 +275,7 @@ class Stream:
         try:
             first = buffer[0]
             if isinstance(first, FilePart):
-                self.buffered -= first.send(self._sock)
+                self.buffered -= first.send(self.sock)
                 if not first.remaining:
                     buffer.popleft()
                     first.close()
@@ -292,30 +284,30 @@ class Stream:
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._lose(error)
+            self._close_socket(error)
             return
         if self.buffered:
-            self._bounds.write.arm(self)
-            self._borrow()
+            self._progress.write.arm(self)
+            self._enlarge_buffer()
         else:
-            self._bounds.write.disarm(self)
+            self._progress.write.disarm(self)
             self._watch()
             if self.state is not OPEN:
                 self._finish()
         if was_full and self.buffered <= LOW_WATER and self.state is OPEN:
-            self._owner.drained()
+            self._owner.write_resumed()
 
-    def _borrow(self) -> None:
+    def _enlarge_buffer(self) -> None:
         """More waits than the kernel takes: lets it take more from the next turn on, if there is a loan left."""
         if not self.buffered:
             return
-        bounds = self._bounds
-        bounds.look_soon()
-        if not self._lent and bounds.loans:
+        progress = self._progress
+        progress.scan_soon()
+        if not self._large_buffer and progress.large_buffers:
             with contextlib.suppress(OSError):  # not TCP
-                self._sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, LENT_UNSENT)
-                self._lent = True
-                bounds.loans -= 1
+                self.sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, MAX_UNSENT_LARGE)
+                self._large_buffer = True
+                progress.large_buffers -= 1
 
     def _send_bytes(self) -> None:
         assert self._buffer is not None
@@ -327,7 +319,7 @@ class Stream:
                 break
             parts.append(part)
             size += len(part)
-        sent = self._sock.sendmsg(parts)
+        sent = self.sock.sendmsg(parts)
         self.buffered -= sent
         for part in parts:
             buffer.popleft()
@@ -354,47 +346,47 @@ class Stream:
         """All is written. A reset would destroy what is still on its way to the client, and comes of closing with bytes
         unread, or of bytes that arrive later."""
         if self.state is CLOSING and not self.unread:
-            if not outstanding(self._sock):
-                self._lose(None)
+            if not outstanding(self.sock):
+                self._close_socket(None)
                 return
-            self._bounds.settle.arm(self)
+            self._progress.fin_wait.arm(self)
         self.state = LINGERING
         try:
-            self._sock.shutdown(socket.SHUT_WR)
+            self.sock.shutdown(socket.SHUT_WR)
         except OSError as error:
-            self._lose(error)
+            self._close_socket(error)
             return
-        self._linger_ends = self._loop.now + LINGER_MOST - self._bounds.linger.length
-        self._bounds.linger.arm(self)
+        self._linger_ends = self._loop.now + MAX_LINGER - self._progress.linger.length
+        self._progress.linger.arm(self)
         self._watch()
 
-    def end(self) -> None:
+    def close_now(self) -> None:
         """Closes now, whatever the client does. The kernel goes on with what it has for a client that is only slow."""
-        self._lose(None)
+        self._close_socket(None)
 
     def abort(self) -> None:
         """Gives the connection up at once, by a reset: the client must not take what it has for the whole."""
         if self.state is not CLOSED:
             with contextlib.suppress(OSError):
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            self._lose(None)
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self._close_socket(None)
 
-    def _lose(self, error: OSError | None) -> None:
+    def _close_socket(self, error: OSError | None) -> None:
         if self._interest:
-            self._loop.unwatch(self._sock)
+            self._loop.unwatch(self.sock)
             self._interest = 0
         self.state = CLOSED
-        self._bounds.loans += self._lent
-        self._bounds.write.disarm(self)
-        self._bounds.linger.disarm(self)
-        self._bounds.settle.disarm(self)
+        self._progress.large_buffers += self._large_buffer
+        self._progress.write.disarm(self)
+        self._progress.linger.disarm(self)
+        self._progress.fin_wait.disarm(self)
         self.buffered = 0
         self._corked = False
         for part in self._buffer or ():
             if isinstance(part, FilePart):
                 part.close()
         self._buffer = None
-        self._sock.close()
+        self.sock.close()
         owner = self._owner
         del self._owner  # else the two would hold each other until the collector comes
-        owner.lost(error)
+        owner.connection_lost(error)

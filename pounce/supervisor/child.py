@@ -167,9 +167,9 @@ def _run_worker(
                     return  # the rest is on its way
                 received = received[3:]
                 if code == ACCEPT_FOR:
-                    worker.reception.stand_in(int.from_bytes(slot))
+                    worker.intake.stand_in(int.from_bytes(slot))
                 else:
-                    worker.reception.step_back(int.from_bytes(slot))
+                    worker.intake.step_back(int.from_bytes(slot))
                 continue
             received = received[1:]
             if code == ALIVE:

@@ -27,7 +27,8 @@ from pounce.errors import StartupError, no_descriptors
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import Interrupted
 from pounce.logging import CYAN, bold, configure
-from pounce.net.listeners import Address, Listener, adopt, open_listeners
+from pounce.net.address import Address
+from pounce.net.listeners import Listener, adopt, open_listeners
 from pounce.supervisor.handle import OnReport, WorkerHandle
 from pounce.supervisor.interpreter_exit import has_terminal, reset_signals_in_children
 from pounce.supervisor.local import LocalWorker, in_application, possible

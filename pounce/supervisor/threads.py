@@ -91,7 +91,7 @@ class ThreadWorker(WorkerInProcess):
             loop.post(lambda: on_report(what))
 
         super().__init__(Worker(number, config, load, listeners, report, board=board))
-        self._worker.lifespan.on_trial = on_trial
+        self._worker.lifespan.probing = on_trial
         self._context = context.copy()
         self._thread = threading.Thread(target=self._run, name=f"pounce-worker-{number + 1}", daemon=True)
         self.name = f"thread {self._thread.name}"
@@ -122,10 +122,10 @@ class ThreadWorker(WorkerInProcess):
         self._thread.join()
 
     def stand_in(self, number: int) -> None:
-        self._post(lambda: self._worker.reception.stand_in(number))
+        self._post(lambda: self._worker.intake.stand_in(number))
 
     def step_back(self, number: int) -> None:
-        self._post(lambda: self._worker.reception.step_back(number))
+        self._post(lambda: self._worker.intake.step_back(number))
 
     def describe(self) -> tuple[str, str]:
         ident = self._thread.ident

@@ -26,7 +26,7 @@ from typing import Protocol
 
 from pounce.kernel.loop import READ, Loop, Timer
 from pounce.net.acceptor import RETRY
-from pounce.net.listeners import Address
+from pounce.net.address import Address
 from pounce.net.progress import unread
 
 type Parcel = tuple[socket.socket, Address | None, Address]

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pounce.asgi.exchange import Exchange
+from pounce.asgi.service import Call
 from pounce.asgi.stages import COMPLETE
-from pounce.connections.http1 import HTTP1Connection
 from pounce.worker.worker import Worker
 
 MAX_SENT_NAMES = 20
@@ -44,7 +44,7 @@ NONE_IN_FLIGHT = InFlight(Counter(), 0)
 
 def in_flight(worker: Worker) -> InFlight:
     """What this worker has not finished."""
-    running: set[Exchange] = set(worker.exchanges)
+    running: set[Call] = set(worker.exchanges)
     running.update(exchange for exchange in _in_first_step(worker) if exchange.stage is not COMPLETE)
     return InFlight(Counter(exchange.name[:MAX_NAME] for exchange in running), len(worker.connections))
 
@@ -62,6 +62,6 @@ def current_request(worker: Worker) -> str:
 def _in_first_step(worker: Worker) -> Iterator[Exchange]:
     """Exchanges whose application has not had to wait yet. They are in no table of the worker."""
     for connection in list(worker.connections):
-        exchange = connection.exchange if isinstance(connection, HTTP1Connection) else None
-        if exchange is not None and exchange.task is None and not exchange.queued:
+        exchange = connection.handler
+        if isinstance(exchange, Exchange) and exchange.task is None and not exchange.queued:
             yield exchange

@@ -13,7 +13,8 @@ from functools import partial
 
 from pounce.kernel.loop import READ, Loop
 from pounce.net.acceptor import Acceptor
-from pounce.net.listeners import Address, Listener
+from pounce.net.address import Address
+from pounce.net.listeners import Listener
 from pounce.net.progress import unread
 from pounce.worker.balance import Board, Lobby, Parcel
 

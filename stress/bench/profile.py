@@ -19,15 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from pounce.app.loading import load
-from pounce.asgi.exchange import Exchange
 from pounce.asgi.scope import http_scope
 from pounce.config.config import Config
 from pounce.connections.default_fields import DefaultFields
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import spawn
-from pounce.protocols.h1.reader import Limits, Memory, RequestReader
-from pounce.protocols.h1.writer import Memory as ResponseMemory
-from pounce.protocols.h1.writer import ResponseWriter
+from pounce.protocols.h1.reader import HeadCache, Limits, RequestReader
+from pounce.protocols.h1.writer import ResponseCache, ResponseWriter
 from pounce.worker.worker import Worker
 from stress.kit.load import Request, missing, tool, wrk
 from stress.kit.machine import TICK, fields, on_cpus, share
@@ -121,10 +119,10 @@ def main(arguments: list[str]) -> int:
     peer, sock = socket.socketpair()
     sock.setblocking(False)
     worker = working(Always())
-    known = RequestReader(Limits(), Memory())
+    known = RequestReader(Limits(), HeadCache())
     taken = iter(range(sys.maxsize))
-    writer = ResponseWriter(ResponseMemory(), DefaultFields(worker.config, worker.loop).lines)
-    request = RequestReader(Limits(), Memory()).next_request(WRK)
+    writer = ResponseWriter(ResponseCache(), DefaultFields(worker.config, worker.loop).lines)
+    request = RequestReader(Limits(), HeadCache()).next_request(WRK)
     assert request is not None
     worker.connect(Silent(), ("127.0.0.1", 1), ("127.0.0.1", 8000))  # type: ignore[arg-type]
     (connection,) = worker.connections
@@ -133,7 +131,7 @@ def main(arguments: list[str]) -> int:
         pass
 
     def exchange() -> None:
-        connection.exchange = Exchange(connection, request)  # type: ignore[union-attr]
+        connection.handler = worker.context.handle(connection, request)  # type: ignore[union-attr]
 
     def respond() -> None:
         writer.start(request, 200, FIELDS)
@@ -153,7 +151,7 @@ def main(arguments: list[str]) -> int:
         ("parse: wrk's fields, another target", unknown(WRK)),
         ("parse: a browser's head, seen before", lambda: known.next_request(BROWSER)),
         ("parse: a browser's fields, another target", unknown(BROWSER)),
-        ("scope", lambda: http_scope(connection, request)),  # type: ignore[union-attr]
+        ("scope", lambda: http_scope(worker.service, connection.stream.peer, request)),  # type: ignore[union-attr]
         ("exchange: made, and thrown away", exchange),
         ("application alone, driven", lambda: spawn(worker.loop, hello({}, None, nowhere), lambda *_: None)),
         ("serialise", respond),
@@ -162,7 +160,7 @@ def main(arguments: list[str]) -> int:
     print(f"microseconds of CPU on CPython {python}")
     for name, step in stages:
         print(f"  {cost(step):6.2f}  {name}")
-    connection.exchange = None
+    connection.handler = None
     print(f"  {cost(worker.loop.turn):6.2f}  everything in Python, for one request and a turn of its own")
     real = working()
     real.connect(sock, ("127.0.0.1", 1), ("127.0.0.1", 8000))

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pounce.worker.worker import LINGER
+from pounce.connections.context import LINGER_TIMEOUT
 from stress.kit.errors import Unmeasured
 from stress.kit.machine import raise_descriptor_limit
 from stress.kit.pounce_server import Pounce
@@ -175,7 +175,7 @@ def run(setting: Setting, report: Report) -> None:
         report.say(f"p95 {percentile(good.times[:alone], 95) * 1e3:.1f} ms alone, "
                    f"{percentile(good.times[alone:], 95) * 1e3:.1f} ms with all")  # fmt: skip
         good.client.sock.close()
-        time.sleep(LINGER + 1)
+        time.sleep(LINGER_TIMEOUT + 1)
         after = server.vitals()
         report.check(after.fds < before.fds, f"descriptors {before.fds} -> {after.fds}, {after.memory / MIB:.1f} MiB")
         server.stop()

@@ -203,7 +203,7 @@ async def besiege(address: Address, count: int, seconds: float) -> Crowd:
     return crowd
 
 
-TOLD = re.compile(r"(\d+) were admitted, (\d+) turned away; the longest wait was")
+TOLD = re.compile(r"(\d+) were admitted, (\d+) refused; the longest wait was")
 
 
 def flood(setting: Setting, report: Report, seconds: float) -> None:

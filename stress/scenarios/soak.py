@@ -16,8 +16,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from pounce.asgi.websocket import CLOSE_TIMEOUT
-from pounce.worker.worker import LINGER
+from pounce.connections.context import LINGER_TIMEOUT
+from pounce.connections.websocket import CLOSE_TIMEOUT
 from stress.kit.actions import MIXED
 from stress.kit.clients import Tally, Traffic
 from stress.kit.machine import tree
@@ -31,9 +31,9 @@ ROUNDS = 9  # at least: three for each median
 NOISE = 8 * MIB  # what an allocator may keep more or less of, by chance; and a tenth of the whole
 # The same from the middle third to the last, for each worker. It remembers some heads, and forgets them all at a time.
 SLOPE = {"objects": 500, "blocks": 3000, "malloc": MIB // 4, "memory": 2 * MIB}
-PATIENCE = CLOSE_TIMEOUT + LINGER + 1  # seconds until the last connection has ended
+PATIENCE = CLOSE_TIMEOUT + LINGER_TIMEOUT + 1  # seconds until the last connection has ended
 HELPERS = min(32, (os.process_cpu_count() or 1) + 4)  # of a process: ThreadPoolExecutor's default
-KINDS = ("HTTP1Connection", "WebSocketConnection", "Stream", "Exchange", "WebSocketExchange", "Task")
+KINDS = ("HTTP1Connection", "WebSocketConnection", "SocketStream", "Exchange", "WebSocketExchange", "Task")
 
 
 @dataclass(frozen=True)

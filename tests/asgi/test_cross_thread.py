@@ -135,7 +135,7 @@ def test_send_from_another_thread_makes_a_whole_response(drive):
     seen = []
 
     async def answer():
-        owner = rig.worker.foreign.thread
+        owner = rig.worker.cross_thread.thread
         assert threading.get_ident() != owner
         message = await app.receive()
         seen.append(threading.get_ident() != owner)
@@ -208,7 +208,7 @@ def test_send_after_the_worker_has_ended_raises_client_disconnected(drive):
     waiting = Elsewhere(lambda: drive(twice(app.receive)))
     while not any(exchange._readers for exchange in rig.worker.exchanges):
         rig.loop.turn(0.01)
-    rig.worker.foreign.end()  # as at the end of `Worker.run`
+    rig.worker.cross_thread.end()  # as at the end of `Worker.run`
     waiting._thread.join(30)
     assert type(waiting.error) is ClientDisconnected
     late = Elsewhere(lambda: drive(app.receive()))

@@ -1,7 +1,7 @@
 """`receive`: content in parts, 100 (Continue), the disconnect, and back-pressure on the client."""
 
 import pounce
-from pounce.net.stream import HIGH_WATER
+from pounce.net.byte_stream import HIGH_WATER
 from tests.support.answers import content_of, status_of
 from tests.support.applications import Recorder, answering, body, echo, hello, start
 from tests.support.harness import Rig
@@ -83,7 +83,7 @@ def test_content_the_application_does_not_receive_is_not_read_from_the_socket():
     assert app_waits
     assert sent < 2_000_000  # the kernel's buffers and one high-water mark
     (connection,) = rig.worker.connections
-    assert connection.exchange.body_waiting <= 2 * HIGH_WATER
+    assert connection._untaken <= 2 * HIGH_WATER
 
 
 def test_an_application_that_receives_slowly_gets_all_of_a_large_content():

@@ -35,7 +35,7 @@ def test_head_and_first_part_leave_in_one_system_call(size):
     rig = Rig(answering(start(), body(b"x" * size)))
     client = rig.connect()
     (connection,) = rig.worker.connections
-    sock = connection.stream._sock = CountingSocket(connection.stream._sock)
+    sock = connection.stream.sock = CountingSocket(connection.stream.sock)
     client.ask(GET)
     assert len(content_of(sock.calls[0])) > 0
     if size == 5:

@@ -3,7 +3,7 @@
 import pytest
 
 import pounce
-from pounce.worker.worker import LINGER
+from pounce.connections.context import LINGER_TIMEOUT
 from tests.support.answers import status_of
 from tests.support.harness import Rig
 from tests.support.requests import post
@@ -103,7 +103,7 @@ def test_timeout_request_body_runs_for_a_client_that_never_gets_100():
     rig.wait(12)
     client.read()
     assert client.closed
-    rig.wait(LINGER)
+    rig.wait(LINGER_TIMEOUT)
     assert not rig.worker.connections
 
 

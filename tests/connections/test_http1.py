@@ -1,7 +1,8 @@
 """One HTTP/1 connection and its requests, one after the other: pipelines, persistence, content nobody reads, errors."""
 
 import pounce
-from pounce.connections.http1 import DISCARD, PIPELINED_PER_TURN
+from pounce.connections.http1 import MAX_PIPELINED_PER_TURN
+from pounce.connections.http1_response import MAX_DISCARD
 from tests.support.answers import content_of, status_of
 from tests.support.applications import body, echo, hello, start
 from tests.support.harness import Rig
@@ -67,13 +68,13 @@ def test_a_long_pipeline_leaves_turns_to_other_connections():
 
     rig = Rig(app)
     greedy, modest = rig.connect(), rig.connect()
-    greedy.sock.sendall(GET * PIPELINED_PER_TURN * 5)
+    greedy.sock.sendall(GET * MAX_PIPELINED_PER_TURN * 5)
     rig.turn(1)
     modest.sock.sendall(GET)
     rig.turn(1)
-    assert len(seen) <= 3 * PIPELINED_PER_TURN + 1
+    assert len(seen) <= 3 * MAX_PIPELINED_PER_TURN + 1
     assert content_of(modest.read()) == b"hello"
-    assert greedy.read().count(b"hello") == PIPELINED_PER_TURN * 5
+    assert greedy.read().count(b"hello") == MAX_PIPELINED_PER_TURN * 5
 
 
 def test_pipelined_requests_of_a_client_that_does_not_read_are_not_all_run():
@@ -118,7 +119,7 @@ def test_unread_content_is_discarded_and_the_connection_kept():
 
 def test_unread_content_above_the_bound_closes_the_connection():
     client = Rig(hello).connect()
-    answer = client.ask(post(DISCARD + 1, b"x"))
+    answer = client.ask(post(MAX_DISCARD + 1, b"x"))
     assert content_of(answer) == b"hello"
     assert b"connection: close" in answer
     assert client.closed

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from pounce.net.progress import LOOKS, SETTLE
-from pounce.worker.worker import LINGER
+from pounce.connections.context import LINGER_TIMEOUT
+from pounce.net.progress import FIN_WAIT, SCANS
 from tests.support.answers import content_of
 from tests.support.applications import BIG, big, hello, says, waits_behind
 from tests.support.harness import Rig
@@ -131,7 +131,7 @@ def test_a_last_response_arrives_whole_at_a_client_that_reads_slowly():
             rig.wait(1)
             with contextlib.suppress(BlockingIOError):
                 got += client.recv(5_000)
-        assert rig.clock.now > 1000 + 2 * LINGER
+        assert rig.clock.now > 1000 + 2 * LINGER_TIMEOUT
         got += read_to_the_end(rig, client)
         assert len(content_of(got)) == 200_000
     rig.turn()
@@ -146,7 +146,7 @@ def test_timeout_write_ends_a_client_that_takes_nothing_of_the_last_response(siz
     with over_tcp(rig) as client:
         client.sendall(CLOSE)
         rig.turn()
-        rig.wait(30 * (1 + 1 / LOOKS) + LINGER)
+        rig.wait(30 * (1 + 1 / SCANS) + LINGER_TIMEOUT)
         assert not rig.worker.connections
 
 
@@ -179,7 +179,7 @@ def test_timeout_write_ends_a_client_whose_kernel_buffer_is_exactly_full():
         fill(connection.stream.sock)
         rig.turn()
         assert connection.stream.buffered
-        rig.wait(30 * (1 + 2 / LOOKS))
+        rig.wait(30 * (1 + 2 / SCANS))
         assert not rig.worker.connections
 
 
@@ -194,7 +194,7 @@ def test_timeout_write_still_ends_a_client_after_a_scan_has_failed(monkeypatch):
             patch.setattr("pounce.net.progress.acknowledged", lambda _sock: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 rig.wait(30)
-        rig.wait(30 * (1 + 2 / LOOKS))
+        rig.wait(30 * (1 + 2 / SCANS))
         assert not rig.worker.connections
 
 
@@ -205,7 +205,7 @@ def test_a_finished_connection_is_closed_though_the_client_keeps_its_side_open()
         client.sendall(CLOSE)
         rig.turn()
         assert read_to_the_end(rig, client).endswith(b"hello")
-        rig.wait(2 * SETTLE)
+        rig.wait(2 * FIN_WAIT)
         assert not rig.worker.connections
 
 
@@ -222,5 +222,5 @@ def test_timeout_write_spares_a_slow_reader_of_a_large_response():
             with contextlib.suppress(BlockingIOError):
                 client.recv(10_000)
         assert rig.worker.connections
-        rig.wait(30 * (1 + 2 / LOOKS))  # and then takes nothing any more
+        rig.wait(30 * (1 + 2 / SCANS))  # and then takes nothing any more
         assert not rig.worker.connections

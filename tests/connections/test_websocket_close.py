@@ -4,10 +4,11 @@ import pytest
 from wsproto import events
 
 import pounce
-from pounce.asgi.websocket import CLOSE_TIMEOUT, LAST_WORDS
+from pounce.connections.context import LINGER_TIMEOUT
+from pounce.connections.websocket import ANSWER_GRACE, CLOSE_TIMEOUT
 from pounce.errors import ClientDisconnected
 from pounce.protocols.events import ApplicationError
-from pounce.worker.worker import LINGER, Phase
+from pounce.worker.worker import Phase
 from tests.support.harness import Rig
 from tests.support.websockets import Recorder, Socket, disconnect, echo, frame, handshake
 
@@ -109,7 +110,7 @@ def test_a_client_that_does_not_answer_our_close_is_closed_after_a_while():
     assert not socket.closed
     rig.wait(2)
     assert socket.closed
-    rig.wait(LINGER)
+    rig.wait(LINGER_TIMEOUT)
     assert not rig.worker.connections
 
 
@@ -160,7 +161,7 @@ def test_an_application_that_does_not_receive_the_close_is_given_time():
     for last in (frame(0x83), frame(0x88, b"\x03\xe9")):
         socket = Socket(rig)
         socket.raw(frame(0x81, b"a") + last)
-        rig.wait(LAST_WORDS - 0.5)
+        rig.wait(ANSWER_GRACE - 0.5)
         assert socket.read() == []
         rig.wait(1)
         assert socket.read()[0][0] == (1002 if last == frame(0x83) else 1001)
@@ -218,7 +219,7 @@ def test_stop_ends_though_clients_do_not_answer_1012():
     rig = Rig(Recorder())
     Socket(rig)
     rig.worker.stop()
-    rig.wait(CLOSE_TIMEOUT + LINGER + 1)
+    rig.wait(CLOSE_TIMEOUT + LINGER_TIMEOUT + 1)
     assert rig.worker.phase is Phase.ENDED
 
 
@@ -264,5 +265,5 @@ def test_nothing_is_kept_of_websockets_that_are_over():
     rig.wait(60)
     assert not rig.worker.connections
     assert not rig.worker.exchanges
-    shared = rig.worker.web_sockets
-    assert [len(queue) for queue in (shared.ping, shared.pong, shared.close, shared.last_words)] == [0] * 4
+    shared = rig.worker.context.websockets
+    assert [len(queue) for queue in (shared.ping, shared.pong, shared.close, shared.answer_deadline)] == [0] * 4

@@ -7,7 +7,7 @@ from wsproto import events
 
 import pounce
 from pounce.errors import ClientDisconnected
-from pounce.net.stream import HIGH_WATER
+from pounce.net.byte_stream import HIGH_WATER
 from pounce.worker.control import Report
 from tests.support.harness import Rig
 from tests.support.websockets import Recorder, Socket, disconnect, echo, frame, handshake

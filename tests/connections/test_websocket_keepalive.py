@@ -3,7 +3,7 @@
 import pytest
 from wsproto import events
 
-from pounce.worker.worker import LINGER
+from pounce.connections.context import LINGER_TIMEOUT
 from tests.support.harness import Rig
 from tests.support.websockets import Recorder, Slow, Socket, disconnect, frame, texts
 
@@ -34,7 +34,7 @@ def test_ws_ping_timeout_closes_1011(pong):
     rig.wait(2)
     assert app.received == [disconnect(1011, "keepalive ping timeout")]
     assert socket.read()[1:] == [(1011, "keepalive ping timeout")]
-    rig.wait(LINGER + 1)
+    rig.wait(LINGER_TIMEOUT + 1)
     assert socket.closed
     assert not rig.worker.connections
 
@@ -44,7 +44,7 @@ def test_ws_ping_timeout_ends_a_client_that_stops_within_a_frame():
     rig = Rig(app)
     socket = Socket(rig)
     socket.raw(frame(0x82, b"x" * 50, length=100))
-    rig.wait(20 + 20 + LINGER + 1)
+    rig.wait(20 + 20 + LINGER_TIMEOUT + 1)
     assert app.received == [disconnect(1011, "keepalive ping timeout")]
     assert not rig.worker.connections
 

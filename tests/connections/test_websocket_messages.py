@@ -72,9 +72,11 @@ class Calls:
         self.sent = []
         import pounce.net.stream as module
 
-        write, kept = module.Stream.write, module.Stream._send_bytes
-        monkeypatch.setattr(module.Stream, "write", lambda s, d: (self.sent.append(bytes(d)), write(s, d))[1])
-        monkeypatch.setattr(module.Stream, "_send_bytes", lambda s: (self.sent.append(b"".join(s._buffer)), kept(s))[1])
+        write, kept = module.SocketStream.write, module.SocketStream._send_bytes
+        monkeypatch.setattr(module.SocketStream, "write", lambda s, d: (self.sent.append(bytes(d)), write(s, d))[1])
+        monkeypatch.setattr(
+            module.SocketStream, "_send_bytes", lambda s: (self.sent.append(b"".join(s._buffer)), kept(s))[1]
+        )
 
 
 def test_a_message_leaves_at_once_and_the_rest_of_a_turn_together(monkeypatch):

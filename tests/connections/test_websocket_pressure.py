@@ -3,7 +3,7 @@
 import itertools
 
 from pounce.errors import ClientDisconnected
-from pounce.net.stream import HIGH_WATER
+from pounce.net.byte_stream import HIGH_WATER
 from tests.support.harness import Rig
 from tests.support.websockets import Recorder, Slow, Socket, disconnect, echo, fill, frame, handshake
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pounce.net.byte_stream import HIGH_WATER, LOW_WATER
 from pounce.net.progress import TCP_NOTSENT_LOWAT
-from pounce.net.stream import CLOSED, HIGH_WATER, LENT_UNSENT, LOW_WATER, OPEN
+from pounce.net.stream import CLOSED, MAX_UNSENT_LARGE, OPEN
 from pounce.testing import TestServer
 from tests.support.stream_pair import Pair, read_all
 
@@ -20,7 +21,7 @@ from tests.support.stream_pair import Pair, read_all
 def test_the_kernel_buffers_little_for_a_client_that_reads_nothing(monkeypatch):
     # Found by `slow`: 2.8 MB for each slow reader, so a thousand of them held all the memory Linux gives to TCP, and
     # filling their buffers took seconds in which nobody else was served.
-    monkeypatch.setattr("pounce.net.progress.LOANS", 0)  # a few may have more
+    monkeypatch.setattr("pounce.net.progress.LARGE_BUFFERS", 0)  # a few may have more
     given = [0]
 
     async def app(scope, receive, send):
@@ -56,11 +57,11 @@ def test_small_pieces_that_wait_are_joined_into_few_objects(pair):
 def test_the_kernel_may_buffer_more_for_the_few_clients_that_are_sent_much():
     pairs = [Pair() for _ in range(3)]
     bounds = pairs[0].bounds
-    bounds.loans = 2
+    bounds.large_buffers = 2
     for pair in pairs:
-        pair.stream._bounds = bounds
+        pair.stream._progress = bounds
         pair.stream.write(b"little")
-    assert bounds.loans == 2
+    assert bounds.large_buffers == 2
 
     def unsent():
         return [pair.stream.sock.getsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT) for pair in pairs]
@@ -69,11 +70,11 @@ def test_the_kernel_may_buffer_more_for_the_few_clients_that_are_sent_much():
     for pair in pairs:
         for _ in range(3):
             pair.stream.write(bytes(1 << 20))  # more than any buffer takes
-    assert bounds.loans == 0
-    assert unsent() == [LENT_UNSENT, LENT_UNSENT, before[2]]
+    assert bounds.large_buffers == 0
+    assert unsent() == [MAX_UNSENT_LARGE, MAX_UNSENT_LARGE, before[2]]
     for pair in pairs:
         pair.close()
-    assert bounds.loans == 2
+    assert bounds.large_buffers == 2
 
 
 def test_received_data_and_eof_are_passed_to_the_owner(pair):

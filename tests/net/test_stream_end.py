@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from pounce.net.progress import LOOKS, SETTLE
-from pounce.net.stream import CLOSED, CLOSING, LINGER_MOST, LINGERING, OPEN
+from pounce.net.progress import FIN_WAIT, SCANS
+from pounce.net.stream import CLOSED, CLOSING, LINGERING, MAX_LINGER, OPEN
 from tests.support.stream_pair import pass_time, read_all
 
 
@@ -16,7 +16,7 @@ def test_close_writes_what_is_buffered_first(pair):
     assert pair.stream.state is CLOSING
     pair.stream.write(b"too late")
     assert read_all(pair, 2_000_000) == b"x" * 1_000_000
-    pair.selector.skip = 2 * SETTLE  # the client may not have acknowledged all of it at once
+    pair.selector.skip = 2 * FIN_WAIT  # the client may not have acknowledged all of it at once
     pair.turn(timeout=0)
     assert pair.owner.events == [("lost", None)]
 
@@ -30,7 +30,7 @@ def test_timeout_write_aborts_a_client_that_takes_nothing(pair, takes):
         pair.client.recv(takes)
     pass_time(pair, 29)
     assert pair.stream.state is OPEN
-    pass_time(pair, 30 / LOOKS + 2)
+    pass_time(pair, 30 / SCANS + 2)
     assert pair.owner.events == [("lost", None)]
     with pytest.raises(ConnectionResetError):
         while pair.client.recv(65536):
@@ -73,7 +73,7 @@ def test_linger_has_an_end_for_a_client_that_goes_on_sending(pair):
         pair.selector.skip = 0.6
         pair.turn(timeout=0)
         if pair.stream.state is CLOSED:
-            assert 25 < turn * 0.6 <= LINGER_MOST
+            assert 25 < turn * 0.6 <= MAX_LINGER
             return
     pytest.fail("a client that never stops sending is held for ever")
 

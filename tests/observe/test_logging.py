@@ -191,7 +191,7 @@ def test_without_an_access_log_nothing_is_recorded(output):
     rig = Rig(hello, access_log=False)
     rig.connect().ask(GET)
     assert output[0].getvalue() == ""
-    assert not rig.worker._access_log.enabled
+    assert not rig.worker._request_log.enabled
 
 
 def test_a_broken_log_does_not_break_the_server(output):

@@ -14,7 +14,7 @@ from tests.protocols.http1 import BODIES, HEAD, TOKENS, VALUES
 
 def read(data, limits=None):
     """The first request in `data` and its content, None where there is none yet."""
-    reader = RequestReader(limits or Limits(), Memory())
+    reader = RequestReader(limits or Limits(), HeadCache())
     reader.feed(data)
     request = reader.next_request()
     return request, reader.read_body()
@@ -221,7 +221,7 @@ def requests(draw):
 
 @given(st.lists(requests(), min_size=1, max_size=4), st.lists(st.integers(0, 5000), max_size=10))
 def test_any_requests_in_any_segmentation_are_read_as_they_were_meant(sent, cuts):
-    reader = RequestReader(Limits(), Memory())
+    reader = RequestReader(Limits(), HeadCache())
     got, body, request = [], b"", None
     for segment in segments(b"".join(data for data, *_ in sent), cuts):
         reader.feed(segment)
@@ -259,7 +259,7 @@ def test_input_byte_by_byte_costs_no_rescan_of_what_is_buffered(name, monkeypatc
 
     def cost(here):
         """Seconds for some bytes, when so many are here already."""
-        reader = RequestReader(Limits(head=200_000, fields=200_000, target=200_000), Memory())
+        reader = RequestReader(Limits(head=200_000, fields=200_000, target=200_000), HeadCache())
         begun = b"".join([start, more * (here // len(more)), *rest])
         if reader.next_request(begun):
             reader.read_body()

@@ -8,7 +8,7 @@ import h11
 from hypothesis import strategies as st
 
 from pounce.protocols.events import ProtocolError, Request
-from pounce.protocols.h1.reader import Limits, Memory, RequestReader
+from pounce.protocols.h1.reader import HeadCache, Limits, RequestReader
 from tests.support.cases import CASES
 
 LIMITS = Limits(head=2000, fields=12, target=200, body=500)
@@ -35,9 +35,9 @@ def told(request: Request, content: bytes) -> dict[str, Any]:
     return {**said, "asks_for_websocket": websocket, "fields": list(request.fields), "content": content}
 
 
-def read(segments: Iterable[bytes], *, fast: bool, memory: Memory | None = None, limits: Limits = LIMITS) -> Reading:
+def read(segments: Iterable[bytes], *, fast: bool, memory: HeadCache | None = None, limits: Limits = LIMITS) -> Reading:
     """What a reader makes of these bytes."""
-    reader = (RequestReader if fast else SlowReader)(limits, memory or Memory())
+    reader = (RequestReader if fast else SlowReader)(limits, memory or HeadCache())
     got: Reading = []
     request: Request | None = None
     content = b""
@@ -60,7 +60,7 @@ def read(segments: Iterable[bytes], *, fast: bool, memory: Memory | None = None,
         return [*got, ("refused", error.status)]
     if request is not None:
         return [*got, ("content awaited", told(request, content))]
-    return [*got, ("head awaited", reader.begun)]
+    return [*got, ("head awaited", reader.has_partial_head)]
 
 
 def pieces(data: bytes, places: Iterable[int]) -> list[bytes]:
@@ -78,7 +78,7 @@ def check(data: bytes, places: Iterable[int]) -> None:
     """Both lanes agree, in one piece and in several, with a fresh memory and one that has seen it all before; and
     h11 agrees with what they accept."""
     places = list(places)
-    memory = Memory()
+    memory = HeadCache()
     whole = read([data], fast=False)
     assert read([data], fast=True, memory=memory) == whole, "the lanes do not agree"
     assert read([data], fast=True, memory=memory) == whole, "the memory says something else"

@@ -3,8 +3,9 @@
 import socket
 import threading
 
-from pounce.net.progress import StreamBounds
-from pounce.net.stream import Stream
+from pounce.net.byte_stream import Peer
+from pounce.net.progress import Progress
+from pounce.net.stream import SocketStream
 from tests.support.harness import skipping_loop
 
 
@@ -12,16 +13,16 @@ class Owner:
     def __init__(self):
         self.events = []
 
-    def received(self, data):
+    def data_received(self, data):
         self.events.append(data)
 
-    def ended(self):
+    def eof_received(self):
         self.events.append("ended")
 
-    def drained(self):
+    def write_resumed(self):
         self.events.append("drained")
 
-    def lost(self, error):
+    def connection_lost(self, error):
         self.events.append(("lost", None if error is None else error.errno))
 
 
@@ -39,8 +40,9 @@ class Pair:
             ours, _ = listening.accept()
         ours.setblocking(False)
         self.client.settimeout(10)
-        self.bounds = StreamBounds(self.loop, write=30.0, linger=5.0, senders=())
-        self.stream = Stream(self.loop, ours, self.owner, self.bounds)
+        self.bounds = Progress(self.loop, write=30.0, linger=5.0, senders=())
+        self.stream = SocketStream(self.loop, ours, Peer(None, None), self.bounds)
+        self.stream.set_owner(self.owner)
 
     def turn(self, times=3, timeout=0.05):
         for _ in range(times):

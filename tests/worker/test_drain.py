@@ -8,9 +8,9 @@ import threading
 import pytest
 
 import pounce
+from pounce.connections.context import DRAIN_IDLE, RETIRE_IDLE
 from pounce.testing import TestServer
 from pounce.worker.control import Report
-from pounce.worker.worker import LAST_CALL, NO_HURRY
 from tests.support.answers import content_of, status_of
 from tests.support.applications import hello
 from tests.support.harness import Rig
@@ -76,7 +76,7 @@ def test_retire_waits_longer_for_idle_connections_than_stop():
     rig.wait(2)
     rig.worker.retire()
     assert older.closed
-    rig.wait(NO_HURRY - 1)
+    rig.wait(RETIRE_IDLE - 1)
     assert not idle.closed
     answer = asking.ask(GET)
     assert content_of(answer) == b"hello"
@@ -95,7 +95,7 @@ def test_stop_after_retire_closes_idle_connections_soon():
     rig.wait(1)
     assert not idle.closed
     rig.worker.stop()
-    rig.wait(LAST_CALL + 0.1)
+    rig.wait(DRAIN_IDLE + 0.1)
     assert idle.closed
 
 

@@ -69,7 +69,7 @@ def test_timeout_request_head_does_not_run_on_after_a_sibling_took_the_connectio
         one, two = siblings.rigs
         silent = siblings.connect(0)
         one.turn()
-        two.worker.reception.stand_in(0)  # it is blocked
+        two.worker.intake.stand_in(0)  # it is blocked
         silent.sendall(CLOSE)
         two.turn()
         assert silent.recv(1000).endswith(b"hello")
@@ -106,7 +106,7 @@ def test_stop_without_descriptors_serves_the_queue_once_there_are_some():
         waiting.sendall(GET)
         (sock,) = listener.sockets
         listener.sockets[0] = refusing = Refusing(sock, *[errno.EMFILE] * 3)
-        rig.worker.reception.stop()  # nor does it accept before its end
+        rig.worker.intake.stop()  # nor does it accept before its end
         rig.worker.stop()
         rig.wait(1)
         assert refusing.calls == 3 + 2
@@ -164,7 +164,7 @@ def test_siblings_take_over_the_queue_of_a_blocked_worker_but_no_request_it_has_
         ours, parcel = pair()
         assert list(siblings.board.give(0, parcel)) == []
         # From here on the first worker does not turn.
-        two.worker.reception.stand_in(0)
+        two.worker.intake.stand_in(0)
         two.turn()
         silent.sendall(GET)
         ours.sendall(GET)
@@ -176,7 +176,7 @@ def test_siblings_take_over_the_queue_of_a_blocked_worker_but_no_request_it_has_
         begun.sendall(GET)
         one.turn()
         assert begun.recv(1000).endswith(b"hello")
-        two.worker.reception.step_back(0)
+        two.worker.intake.step_back(0)
         last = siblings.connect(0, GET)
         two.turn()
         assert siblings.counts == [1, 3]

@@ -47,7 +47,7 @@ class Fields:
         self.kind = Request
 
 
-class Memory:
+class HeadCache:
     """Heads and blocks of field lines that have been read before, and what they say. One for all connections of a
     worker.
 
@@ -72,7 +72,7 @@ class Memory:
         self.names: dict[bytes, bytes] = {}
         """Field names as clients write them, and in lower case."""
 
-    def keep_head(self, head: bytes, request: Request) -> None:
+    def store_head(self, head: bytes, request: Request) -> None:
         if len(head) <= self.LONGEST:
             if len(self.heads) >= self.HEADS:
                 self.heads.clear()
@@ -103,15 +103,15 @@ class RequestReader:
     `body_complete`, then the next head.
     """
 
-    __slots__ = ("_chunks", "_limits", "_line_read", "_memory", "_remaining", "_searched", "body_complete", "buffer")
+    __slots__ = ("_cache", "_chunks", "_limits", "_line_read", "_remaining", "_searched", "body_complete", "buffer")
 
-    def __init__(self, limits: Limits, memory: Memory) -> None:
+    def __init__(self, limits: Limits, cache: HeadCache) -> None:
         self._limits = limits
-        self._memory = memory
+        self._cache = cache
         self.buffer = b""
         """What has been fed and not yet taken out."""
         # A head may come byte by byte, and each must not cost a look at all that came before it.
-        self._searched = 0  # where to go on looking for the end of a head that has begun
+        self._searched = 0  # where to go on looking for the end of a head that has has_partial_head
         self._line_read = False  # has its request line come, and been checked?
         self._chunks: ChunkedContent | None = None  # while content comes in chunks
         self._remaining = 0  # bytes of other content still to come
@@ -126,7 +126,7 @@ class RequestReader:
         return len(self.buffer)
 
     @property
-    def begun(self) -> bool:
+    def has_partial_head(self) -> bool:
         """Is there more than empty lines of a later request?"""
         return self.buffer.strip(b"\r\n") != b""
 
@@ -144,7 +144,7 @@ class RequestReader:
         """The next head, after `data` has been fed; None while it is not complete. Raises ProtocolError."""
         buffer = self.buffer
         if not buffer:
-            known = self._memory.heads.get(data)
+            known = self._cache.heads.get(data)
             if known is not None:
                 return known
             if not data:
@@ -179,7 +179,7 @@ class RequestReader:
         if not text.isprintable() or text[:1] != "/" or "#" in text:
             return None
         block = buffer[line_end:end]
-        fields = self._memory.blocks.get(block)
+        fields = self._cache.blocks.get(block)
         if fields is None:
             fields = self._read_fields(block)
             if fields is None:
@@ -193,7 +193,7 @@ class RequestReader:
         name = METHODS[method]
         request = fields.kind(name, path, query, "1.1", fields.list, fields.keep_alive, length, fields.expects_continue)
         if self.body_complete and not self.buffer:
-            self._memory.keep_head(buffer, request)
+            self._cache.store_head(buffer, request)
         return request
 
     def _begin_content(self, length: int) -> int | None:
@@ -212,7 +212,7 @@ class RequestReader:
         count = len(lines) - 1
         if count > self._limits.fields or block.translate(None, FIELD_BYTES) != b"\r\n" * count:
             return None  # too many, or with a control character, or with CR or LF alone
-        names, learn = self._memory.names, self._memory.learn
+        names, learn = self._cache.names, self._cache.learn
         fields: list[Field] = []
         for place in range(1, count + 1):
             name, colon, value = lines[place].partition(b":")
@@ -230,7 +230,7 @@ class RequestReader:
         if not FRAMING.isdisjoint(table) and not _read_framing(read, table):
             return None
         if read.kind is Request:  # a handshake's key is a new one each time
-            self._memory.keep(block, read)
+            self._cache.keep(block, read)
         return read
 
     # The slow lane
@@ -260,7 +260,7 @@ class RequestReader:
         self.buffer = buffer[end:]
         return request
 
-    def take_rest(self) -> bytes:
+    def take_buffered(self) -> bytes:
         """What has come behind the last request, for another protocol to read."""
         rest, self.buffer = self.buffer, b""
         return rest

@@ -1,12 +1,8 @@
 """Writes responses (RFC 9112, sections 4 and 6).
 
-Strategy: the application's start is checked, once for all that are alike, and held back; the framing is decided
-when the first part of the content is there, so that head and content leave together and a response that is whole
-at once gets a length instead of chunks. The framing is the server's own affair: what the application says about
-`Transfer-Encoding` and `Connection` is not passed on, but for `Connection: Upgrade`.
-
-What the application hands over is checked as strictly as h11 checks it: nothing it sends can end the head early
-or frame a second response.
+The head of a response is held back until the first part of its content is there. So head and content leave together,
+and a response that is whole at once gets a length instead of chunks. Heads that are alike are checked once
+(`protocols.response`) and written once.
 """
 
 import http
@@ -14,13 +10,8 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from pounce.protocols.events import ApplicationError, Request
-from pounce.protocols.fields import Field, checked_field
-
-OWN_FIELDS = frozenset((b"connection", b"content-length", b"date", b"server", b"transfer-encoding"))
-"""Fields that the server sends itself, or must know of."""
-
-NOT_A_TRAILER = frozenset((b"content-length", b"transfer-encoding", b"host", b"connection", b"trailer", b"te",
-                           b"content-encoding", b"content-type", b"content-range", b"set-cookie"))  # fmt: skip
+from pounce.protocols.fields import Field
+from pounce.protocols.response import ResponseHead, checked, checked_trailers
 
 logger = logging.getLogger("pounce.error")
 
@@ -48,114 +39,74 @@ def write_fields(fields: Iterable[Field]) -> bytes:
     return bytes(lines)
 
 
-def checked(name: bytes, value: bytes) -> Field:
-    """The field as it is sent. Raises ApplicationError."""
-    field = checked_field(name, value)
-    if isinstance(field, str):
-        raise ApplicationError("a response header " + field)
-    return field
-
-
-class Start:
-    """The beginning of a response as the application has said it: checked, and written as far as it can be."""
+class EncodedHead:
+    """A checked head as HTTP/1 writes it, as far as that is the same for all responses."""
 
     __slots__ = ("bodiless", "close", "defaults", "head", "length", "line", "lines", "overrides", "status")
 
-    def __init__(self, status: object, fields: Iterable[Field], line: Callable[[int], bytes]) -> None:
-        if not isinstance(status, int) or isinstance(status, bool) or not 200 <= status <= 999:
-            raise ApplicationError(f"a response needs a status from 200 to 999, not {status!r}")
-        self.status = status
-        self.bodiless = status in (204, 205, 304)
-        self.line = line(status)
-        self.length: int | None = None
-        """What Content-Length says."""
-        self.close = False
-        """Does the application want the connection closed?"""
-        self.overrides: set[bytes] = set()
-        """Names of the server's own fields that the application has sent itself."""
-        lines = bytearray()
-        for field in fields:
-            name, value = checked(*field)
-            lower = name.lower()
-            if lower in OWN_FIELDS and not self._take(lower, value):
-                continue
-            lines += b"%b: %b\r\n" % (name, value)
-        if status == 205:  # no content, and said so (RFC 9110 section 15.3.6)
-            self.length = 0
-            lines += b"content-length: 0\r\n"
-        self.lines = bytes(lines)
+    def __init__(self, checked: ResponseHead, line: bytes) -> None:
+        self.status = checked.status
+        self.bodiless = checked.bodiless
+        self.close = checked.close
+        self.length = checked.length
+        self.overrides = checked.overrides
+        self.line = line
+        self.lines = b"".join([b"%b: %b\r\n" % field for field in checked.fields])
         self.head = b""
         """Everything but the framing, with the server's own field lines as in `defaults`."""
         self.defaults: bytes | None = None
-        """The lines that were written in last. They are the same object for a second: whoever has the same ones need
-        not write them in again."""
+        """The lines that were written in last. They are the same object for a second, so their identity tells whether
+        `head` is up to date."""
 
-    def write_in(self, defaults: bytes) -> None:
+    def set_defaults(self, defaults: bytes) -> None:
         self.defaults = defaults
         if self.overrides:
             lines = defaults.splitlines(keepends=True)
             defaults = b"".join(line for line in lines if line[: line.find(b":")] not in self.overrides)
         self.head = self.line + defaults + self.lines
 
-    def _take(self, name: bytes, value: bytes) -> bool:
-        """Takes in a field that concerns the server. False if it is not to be sent as it stands."""
-        if name == b"content-length":
-            length = int(value) if value.isdigit() and len(value) <= 19 else None
-            if length is None or self.length not in (None, length):
-                raise ApplicationError(f"the response has an impossible Content-Length: {value!r}")
-            first = self.length is None
-            self.length = length
-            return first and self.status not in (204, 205)  # RFC 9110 section 8.6: not twice, and not in a 204
-        if name == b"connection":
-            options = [option.strip() for option in value.lower().split(b",")]
-            self.close = self.close or b"close" in options
-            return options == [b"upgrade"]  # goes with an Upgrade field (RFC 9110 section 7.8)
-        if name == b"transfer-encoding":
-            return False  # ASGI: "the server must ignore it"
-        self.overrides.add(name)
-        return True
 
+class ResponseCache:
+    """The heads of a worker's responses: applications send the same ones again and again. Cleared when it is full."""
 
-class Memory:
-    """What responses of a worker begin with: the same, again and again. Bounded, and begun anew when it is full."""
-
-    STARTS = 512
-    LONGEST = 1024  # bytes of field lines
-    ROUTES = 64
-    __slots__ = ("_lines", "_routes", "_starts")
+    MAX_HEADS = 512
+    MAX_SIZE = 1024  # bytes of field lines
+    MAX_ROUTES = 64
+    __slots__ = ("_heads", "_lines", "_routes")
 
     def __init__(self) -> None:
-        self._routes: set[tuple[str, bytes]] = set()  # those that the log has been told of
+        self._routes: set[tuple[str, bytes]] = set()  # for which a warning has been logged
         self._lines: dict[int, bytes] = {}
-        self._starts: dict[object, Start] = {}
+        self._heads: dict[object, EncodedHead] = {}
 
-    def start(self, status: object, fields: Iterable[Field]) -> Start:
-        """The beginning of a response. Raises ApplicationError."""
+    def head(self, status: object, fields: Iterable[Field]) -> EncodedHead:
+        """The head of a response. Raises ApplicationError."""
         key = (status, *fields)
         try:
-            known = self._starts.get(key)
-        except TypeError:  # pairs that are lists: allowed, but not what one can remember
-            return Start(status, key[1:], self._line)  # type: ignore[arg-type]
+            known = self._heads.get(key)
+        except TypeError:  # pairs that are lists: legal, but not hashable
+            return self._encoded(status, key[1:])  # type: ignore[arg-type]
         if known is None:
-            known = Start(status, key[1:], self._line)  # type: ignore[arg-type]
-            if len(known.lines) <= self.LONGEST:
-                if len(self._starts) >= self.STARTS:
-                    self._starts.clear()
-                self._starts[key] = known
+            known = self._encoded(status, key[1:])  # type: ignore[arg-type]
+            if len(known.lines) <= self.MAX_SIZE:
+                if len(self._heads) >= self.MAX_HEADS:
+                    self._heads.clear()
+                self._heads[key] = known
         return known
 
     def warn(self, request: Request, what: str) -> None:
-        """Content that cannot be sent was left out. Told once for each of so many routes."""
+        """Content that cannot be sent was left out. Logged once for each route, up to MAX_ROUTES."""
         route = request.method, request.path
-        if route not in self._routes and len(self._routes) < self.ROUTES:
+        if route not in self._routes and len(self._routes) < self.MAX_ROUTES:
             self._routes.add(route)
             logger.warning("%s %s: %s.", request.method, request.path.decode("ascii"), what)
 
-    def _line(self, status: int) -> bytes:
-        line = self._lines.get(status)
+    def _encoded(self, status: object, fields: Iterable[Field]) -> EncodedHead:
+        checked = ResponseHead(status, fields)
+        line = self._lines.get(checked.status)
         if line is None:
-            line = self._lines[status] = status_line(status)
-        return line
+            line = self._lines[checked.status] = status_line(checked.status)
+        return EncodedHead(checked, line)
 
 
 class ResponseWriter:
@@ -166,16 +117,27 @@ class ResponseWriter:
     may set it to false before the first part of the content.
     """
 
-    __slots__ = ("_chunked", "_defaults", "_memory", "_remaining", "_request", "_sends_trailers", "_unusual",
-                 "awaits_trailers", "bodiless", "held", "keep_alive")  # fmt: skip
+    __slots__ = (
+        "_cache",
+        "_chunked",
+        "_defaults",
+        "_remaining",
+        "_request",
+        "_sends_trailers",
+        "_special",
+        "awaits_trailers",
+        "bodiless",
+        "held",
+        "keep_alive",
+    )  # fmt: skip
 
-    def __init__(self, memory: Memory, defaults: Callable[[], bytes]) -> None:
+    def __init__(self, cache: ResponseCache, defaults: Callable[[], bytes]) -> None:
         """`defaults` gives the field lines that the server adds (Server, Date)."""
-        self._memory = memory
+        self._cache = cache
         self._defaults = defaults
-        self._request = UNKNOWN
-        self.held: Start | None = None
-        """The start, until the first part of the content."""
+        self._request = UNREADABLE
+        self.held: EncodedHead | None = None
+        """The head, until the first part of the content."""
         self._remaining: int | None = None  # bytes that Content-Length still promises
         self._chunked = False
         self.awaits_trailers = False
@@ -183,17 +145,17 @@ class ResponseWriter:
         self.bodiless = False
         """Is the response one that has no content, whatever the application sends (RFC 9110 section 6.4.1)?"""
         self.keep_alive = False
-        self._unusual = False  # what the framing depends on, as one flag: it is asked for every response
+        self._special = False  # what the framing depends on, as one flag: it is asked for every response
 
     def start(self, request: Request, status: object, fields: Iterable[Field], trailers: bool = False) -> None:
         """Takes the status and the fields. Raises ApplicationError."""
-        held = self._memory.start(status, fields)
+        held = self._cache.head(status, fields)
         self._request = request
         self.held = held
         self.keep_alive = request.keep_alive and not held.close
-        unusual = trailers or request.special or held.bodiless
-        if unusual or self._unusual:  # else the last response has left them as they have to be
-            self._unusual = unusual
+        special = trailers or request.special or held.bodiless
+        if special or self._special:  # else the last response has left them as they have to be
+            self._special = special
             self.awaits_trailers = trailers
             self._sends_trailers = trailers and _takes_trailers(request)
             self.bodiless = request.method == "HEAD" or held.bodiless
@@ -207,8 +169,8 @@ class ResponseWriter:
             return self._more(data, size, more)
         defaults = self._defaults()
         if defaults is not held.defaults:
-            held.write_in(defaults)
-        if more or self._unusual or not self.keep_alive:
+            held.set_defaults(defaults)
+        if more or self._special or not self.keep_alive:
             framing = self._framing(held, size, more)
         else:
             if held.length is None:
@@ -239,7 +201,7 @@ class ResponseWriter:
             if self._remaining not in (None, size) and not self.bodiless:
                 raise _wrong_length(self._remaining or 0, size)
         else:
-            held.write_in(self._defaults())
+            held.set_defaults(self._defaults())
             before = held.head + self._framing(held, size, False)
             self.held = None
         self._remaining = 0
@@ -252,7 +214,7 @@ class ResponseWriter:
             self._check_empty(size)
         elif self._remaining is not None:
             if size > self._remaining:  # the client has been promised so much, and can have it
-                self._memory.warn(self._request, "the response has more content than its Content-Length says; cut off")
+                self._cache.warn(self._request, "the response has more content than its Content-Length says; cut off")
                 data = data[: self._remaining]
                 size = self._remaining
             elif size < self._remaining and not more:
@@ -268,7 +230,7 @@ class ResponseWriter:
         parts = (b"%x\r\n" % size, data, CRLF) if data else ()
         return parts if more or self._sends_trailers else (*parts, LAST_CHUNK)
 
-    def _framing(self, held: Start, size: int, more: bool) -> bytes:
+    def _framing(self, held: EncodedHead, size: int, more: bool) -> bytes:
         """The end of the head, now that so much of the content is known. The framing is RFC 9112 section 6.3, as a
         sender sees it."""
         self._chunked = False
@@ -298,16 +260,12 @@ class ResponseWriter:
 
     def _check_empty(self, size: int) -> None:
         if size and self._request.method != "HEAD":
-            self._memory.warn(self._request, "a response with status 204, 205 or 304 has no content; left out")
+            self._cache.warn(self._request, "a response with status 204, 205 or 304 has no content; left out")
 
     def trailers(self, fields: Iterable[Field], *, more: bool) -> list[bytes]:
         """What goes out for trailer fields (RFC 9112 section 7.1.2). Nothing, where the framing has no place for
         them. Raises ApplicationError for a field that cannot be a trailer (RFC 9110 section 6.5.1)."""
-        fields = [checked(*field) for field in fields]
-        for name, _ in fields:
-            if name.lower() in NOT_A_TRAILER:
-                raise ApplicationError(f"{name!r} cannot be sent as a trailer")
-        lines = write_fields(fields)
+        lines = write_fields(checked_trailers(fields))
         first = b"0\r\n" if self.awaits_trailers else b""
         self.awaits_trailers = False
         if not self._chunked or not self._sends_trailers:
@@ -315,7 +273,7 @@ class ResponseWriter:
         return [first + lines + (b"" if more else b"\r\n")]
 
     @property
-    def cut_shows(self) -> bool:
+    def truncation_visible(self) -> bool:
         """Can the client see from the framing that a response has been cut off? If not, it takes the end of the
         connection for the end of the content, and only a reset can tell it."""
         return self._chunked or self._remaining is not None or self.bodiless or self.held is not None
@@ -332,6 +290,6 @@ def _wrong_length(promised: int, size: int) -> ApplicationError:
     return ApplicationError(f"the response has {much} content than its Content-Length says")
 
 
-UNKNOWN = Request("GET", b"/", b"", "1.1", [], False, 0, False)
-UNKNOWN_HEAD = Request("HEAD", b"/", b"", "1.1", [], False, 0, False)
+UNREADABLE = Request("GET", b"/", b"", "1.1", [], False, 0, False)
+UNREADABLE_HEAD = Request("HEAD", b"/", b"", "1.1", [], False, 0, False)
 """Stand for a request that could not be read, when it has to be answered all the same."""

@@ -5,13 +5,15 @@ What an exchange is made of belongs to one thread, and no lock protects it. So s
 loop, and awaited where it was made:
 
     caller's thread    park ─ post ─►  owner's thread     begin, as a coroutine of the owner's scheduler
-                       arrive ◄─ post ─                   done, with what it returned or raised
+
+                       deliver ◄─ post ─                  done, with what it returned or raised
 
 Calls of one sender arrive in its order, because loops keep the order of what is posted. A caller that is cancelled no
 longer waits: a message that was not sent yet never is, one that has been taken for it is given back. When the owner has
 ended, the call raises ClientDisconnected.
 
-Owner: the `Calls`, the worker's thread; a `Call`, the thread that awaits it, but for what is said to be the owner's.
+Owner: of `CrossThreadCalls`, the worker's thread; of a `CrossThreadCall`, the thread that awaits it, but for the
+methods under "On the owner's thread".
 """
 
 import contextlib
@@ -30,7 +32,7 @@ class Scheduler(Protocol):
     def spawn(self) -> Callable[[Coroutine[Any, Any, Any], OnDone], Driver | None]: ...
 
 
-class Calls:
+class CrossThreadCalls:
     """The calls that other threads have made of the exchanges of one worker."""
 
     def __init__(self, loop: Loop, scheduler: Scheduler) -> None:
@@ -38,21 +40,21 @@ class Calls:
         """The worker's, as `threading.get_ident` says."""
         self.loop = loop
         self.scheduler = scheduler
-        self.waiting: set[Call] = set()  # any thread adds and takes out, each in one step
-        self.over = False
+        self.waiting: set[CrossThreadCall] = set()  # any thread adds and takes out, each in one step
+        self.ended = False
 
     def begin(self) -> None:
         """This thread is the worker's."""
         self.thread = get_ident()
 
-    async def pass_on[T](
+    async def call[T](
         self, method: Callable[..., Coroutine[Any, Any, T]], *arguments: object,
-        unused: Callable[[T], object] | None = None,
+        on_unused: Callable[[T], object] | None = None,
     ) -> T:  # fmt: skip
-        """Calls `method(*arguments)` on the worker's thread. `unused` is called there with what it gave, when the
+        """Calls `method(*arguments)` on the worker's thread. `on_unused` is called there with the result, where the
         caller has been cancelled meanwhile. Raises what the method raises, and ClientDisconnected when the worker has
         ended."""
-        call = Call(self, partial(method, *arguments), unused)
+        call = CrossThreadCall(self, partial(method, *arguments), on_unused)
         try:
             result: T = await call
         except BaseException:
@@ -62,43 +64,46 @@ class Calls:
 
     def end(self) -> None:
         """The worker carries out nothing more."""
-        self.over = True
+        self.ended = True
         for call in list(self.waiting):
             call.finished(None, ClientDisconnected("the worker has ended"))
 
 
-class Call(Wait):
-    __slots__ = ("_calls", "_driver", "_given", "_home", "_left", "_method", "_unused")
+class CrossThreadCall(Wait):
+    __slots__ = ("_caller_loop", "_calls", "_driver", "_dropped", "_method", "_on_unused", "_result")
 
     def __init__(
-        self, calls: Calls, method: Callable[[], Coroutine[Any, Any, Any]], unused: Callable[[Any], object] | None
+        self,
+        calls: CrossThreadCalls,
+        method: Callable[[], Coroutine[Any, Any, Any]],
+        on_unused: Callable[[Any], object] | None,
     ) -> None:
         super().__init__()
         self._calls = calls
         self._method = method
-        self._unused = unused
-        self._home: TimerLoop | None = None  # the loop that awaits it
-        self._left = False  # is it awaited no more?
+        self._on_unused = on_unused
+        self._caller_loop: TimerLoop | None = None  # the loop that awaits it
+        self._dropped = False  # is it awaited no more?
         self._driver: Driver | None = None  # the owner's
-        self._given: object = None  # what it has returned; the owner's
+        self._result: object = None  # what it has returned; the owner's
 
     def park(self, task: Waiter) -> None:
         super().park(task)
-        self._home = task.loop
+        self._caller_loop = task.loop
         calls = self._calls
         calls.waiting.add(self)
         with contextlib.suppress(RuntimeError):  # the loop is closed
             calls.loop.post(self._begin)
-        if calls.over:  # looked at last: whoever sets it looks at what waits afterwards
-            self._arrive(None, ClientDisconnected("the worker has ended"))
+        if calls.ended:  # looked at last: whoever sets it looks at what waits afterwards
+            self._deliver(None, ClientDisconnected("the worker has ended"))
 
     def drop(self) -> None:
         """It is awaited no more."""
-        self._left = True
+        self._dropped = True
         with contextlib.suppress(RuntimeError):  # before anything else that this caller posts
             self._calls.loop.post(self._cancel)
 
-    def _arrive(self, value: object, error: BaseException | None) -> None:
+    def _deliver(self, value: object, error: BaseException | None) -> None:
         self._calls.waiting.discard(self)
         if error is None:
             self.wake(value)
@@ -108,7 +113,7 @@ class Call(Wait):
     # On the owner's thread
 
     def _begin(self) -> None:
-        if self._left or self._calls.over:
+        if self._dropped or self._calls.ended:
             self._calls.waiting.discard(self)
         else:
             self._driver = self._calls.scheduler.spawn(self._method(), self.finished)
@@ -116,15 +121,15 @@ class Call(Wait):
     def _cancel(self) -> None:
         if self._driver is not None:
             self._driver.cancel()
-        elif self._given is not None and self._unused is not None:
-            self._unused(self._given)
+        elif self._result is not None and self._on_unused is not None:
+            self._on_unused(self._result)
 
     def finished(self, value: object, error: BaseException | None) -> None:
         """It has returned `value` or raised `error`, or never will."""
         self._driver = None
-        self._given = value
+        self._result = value
         if error is not None and not issubclass(type(error), Exception):  # what ends the worker ends not its caller
             error = ClientDisconnected("the worker has ended")
-        assert self._home is not None
+        assert self._caller_loop is not None
         with contextlib.suppress(RuntimeError):  # nobody is there any more
-            self._home.post(partial(self._arrive, value, error))
+            self._caller_loop.post(partial(self._deliver, value, error))

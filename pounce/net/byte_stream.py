@@ -1,0 +1,104 @@
+"""A reliable stream of bytes to one client: what a connection is given, and does not make.
+
+A socket is one (`net.stream`); so are TLS over a socket and the DATA frames of an HTTP/2 CONNECT (RFC 8441). A protocol
+is written against `ByteStream` alone, and what implements it calls its owner by `StreamOwner` alone. Every
+implementation passes the tests of `tests/contracts`.
+
+Owner: one worker's thread, for both sides.
+"""
+
+import socket
+from collections.abc import Sequence
+from typing import Protocol
+
+from pounce.net.address import Address
+
+HIGH_WATER = 65536
+"""Bytes in a write buffer above which its owner writes no more."""
+LOW_WATER = 16384
+"""Bytes to which the buffer has to fall until `write_resumed` is called."""
+
+
+class Peer:
+    """Who is at the other end. Final once the first request begins; shared by all requests of a connection."""
+
+    __slots__ = ("client", "scheme", "server")
+
+    def __init__(self, client: Address | None, server: Address | None, scheme: str = "http") -> None:
+        self.client = client
+        """None over a Unix socket."""
+        self.server = server
+        self.scheme = scheme
+        """ "http", or "https" where the bytes are encrypted."""
+
+
+class StreamOwner(Protocol):
+    """What a stream calls. Nothing is called before `resume_reading` or `poll` has let it, but `connection_lost`."""
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client; never empty."""
+
+    def eof_received(self) -> None:
+        """The client sends no more. It may still read."""
+
+    def write_resumed(self) -> None:
+        """The write buffer was above LOW_WATER and has fallen to it."""
+
+    def connection_lost(self, error: OSError | None) -> None:
+        """The stream is closed, by an error, by the client or by its owner. Called once; the last call."""
+
+
+class ByteStream(Protocol):
+    peer: Peer
+
+    @property
+    def sock(self) -> socket.socket:
+        """The socket underneath, to ask the kernel about it; not for reading or writing."""
+
+    buffered: int
+    """Bytes in the write buffer. Above HIGH_WATER the owner writes no more until `write_resumed`."""
+    reading: bool
+    """Are bytes from the client passed on?"""
+
+    @property
+    def is_open(self) -> bool:
+        """Can it still be written to? False from `close` on."""
+
+    def set_owner(self, owner: StreamOwner) -> None:
+        """From now on this owner is called: another protocol has begun."""
+
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+    def poll(self) -> None:
+        """Passes on what has arrived already, without waiting for the loop to find it."""
+
+    @property
+    def unread(self) -> bool:
+        """Has something arrived that was not passed on yet? Costs a system call."""
+
+    def write(self, data: bytes) -> None:
+        """Sends `data`, and buffers what the client does not take yet. Ignored when the stream is closed."""
+
+    def write_parts(self, parts: Sequence[bytes]) -> None:
+        """As `write` of all parts, in one system call."""
+
+    def write_soon(self, parts: Sequence[bytes]) -> None:
+        """As `write_parts`, at the end of this turn at the latest: parts that are written one by one in one turn leave
+        together."""
+
+    def write_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
+        """Sends `head`, then `count` bytes of the file open at `fd` from `offset` on. The stream closes `fd`."""
+
+    def expect_progress(self) -> None:
+        """The owner will write for a while: the stream checks that the client acknowledges it."""
+
+    def close(self, *, linger: bool = False) -> None:
+        """Sends what is buffered, then closes. With `linger`, what the client still sends is read and thrown away
+        first, because unread bytes make TCP reset the connection and destroy the last response (RFC 9112, 9.6)."""
+
+    def close_now(self) -> None:
+        """Closes without waiting for the client. The kernel goes on sending what it has taken."""
+
+    def abort(self) -> None:
+        """Closes at once, so that the client sees an error and not an end."""

@@ -1,0 +1,68 @@
+"""Who hears of a worker's exchanges: the access log, the request limit, and whatever else counts or follows requests.
+
+An observer is asked at two moments of every exchange. A hook that nothing uses is None, and costs a test for that.
+
+Owner: the worker's thread.
+"""
+
+import enum
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from pounce.net.byte_stream import Peer
+from pounce.protocols.events import Request
+
+
+class Outcome(enum.Enum):
+    """How an exchange ended."""
+
+    COMPLETED = "completed"
+    """The application has sent the whole response, or a WebSocket was closed in order."""
+    CANCELLED = "cancelled"
+    """The server has cancelled the application while it was shutting down."""
+    TIMED_OUT = "timed out"
+    """It ran longer than `--timeout-request`."""
+    REFUSED = "refused"
+    """The server has answered without running the application."""
+    FAILED = "failed"
+    """The application has raised, or has returned without a whole response."""
+    DISCONNECTED = "disconnected"
+    """The client has gone, or has broken the protocol, before the response was complete."""
+
+
+class Observed(Protocol):
+    """An exchange, as observers see it."""
+
+    request: Request
+    status: int
+    """Of the response; 101 for an accepted WebSocket, 0 as long as there is none."""
+
+    @property
+    def peer(self) -> Peer: ...
+
+
+type OnResponse = Callable[[Observed], object]
+type OnEnd = Callable[[Observed, Outcome], object]
+
+
+class Observer:
+    """The hooks of one worker. They are called on its thread and must not raise."""
+
+    __slots__ = ("on_end", "on_response")
+
+    def __init__(self, on_response: Sequence[OnResponse] = (), on_end: Sequence[OnEnd] = ()) -> None:
+        self.on_response: OnResponse | None = _all_of(on_response)
+        """The head of a response, or the 101 of a WebSocket, has been sent."""
+        self.on_end: OnEnd | None = _all_of(on_end)
+        """The exchange is over, once for each. Its application may still be running."""
+
+
+def _all_of[**P](hooks: Sequence[Callable[P, object]]) -> Callable[P, object] | None:
+    if len(hooks) < 2:
+        return hooks[0] if hooks else None
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        for hook in hooks:
+            hook(*args, **kwargs)
+
+    return call
