@@ -210,7 +210,7 @@ class Exchange(ApplicationCall):
     def _send_held_head(self) -> None:
         """The application has said how the response begins, and then waits: its client may wait for the head, as
         EventSource does, and proxies too."""
-        if self.stage is HELD and not self.lost and not (self.task is not None and self.task.over):
+        if self.stage is HELD and not self.lost and not (self.task is not None and self.task.done):
             self._transport.flush_head()
             self.stage = STARTED
             self._response_started()

@@ -79,9 +79,9 @@ def test_limit_queue_logs_how_many_were_admitted_and_refused_and_the_longest_wai
     rig.turn()
     assert "No more requests" not in caplog.text
     rig.wait(2.5)
-    assert "1 were admitted, 2 turned away; the longest wait was 4.00 s." in caplog.text
-    admission = rig.worker.admission
-    assert (admission.admitted, admission.turned_away, admission.longest) == (0, 0, 0.0)
+    assert "1 were admitted, 2 refused; the longest wait was 4.00 s." in caplog.text
+    admission = rig.worker.service.admission
+    assert (admission.admitted, admission.refused, admission.longest_wait) == (0, 0, 0.0)
 
 
 @pytest.mark.parametrize("how", ["close", "reset", "half"])
@@ -102,7 +102,7 @@ def test_limit_queue_frees_the_place_of_a_client_that_leaves(how):
     if how == "reset":
         rig.worker.connections.copy()
         for connection in rig.worker.connections:
-            if connection.exchange.request.path == b"/c":
+            if connection.handler.request.path == b"/c":
                 connection.stream.abort()
                 break
     clients["c"].close()
@@ -143,12 +143,12 @@ def test_limit_queue_bounds_content_of_a_waiting_request_and_answers_408():
     with contextlib.suppress(BlockingIOError):
         while True:
             fast.send(bytes(65536))
-    (reading,) = [c for c in rig.worker.connections if c.exchange.request.path == b"/d"]
-    assert reading.exchange.body_waiting < 300_000
+    (reading,) = [c for c in rig.worker.connections if c.handler.request.path == b"/d"]
+    assert reading._untaken < 300_000
     rig.wait(3.1)
     assert status_of(slow.read()) == 408
     assert fast.read() == b""
-    assert len(rig.worker.admission._waiting) == 1
+    assert len(rig.worker.service.admission._waiting) == 1
 
 
 def test_limit_queue_keeps_pipelined_requests_behind_the_one_that_waits():
@@ -187,7 +187,7 @@ def test_limit_queue_of_quick_requests_does_not_hold_up_the_loop():
     rig.loop.turn(0)
     rig.loop.turn(0)
     rig.loop.turn(0)
-    assert 0 < len(rig.worker.admission._waiting) < 100
+    assert 0 < len(rig.worker.service.admission._waiting) < 100
     assert all(content_of(client.read()) == b"quick" for client in clients)
 
 

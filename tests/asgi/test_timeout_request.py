@@ -18,7 +18,7 @@ def test_timeout_request_that_is_off_arms_nothing():
     app, rig = Gate(), None
     rig = Rig(app)
     rig.connect().send(named("a"))
-    assert rig.worker.admission.watches is False
+    assert rig.worker.service.admission.tracks_exchanges is False
     rig.wait(1000.0)
     assert list(app.inside) == ["a"]
 

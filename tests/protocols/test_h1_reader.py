@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pounce.protocols.events import ProtocolError, percent_decoded
-from pounce.protocols.h1.reader import Limits, Memory, RequestReader
+from pounce.protocols.h1.reader import HeadCache, Limits, RequestReader
 from tests.protocols.http1 import BODIES, HEAD, TOKENS, VALUES
 
 

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pounce.protocols.events import ApplicationError, Request
-from pounce.protocols.h1.writer import Memory as ResponseMemory
-from pounce.protocols.h1.writer import ResponseWriter
+from pounce.protocols.h1.writer import ResponseCache, ResponseWriter
 from tests.protocols.http1 import BODIES, TOKENS, VALUES
 
 
@@ -19,7 +18,7 @@ class writing(ResponseWriter):
     """A writer, for the response to such a request."""
 
     def __init__(self, method="GET", version="1.1", defaults=b""):
-        super().__init__(ResponseMemory(), lambda: defaults)
+        super().__init__(ResponseCache(), lambda: defaults)
         self.asked = asked(method, version)
 
     def start(self, status, fields, trailers=False):
@@ -67,7 +66,7 @@ def test_response_in_parts_to_http_1_0_ends_with_the_connection():
     assert writer.keep_alive is False
     assert understood(wire, closed=True)[2] == b"hello"
     assert b"transfer-encoding" not in wire
-    assert not writer.cut_shows
+    assert not writer.truncation_visible
 
 
 def test_http_1_0_gets_connection_keep_alive():
