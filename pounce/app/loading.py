@@ -9,7 +9,7 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable
 from types import CoroutineType, TracebackType
 from typing import Any
 
@@ -177,25 +177,3 @@ def _asgi3(app: Any) -> Application:
         return await app(scope)(receive, send)
 
     return application
-
-
-def call(application: Application, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, Any]:
-    """What the scheduler drives for a call of the application: mostly the coroutine that it returned. What went
-    wrong before there was one is raised by the coroutine instead."""
-    try:
-        made = application(scope, receive, send)
-    except BaseException as error:
-        return _failed(error)
-    if type(made) is CoroutineType:
-        return made
-    return _awaited(made)
-
-
-async def _failed(error: BaseException) -> None:
-    """A call that has failed before there was a coroutine."""
-    raise error
-
-
-async def _awaited(made: Awaitable[Any]) -> Any:
-    """A call that has given something else to wait for."""
-    return await made
