@@ -25,7 +25,7 @@ from pounce.worker.census import current_request
 from pounce.worker.control import Report
 from pounce.worker.worker import Worker
 
-_DRIVERS = ("kernel.task", "aio.bridge", "app.loading", "asgi.service")
+_DRIVERS = ("kernel.task", "aio.bridge", "aio.migration", "app.loading", "asgi.service")
 """The modules of the server that call the application."""
 
 
