@@ -196,7 +196,7 @@ def serve(config: Config, notes: Sequence[Note] = ()) -> int:
     from pounce.supervisor.interpreter_exit import end_interpreter, exit_now
     from pounce.supervisor.server import Server
 
-    server = Server(config, notes, may_start_anew=True)
+    server = Server(config, notes, may_reexec=True)
     code = 0
     try:
         server.run()
@@ -204,10 +204,10 @@ def serve(config: Config, notes: Sequence[Note] = ()) -> int:
         code = 0 if server.should_exit else 130  # 130: before the server heard signals itself
     except SystemExit as error:
         code = exit_code(error)
-    whole = config.timeout_graceful_shutdown
-    in_order = end_interpreter(code, server.patience_left(), whole, forced=server.force_exit)
+    total = config.timeout_graceful_shutdown
+    in_order = end_interpreter(code, server.remaining_grace, total, forced=server.force_exit)
     if server.ended_by is not None:
         signal.raise_signal(server.ended_by)
-    if server.left_behind or abandoned or not in_order:
+    if server.abandoned_threads or abandoned or not in_order:
         exit_now(code)  # a thread that never ends would keep the interpreter from ending, a coroutine would complain
     return code

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
+from tests.support import states
+
 # A machine that is busy with something else must not fail a property.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")
@@ -14,6 +16,16 @@ hypothesis.settings.load_profile("patient")
 # started from here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+states.check_states()
+
+
+@pytest.fixture(autouse=True)
+def _legal_states() -> Iterator[None]:
+    states.illegal.clear()
+    yield
+    assert not states.illegal
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""A server inside a program that runs an asyncio loop of its own: it runs on another thread, and its end is awaited.
+"""A server inside a program that runs an asyncio loop: the server runs on another thread, and its end is awaited.
 
 Owner: the thread that awaits. It takes nothing from the server but its end.
 """
@@ -21,10 +21,10 @@ class EmbeddedServer(Protocol):
 
     def run(self, sockets: Sequence[socket.socket] | None = None) -> None: ...
 
-    def hearing_signals(self, *, wakes: bool = True) -> contextlib.AbstractContextManager[None]: ...
+    def handling_signals(self, *, wakes_loop: bool = True) -> contextlib.AbstractContextManager[None]: ...
 
 
-class Ended(Wait):
+class ServerEnd(Wait):
     """Awaiting it calls `run` on a thread of its own and gives what that has raised, or None. A wait that was cancelled
     may be taken up again."""
 
@@ -48,7 +48,7 @@ class Ended(Wait):
                 self._run()
             except BaseException as raised:
                 error = raised
-            with contextlib.suppress(RuntimeError):  # whoever waited has ended
+            with contextlib.suppress(RuntimeError):  # the awaiting loop is closed
                 loop.post(lambda: self.wake(error))
 
         threading.Thread(target=call, name="pounce-server", daemon=True).start()
@@ -58,8 +58,8 @@ async def serve(server: EmbeddedServer, sockets: Sequence[socket.socket] | None)
     """See `Server.serve`."""
     import pounce.aio.bridge  # lets a wait be awaited in the caller's loop  # noqa: F401
 
-    ended = Ended(lambda: server.run(sockets))
-    with server.hearing_signals(wakes=False):
+    ended = ServerEnd(lambda: server.run(sockets))
+    with server.handling_signals(wakes_loop=False):
         try:
             error: BaseException | None = await ended
         except BaseException:

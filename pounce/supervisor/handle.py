@@ -9,11 +9,16 @@ from typing import Protocol
 from pounce.worker.census import InFlight
 from pounce.worker.control import Report
 
+CHECK_INTERVAL = 0.2
+"""Seconds between two calls of `WorkerHandle.blocked_for`."""
+
 type OnReport = Callable[[Report], object]
 """Called on the supervisor's thread with each report of one worker. `Report.ENDED` is the last."""
 
 
 class WorkerHandle(Protocol):
+    number: int
+    """The slot's."""
     name: str
     """The thread or process, for the log."""
 

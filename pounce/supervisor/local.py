@@ -1,8 +1,8 @@
-"""A worker on the supervisor's own thread and loop: the only worker of a server, mostly.
+"""A worker on the supervisor's own thread and loop: mostly the only worker of a server.
 
 What an application does with its thread works then as under any other server: `signal.signal` and
 `loop.add_signal_handler` where that is the main thread, debuggers, libraries that insist on it. Supervisor and worker
-take turns on one loop, so a request that blocks holds up the supervisor too; who looks on is `watch.WatchThread`.
+share one loop, so a request that blocks holds up the supervisor, too; `watchdog.WatchdogThread` sees that.
 
 Owner: the thread that called `Server.run`.
 """
@@ -20,17 +20,20 @@ from pounce.kernel.loop import Loop
 from pounce.net.listeners import Listener
 from pounce.observe import stacks
 from pounce.supervisor.handle import OnReport
-from pounce.supervisor.threads import WorkerInProcess
+from pounce.supervisor.threads import InProcessWorker
 from pounce.worker.census import current_request
 from pounce.worker.control import Report
 from pounce.worker.worker import Worker
 
-_DRIVERS = ("kernel.task", "aio.bridge", "aio.migration", "app.loading", "asgi.service")
+type RunHere = Callable[[Callable[[], None]], object]
+"""Given a function that turns the supervisor's loop until the worker has ended, to be called from outside the loop."""
+
+_APPLICATION_CALLERS = ("kernel.task", "aio.bridge", "aio.migration", "app.loading", "asgi.service")
 """The modules of the server that call the application."""
 
 
-def possible() -> bool:
-    """May a worker have this thread? Not where it runs an asyncio loop: only one can run on a thread."""
+def thread_is_free() -> bool:
+    """May a worker have this thread? Not where it runs an asyncio loop: a thread can run only one."""
     asyncio = sys.modules.get("asyncio")
     return asyncio is None or asyncio._get_running_loop() is None
 
@@ -41,41 +44,39 @@ def in_application(frame: FrameType | None) -> bool:
     while frame is not None:
         package, _, module = str(frame.f_globals.get("__name__")).partition(".")
         if package == "pounce":
-            return frame is not interrupted and module in _DRIVERS
+            return frame is not interrupted and module in _APPLICATION_CALLERS
         frame = frame.f_back
     return False
 
 
-class LocalWorker(WorkerInProcess):
+class LocalWorker(InProcessWorker):
     name = "the server's own thread"
 
     def __init__(
         self,
         number: int,
         config: Config,
-        load: Callable[[], Loaded],
+        load_application: Callable[[], Loaded],
         listeners: list[Listener],
         loop: Loop,
         on_report: OnReport,
+        run_here: RunHere,
     ) -> None:
-        def report(_worker: Worker, what: Report) -> None:
-            loop.call_soon(lambda: on_report(what))
+        def post_report(_worker: Worker, report: Report) -> None:
+            loop.call_soon(lambda: on_report(report))
 
-        super().__init__(Worker(number, config, load, listeners, report, loop))
+        super().__init__(Worker(number, config, load_application, listeners, post_report, loop))
         self._thread = threading.get_ident()
-
-    def run(self) -> None:
-        """Turns the loop that it shares with the supervisor until the worker has ended."""
-        self._worker.run()
+        self._run_here = run_here
 
     def start(self) -> None:
-        """Whoever turns the supervisor's loop calls `run` next."""
+        self._run_here(self._worker.run)
 
     def join(self) -> None:
-        """It has ended before its report is heard."""
+        """It has ended before its report is read."""
 
     def stand_in(self, number: int) -> None:
-        """It has no board, and shares its only sockets with whoever may be there besides."""
+        """It has no board, and shares its only sockets with any other worker."""
 
     def step_back(self, number: int) -> None: ...
 

@@ -19,8 +19,7 @@ from pounce.logging import flush_streams
 from pounce.net.listeners import Listener
 from pounce.observe import stacks
 from pounce.supervisor import child
-from pounce.supervisor.handle import OnReport
-from pounce.supervisor.watchdog import CHECK_INTERVAL
+from pounce.supervisor.handle import CHECK_INTERVAL, OnReport
 from pounce.worker.balance import Board
 from pounce.worker.census import NONE_IN_FLIGHT, InFlight
 from pounce.worker.control import Report
@@ -32,7 +31,7 @@ ANSWER_TIMEOUT = 0.1
 class ProcessWorker:
     def __init__(self, number: int, config: Config, listeners: list[Listener], loop: Loop, on_report: OnReport,
                  board: Board | None = None) -> None:  # fmt: skip
-        self._number = number
+        self.number = number
         self._config = config
         self._listeners = listeners
         self._loop = loop
@@ -67,7 +66,7 @@ class ProcessWorker:
                 control.close()
                 side_channel.close()
                 child.run_child(
-                    self._number, self._config, self._listeners, childs_control, childs_side_channel, self._loop,
+                    self.number, self._config, self._listeners, childs_control, childs_side_channel, self._loop,
                     self._board, before,
                 )  # fmt: skip
         finally:

@@ -1,37 +1,52 @@
-"""The position of one worker in the pool.
+"""The position of one worker in the pool. Its number chooses the listening sockets; the worker in it may be replaced.
+
+    NEW       no worker has been ready here. If the first one does not start, the slot is removed again
+    EMPTY     its worker is gone; the next one starts now, or after a delay
+    STARTING  its next worker starts
+    READY     its worker serves, as soon as clients are let in
+    REMOVED   it has no worker, until the pool grows again
 
 Owner: the supervisor's thread.
 """
 
+import enum
+
 from pounce.kernel.loop import Timer
+from pounce.supervisor.generation import Generation
 from pounce.supervisor.handle import WorkerHandle
 
 
-class Slot:
-    """The slot of one worker. Its number chooses its sockets; who stands in it may change."""
+class SlotState(enum.Enum):
+    NEW = "new"
+    EMPTY = "empty"
+    STARTING = "starting"
+    READY = "ready"
+    REMOVED = "removed"
 
-    def __init__(self, number: int) -> None:
+
+TRANSITIONS = {
+    SlotState.NEW: {SlotState.READY, SlotState.REMOVED},
+    SlotState.EMPTY: {SlotState.STARTING, SlotState.READY, SlotState.REMOVED},
+    SlotState.STARTING: {SlotState.READY, SlotState.EMPTY, SlotState.REMOVED},
+    SlotState.READY: {SlotState.STARTING, SlotState.EMPTY, SlotState.REMOVED},
+    SlotState.REMOVED: {SlotState.NEW},
+}
+"""What may follow on each state. EMPTY is followed by READY where the successor of a roll takes the slot."""
+
+
+class Slot:
+    def __init__(self, number: int, generation: Generation) -> None:
         self.number = number
+        self.generation = generation
+        """Of its worker; without a worker, of its next one."""
+        self.state = SlotState.NEW
         self.worker: WorkerHandle | None = None
-        self.successor: WorkerHandle | None = None
-        """Who is starting, to take the slot of a worker that serves."""
-        self.vacant = False
-        """It is to have no worker."""
-        self.added = False
-        """It is new, and no worker has got ready there yet."""
-        self.ready = False
-        """Does its worker accept, once clients are let in?"""
         self.started_at = 0.0
-        self.quick_deaths = 0
+        """When its worker was started, by the loop's clock."""
+        self.quick_failures = 0
         self.retry: Timer | None = None
-        self.blocked_at: float | None = None
-        self.helper: Slot | None = None
-        """Whose worker accepts instead."""
-        self.told = 0
-        """The level at which it was last looked whether to log that its worker is blocked; 0: not yet."""
-        self.warned = False
-        """Is it in the log as a warning?"""
+        """Set while the next worker waits for its delay."""
 
     @property
-    def able(self) -> bool:
-        return self.worker is not None and self.ready and self.blocked_at is None
+    def ready(self) -> bool:
+        return self.state is SlotState.READY

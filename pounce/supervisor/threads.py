@@ -1,7 +1,6 @@
-"""A worker on a thread of this process: what the supervisor holds of it.
+"""A worker on a thread of this process: the supervisor's side.
 
-Owner: the supervisor's thread. What the worker is told is posted to its loop, what it reports is posted to the
-supervisor's.
+Owner: the supervisor's thread. Orders are posted to the worker's loop, reports to the supervisor's.
 """
 
 import contextlib
@@ -24,13 +23,14 @@ from pounce.worker.control import Report
 from pounce.worker.worker import Worker
 
 
-class WorkerInProcess:
-    """What is told to a worker of this process is posted to its loop."""
+class InProcessWorker:
+    """A worker of this process, on whichever thread."""
 
     hung = False  # what keeps every thread from answering keeps the supervisor from asking
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self.number = worker.number
 
     def serve(self) -> None:
         self._post(self._worker.serve)
@@ -52,7 +52,7 @@ class WorkerInProcess:
             self._worker.loop.post(call)
 
     def kill(self) -> bool:
-        """A thread cannot be ended from outside. False: it runs on, as a daemon, until the process ends."""
+        """A thread cannot be ended from outside."""
         return False
 
     def blocked_for(self, now: float) -> float:
@@ -62,7 +62,7 @@ class WorkerInProcess:
         return in_flight(self._worker)
 
     def lose(self) -> None:
-        """It cannot be ended; should it turn its loop again, it drains and ends like one that retires."""
+        """If it turns its loop again, it drains and ends like one that retires."""
         self.retire()
 
     @property
@@ -70,47 +70,47 @@ class WorkerInProcess:
         return self._worker.exit_code
 
 
-class ThreadWorker(WorkerInProcess):
+class ThreadWorker(InProcessWorker):
     def __init__(
         self,
         number: int,
         config: Config,
-        load: Callable[[], Loaded],
+        load_application: Callable[[], Loaded],
         listeners: list[Listener],
         loop: Loop,
         on_report: OnReport,
         board: Board | None,
         context: Context,
         *,
-        on_trial: bool = False,
+        probing: bool = False,
     ) -> None:
-        """`context` is the one in which the application was imported; the worker runs in a copy of it. `on_trial`: a
-        start that fails is left to whoever hears of it."""
+        """`context` is the one in which the application was imported; the worker runs in a copy of it. `probing`: a
+        start that fails is not logged, because its report decides what follows."""
 
-        def report(_worker: Worker, what: Report) -> None:  # on the worker's thread
-            loop.post(lambda: on_report(what))
+        def post_report(_worker: Worker, report: Report) -> None:  # on the worker's thread
+            loop.post(lambda: on_report(report))
 
-        super().__init__(Worker(number, config, load, listeners, report, board=board))
-        self._worker.lifespan.probing = on_trial
+        super().__init__(Worker(number, config, load_application, listeners, post_report, board=board))
+        self._worker.lifespan.probing = probing
         self._context = context.copy()
         self._thread = threading.Thread(target=self._run, name=f"pounce-worker-{number + 1}", daemon=True)
         self.name = f"thread {self._thread.name}"
 
     def _run(self) -> None:
-        # A thread is a daemon where its starter is one. What the application starts here is not to be: under other
-        # servers, and in a worker process, its starter is the main thread, and the end waits for it.
-        threading.current_thread()._daemonic = False  # type: ignore[attr-defined]  # that this one is a daemon is settled
+        # A thread is a daemon where its starter is one. A thread that the application starts here must not be one:
+        # under other servers, and in a worker process, its starter is the main thread, and the exit waits for it.
+        threading.current_thread()._daemonic = False  # type: ignore[attr-defined]  # it has started as a daemon
         self._context.run(self._run_in_context)
 
     def _run_in_context(self) -> None:
         if (decimal := sys.modules.get("decimal")) is not None:
-            # The one thing in a context that is changed in place, and is the thread's own otherwise.
+            # The only thing in a context that is changed in place. In a new thread it would be the thread's own.
             decimal.setcontext(decimal.getcontext().copy())
         self._worker.run()
         self._worker.loop.close()
 
     @property
-    def reason(self) -> str:
+    def start_failure(self) -> str:
         """Why the application has not started here."""
         return self._worker.lifespan.reason
 
@@ -118,7 +118,6 @@ class ThreadWorker(WorkerInProcess):
         self._thread.start()
 
     def join(self) -> None:
-        """Waits for a worker that has reported its end."""
         self._thread.join()
 
     def stand_in(self, number: int) -> None:

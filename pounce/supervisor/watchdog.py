@@ -1,14 +1,13 @@
-"""Sees to it that every slot has somebody who accepts.
+"""The watchdog: for each slot there is a worker that accepts.
 
-A worker may be blocked by its application, be starting, or have died; then a sibling accepts in its place. Only
-what a blocked worker has begun waits for it: its running exchanges and the next requests on its connections.
+A worker may be blocked by its application, be starting, or have failed; then a sibling accepts from its sockets, too.
+Only what a blocked worker has begun waits for it: its requests in flight and the next ones on its connections.
 
-Several times a second the watch asks each worker how long it has not turned its loop, and compares. It keeps no
-state but what it has told people: a place in the code that blocks is a warning once, and at debug level after that.
-With one worker nobody can accept in its place, and every slow line of a start would be a warning; there it becomes one
-after a few seconds.
+The watchdog asks each worker several times a second how long it has not turned its loop. The first block at one place
+in the code is a warning, every further one there is logged at debug level. Where there is only one worker, no sibling
+can accept, and each slow line of the application's start would be a warning; there it becomes one after a few seconds.
 
-Owner: the supervisor's thread; where that is the only worker's as well, a thread of its own.
+Owner: the supervisor's thread; where that runs the only worker, too, a thread of its own.
 """
 
 import contextlib
@@ -16,124 +15,146 @@ import logging
 import re
 import signal
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from pounce.kernel.loop import Loop, Timer
-from pounce.supervisor.slot import Slot
+from pounce.supervisor.handle import CHECK_INTERVAL
+from pounce.supervisor.slot import Slot, SlotState
 from pounce.worker.balance import Board
 
-CHECK_INTERVAL = 0.2
-"""Seconds between two looks."""
-BLOCKED = 0.6
-"""Seconds without a turn after which a worker counts as blocked. With a look's delay that is within a second."""
-
-PATIENCE = 5.0
+BLOCKED_AFTER = 0.6
+"""Seconds without a turn after which a worker counts as blocked. With a scan's delay that is within a second."""
+SINGLE_WARNING_AFTER = 5.0
 """Seconds for which the only worker may be blocked without a warning."""
-MOST_STACKS = 100
-"""Places in the code that are remembered. When there are more, it begins anew."""
+MAX_STACKS = 100
+"""Places in the code that are kept. One more, and all of them are discarded."""
 
-_LINE = re.compile(r", line \d+")
+_LINE_NUMBER = re.compile(r", line \d+")
 
 logger = logging.getLogger("pounce.error")
 
 
-class Watch:
+class _Watched:
+    """What the watchdog knows of one slot."""
+
+    def __init__(self) -> None:
+        self.blocked_at: float | None = None
+        """Since when its worker is blocked, by the loop's clock; None: it is not."""
+        self.covered_by: Slot | None = None
+        """The slot whose worker accepts for it."""
+        self.logged_level = 0
+        """The level at which the block was last logged, or would have been; 0: not yet."""
+        self.warning_logged = False
+
+
+class Watchdog:
     def __init__(
         self,
         loop: Loop,
         slots: Sequence[Slot],
         board: Board | None,
-        patience: float | None,
-        lose: Callable[[Slot], object],
+        stuck_timeout: float | None,
+        on_give_up: Callable[[Slot], object],
     ) -> None:
-        """`lose` is called with the slot of a worker that has been blocked for `patience` seconds (None: never)."""
+        """`on_give_up` is called with the slot of a worker that has been blocked for `stuck_timeout` seconds (None:
+        never), or that is hung."""
         self._loop = loop
-        self._places = slots
+        self._slots = slots
         self._board = board
-        self._patience = patience
-        self._lose = lose
+        self._stuck_timeout = stuck_timeout
+        self._on_give_up = on_give_up
+        self._watched: defaultdict[int, _Watched] = defaultdict(_Watched)
+        """By the slot's number."""
         self._timer: Timer | None = None
         self._stacks: set[str] = set()
-        """Where workers were blocked when that was a warning, without the numbers of the lines: a loop has many."""
+        """Where workers were blocked when that was a warning, without line numbers: a Python loop has many."""
 
     def start(self) -> None:
-        self._look()
+        self._scan()
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _look(self) -> None:
-        self._timer = self._loop.call_later(CHECK_INTERVAL, self._look)
-        alone = sum(not slot.vacant for slot in self._places) == 1
-        news = [(slot, level) for slot in self._places if (level := self._examine(slot, alone))]
-        for slot in self._places:
-            self._cover(slot)
-        for slot, level in news:  # last, because it takes a while
-            slot.told = level
-            if logger.isEnabledFor(level):
-                self._tell(slot, level, alone)
+    def on_signal(self, handled: Callable[[], bool], timeout: float | None) -> None:
+        """No worker can keep the supervisor's loop from handling a signal: see `WatchdogThread.on_signal`."""
 
-    def _examine(self, slot: Slot, alone: bool) -> int:
-        """The level of what is new of the worker there; 0 if it is not blocked, or that has been looked at."""
+    def _scan(self) -> None:
+        self._timer = self._loop.call_later(CHECK_INTERVAL, self._scan)
+        single = sum(slot.state is not SlotState.REMOVED for slot in self._slots) == 1
+        changes = [(slot, level) for slot in self._slots if (level := self._check(slot, single))]
+        for slot in self._slots:
+            self._update_cover(slot)
+        for slot, level in changes:  # last, because a stack takes a while
+            self._watched[slot.number].logged_level = level
+            if logger.isEnabledFor(level):
+                self._log_blocked(slot, level, single)
+
+    def _check(self, slot: Slot, single: bool) -> int:
+        """The level at which a change of its worker is to be logged; 0: none, or it has been logged."""
         now = self._loop.clock()
-        worker = slot.worker
+        worker, watched = slot.worker, self._watched[slot.number]
         if worker is None or not slot.ready:
-            self._mark(slot, None)
+            self._set_blocked(slot, None)
             return 0
         waited = worker.blocked_for(now)
-        if waited < BLOCKED:
-            if slot.blocked_at is not None:
-                level = logging.INFO if slot.warned else logging.DEBUG
-                logger.log(level, "Worker %d turns again, after %.1f s.", slot.number + 1, now - slot.blocked_at)
-                self._mark(slot, None)
+        if waited < BLOCKED_AFTER:
+            if watched.blocked_at is not None:
+                level = logging.INFO if watched.warning_logged else logging.DEBUG
+                logger.log(level, "Worker %d turns again, after %.1f s.", slot.number + 1, now - watched.blocked_at)
+                self._set_blocked(slot, None)
             return 0
-        if worker.hung or (self._patience is not None and waited >= self._patience):
+        if worker.hung or (self._stuck_timeout is not None and waited >= self._stuck_timeout):
             why = "nothing in it has answered" if worker.hung else "blocked"
             logger.error("Worker %d (%s) is lost, %s for %.1f s.", slot.number + 1, worker.name, why, waited)
-            self._mark(slot, None)
-            self._lose(slot)
+            self._set_blocked(slot, None)
+            self._on_give_up(slot)
             return 0
-        if slot.blocked_at is None:
-            self._mark(slot, now - waited)
-        level = logging.DEBUG if alone and waited < PATIENCE else logging.WARNING
-        return level if level > slot.told else 0
+        if watched.blocked_at is None:
+            self._set_blocked(slot, now - waited)
+        level = logging.DEBUG if single and waited < SINGLE_WARNING_AFTER else logging.WARNING
+        return level if level > watched.logged_level else 0
 
-    def _mark(self, slot: Slot, blocked_at: float | None) -> None:
-        slot.blocked_at = blocked_at
+    def _set_blocked(self, slot: Slot, blocked_at: float | None) -> None:
+        watched = self._watched[slot.number]
+        watched.blocked_at = blocked_at
         if blocked_at is None:
-            slot.told, slot.warned = 0, False
+            watched.logged_level, watched.warning_logged = 0, False
         if self._board is not None and slot.number < self._board.size:
             self._board.blocked[slot.number] = blocked_at is not None
 
-    def _cover(self, slot: Slot) -> None:
-        able = [other for other in self._places if other.able]
-        if slot.able:
+    def _accepts(self, slot: Slot) -> bool:
+        return slot.worker is not None and slot.ready and self._watched[slot.number].blocked_at is None
+
+    def _update_cover(self, slot: Slot) -> None:
+        watched = self._watched[slot.number]
+        accepting = [other for other in self._slots if self._accepts(other)]
+        if slot in accepting:
             wanted = None
-        elif slot.helper in able:
-            wanted = slot.helper
+        elif watched.covered_by in accepting:
+            wanted = watched.covered_by
         else:
-            wanted = able[slot.number % len(able)] if able else None
-        if slot.helper is not wanted and slot.helper is not None and slot.helper.worker is not None:
-            slot.helper.worker.step_back(slot.number)
-        slot.helper = wanted
+            wanted = accepting[slot.number % len(accepting)] if accepting else None
+        before, watched.covered_by = watched.covered_by, wanted
+        if before is not wanted and before is not None and before.worker is not None:
+            before.worker.step_back(slot.number)
         if wanted is not None and wanted.worker is not None:
-            # Said at every look: something may have been handed to the blocked one meanwhile, and the helper's
-            # worker may be another one by now.
+            # At every scan: more may have been handed to the blocked worker, and the covering slot's worker may be new.
             wanted.worker.stand_in(slot.number)
 
-    def _tell(self, slot: Slot, level: int, alone: bool) -> None:
-        worker = slot.worker
+    def _log_blocked(self, slot: Slot, level: int, single: bool) -> None:
+        worker, watched = slot.worker, self._watched[slot.number]
         assert worker is not None
-        assert slot.blocked_at is not None
-        seconds = self._loop.clock() - slot.blocked_at
+        assert watched.blocked_at is not None
+        seconds = self._loop.clock() - watched.blocked_at
         request, stack = worker.describe()
         if level == logging.WARNING:
-            level = self._level(stack)
-            slot.warned = level == logging.WARNING
-        if slot.helper is not None:
-            outcome = f"worker {slot.helper.number + 1} accepts in its place"
-        elif alone:
+            level = self._level_of(stack)
+            watched.warning_logged = level == logging.WARNING
+        if watched.covered_by is not None:
+            outcome = f"worker {watched.covered_by.number + 1} accepts in its place"
+        elif single:
             outcome = "it is the only one, so every other client waits until that is over"
         else:
             outcome = "nobody accepts in its place"
@@ -142,60 +163,60 @@ class Watch:
             slot.number + 1, worker.name, seconds, request, outcome, "\n" + stack if stack else "",
         )  # fmt: skip
 
-    def _level(self, stack: str) -> int:
-        """A warning if nobody has been blocked in this slot yet."""
-        functions = _LINE.sub("", stack)
+    def _level_of(self, stack: str) -> int:
+        """A warning if no worker has been blocked at this place yet."""
+        functions = _LINE_NUMBER.sub("", stack)
         if functions and functions in self._stacks:
             return logging.DEBUG
-        if len(self._stacks) >= MOST_STACKS:
+        if len(self._stacks) >= MAX_STACKS:
             self._stacks.clear()
         self._stacks.add(functions)
         return logging.WARNING
 
 
-class WatchThread:
-    """A watch on a thread of its own, for a worker that shares its thread with the supervisor. It only looks, and says
-    what it sees. The slots are not its own: it reads whether there is a worker and whether that is ready, each in one
-    step."""
+class WatchdogThread:
+    """A watchdog on a thread of its own, for a worker that shares its thread with the supervisor. It changes no slot:
+    it reads whether there is a worker and whether that is ready, each in one step, and writes to the log."""
 
     def __init__(self, slots: Sequence[Slot]) -> None:
         self._loop = Loop()
-        self._main = threading.get_ident()
-        self._places = slots
-        self._over = False
-        self._watch = Watch(self._loop, slots, None, None, lambda _place: None)
+        self._supervisor_thread = threading.get_ident()
+        self._slots = slots
+        self._stopped = False
+        self._watchdog = Watchdog(self._loop, slots, None, None, lambda _slot: None)
         self._thread = threading.Thread(target=self._run, name="pounce-watch", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        with contextlib.suppress(RuntimeError):  # it has stopped already
-            self._loop.post(self._end)
+        with contextlib.suppress(RuntimeError):  # it has stopped
+            self._loop.post(self._stop)
 
-    def signalled(self, heard: Callable[[], bool], patience: float | None) -> None:
-        """A signal asks the server to end, which its loop should get to at once. Called by the handler."""
-        with contextlib.suppress(RuntimeError):  # it has ended
-            self._loop.post(lambda: self._loop.call_later(CHECK_INTERVAL, lambda: self._complain(heard, patience)))
+    def on_signal(self, handled: Callable[[], bool], timeout: float | None) -> None:
+        """The server is to stop; `handled` says whether the supervisor's loop has read that. Code that keeps the loop
+        from it for `timeout` seconds is interrupted by another signal. Called by the signal's handler."""
+        with contextlib.suppress(RuntimeError):  # it has stopped
+            self._loop.post(lambda: self._loop.call_later(CHECK_INTERVAL, lambda: self._warn(handled, timeout)))
 
-    def _complain(self, heard: Callable[[], bool], patience: float | None) -> None:
-        if heard():
+    def _warn(self, handled: Callable[[], bool], timeout: float | None) -> None:
+        if handled():
             return
-        worker = self._places[0].worker
+        worker = self._slots[0].worker
         request = worker.describe()[0] if worker is not None else "something"
         logger.warning("Shutting down once %s lets go of the server's thread (CTRL+C to interrupt it)", request)
-        if patience is not None:
-            self._loop.call_later(patience, lambda: self._interrupt(heard))
+        if timeout is not None:
+            self._loop.call_later(timeout, lambda: self._interrupt(handled))
 
-    def _interrupt(self, heard: Callable[[], bool]) -> None:
-        if not heard():
-            signal.pthread_kill(self._main, signal.SIGTERM)
+    def _interrupt(self, handled: Callable[[], bool]) -> None:
+        if not handled():
+            signal.pthread_kill(self._supervisor_thread, signal.SIGTERM)
 
-    def _end(self) -> None:
-        self._over = True
+    def _stop(self) -> None:
+        self._stopped = True
 
     def _run(self) -> None:
-        self._watch.start()
-        while not self._over:
+        self._watchdog.start()
+        while not self._stopped:
             self._loop.turn()
         self._loop.close()

@@ -98,8 +98,8 @@ class Poster(threading.Thread):
 
     def run(self) -> None:
         while not self.enough.wait(POST_EVERY):
-            assert self.server.server._pool is not None
-            for slot in self.server.server._pool.slots:
+            assert self.server.server._supervisor._pool is not None
+            for slot in self.server.server._supervisor._pool.slots:
                 worker = getattr(slot.worker, "_worker", None)
                 if worker is None or worker.phase.value != "serving":
                     continue

@@ -4,19 +4,19 @@ import errno
 
 import pytest
 
-from pounce.supervisor.pool import ATTEMPTS, Pool
+from pounce.supervisor.pool import MAX_QUICK_FAILURES, Pool
 from pounce.worker.control import Report
-from tests.support.workers import Crowd
+from tests.support.workers import FIRST, Crowd
 
 
 # Found by reading the code.
 def test_timeout_worker_stuck_counts_lost_workers_as_no_deaths(caplog):
-    crowd = Crowd(2, patience=1.0)
-    for _ in range(ATTEMPTS + 3):
+    crowd = Crowd(2, stuck_timeout=1.0)
+    for _ in range(MAX_QUICK_FAILURES + 3):
         crowd.pool.slots[0].worker.waited = 1.2
         crowd.look(2)
-        crowd.pool.slots[0].worker.told(Report.READY)
-    assert caplog.text.count("is lost") == ATTEMPTS + 3
+        crowd.pool.slots[0].worker.report(Report.READY)
+    assert caplog.text.count("is lost") == MAX_QUICK_FAILURES + 3
     assert crowd.owner.failures == []
 
 
@@ -26,15 +26,15 @@ def test_timeout_worker_stuck_counts_lost_workers_as_no_deaths(caplog):
 )
 def test_a_successor_that_cannot_be_started_is_tried_again_and_the_old_one_stays(error, caplog):
     crowd = Crowd(2)
-    hire = crowd.owner.hire
+    make_worker = crowd.owner.make_worker
 
-    def fail(number, told):
-        crowd.owner.hire = hire
+    def fail(generation, number, on_report):
+        crowd.owner.make_worker = make_worker
         raise error
 
-    crowd.owner.hire = fail
+    crowd.owner.make_worker = fail
     before = crowd.pool.slots[1].worker
-    before.told(Report.RETIRING)
+    before.report(Report.RETIRING)
     assert "Worker 2 cannot be started: " in caplog.text
     assert crowd.pool.slots[1].worker is before  # better than nobody
     assert ("retire",) not in before.said
@@ -47,14 +47,14 @@ def test_a_successor_that_cannot_be_started_is_tried_again_and_the_old_one_stays
 # Found by reading the code.
 def test_a_dead_worker_that_cannot_be_replaced_is_tried_again():
     crowd = Crowd(2)
-    hire = crowd.owner.hire
+    make_worker = crowd.owner.make_worker
 
-    def fail(number, told):
-        crowd.owner.hire = hire
+    def fail(generation, number, on_report):
+        crowd.owner.make_worker = make_worker
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
-    crowd.owner.hire = fail
-    crowd.pool.slots[1].worker.told(Report.ENDED)
+    crowd.owner.make_worker = fail
+    crowd.pool.slots[1].worker.report(Report.ENDED)
     crowd.look(2)
     assert crowd.pool.slots[1].worker is None
     crowd.look(60)
@@ -66,32 +66,32 @@ def test_a_pool_that_stops_starts_no_worker():
     crowd = Crowd(1)
     owner, pool = crowd.owner, None
 
-    def fail_second(number, told):
+    def fail_second(generation, number, on_report):
         if number == 1:
             raise OSError(errno.EMFILE, "Too many open files")
-        return hire(number, told)
+        return make_worker(generation, number, on_report)
 
     def failed(code):
         pool.stop(None)
 
-    hire, owner.hire, owner.failed = owner.hire, fail_second, failed
-    owner.hired.clear()
-    pool = Pool(owner, crowd.loop, 4)
+    make_worker, owner.make_worker, owner.pool_failed = owner.make_worker, fail_second, failed
+    owner.made.clear()
+    pool = Pool(owner, crowd.loop, FIRST, 4)
     pool.start()
-    owner.hired[0].told(Report.READY)
-    assert len(owner.hired) == 1
-    assert ("stop",) in owner.hired[0].said
+    owner.made[0].report(Report.READY)
+    assert len(owner.made) == 1
+    assert ("stop",) in owner.made[0].said
 
 
 # Found by reading the code.
 def test_a_first_worker_that_cannot_be_started_ends_the_server_with_3():
     crowd = Crowd(1)
 
-    def fail(number, told):
+    def fail(generation, number, on_report):
         raise OSError(errno.EMFILE, "Too many open files")
 
-    crowd.owner.hire = fail
-    pool = Pool(crowd.owner, crowd.loop, 1)
+    crowd.owner.make_worker = fail
+    pool = Pool(crowd.owner, crowd.loop, FIRST, 1)
     pool.start()
     assert crowd.owner.failures == [3]
 
@@ -99,7 +99,7 @@ def test_a_first_worker_that_cannot_be_started_ends_the_server_with_3():
 # Found by reading the code.
 def test_stop_kills_a_successor_that_is_still_starting():
     crowd = Crowd(2)
-    crowd.pool.slots[0].worker.told(Report.RETIRING)
+    crowd.pool.slots[0].worker.report(Report.RETIRING)
     starting = crowd.pool.slots[0].worker
     crowd.pool.stop(30.0)
     crowd.look(200)  # ticks: its start has the graceful time-out as well
@@ -109,10 +109,10 @@ def test_stop_kills_a_successor_that_is_still_starting():
 # Found by reading the code.
 def test_stop_spares_a_successor_that_has_started_meanwhile():
     crowd = Crowd(2)
-    crowd.pool.slots[0].worker.told(Report.RETIRING)
+    crowd.pool.slots[0].worker.report(Report.RETIRING)
     late = crowd.pool.slots[0].worker
     crowd.pool.stop(30.0)
-    late.told(Report.READY)
+    late.report(Report.READY)
     crowd.look(15)
     assert ("kill",) not in late.said
     assert ("kill",) not in crowd.pool.slots[1].worker.said
@@ -124,7 +124,7 @@ def test_timeout_graceful_shutdown_is_followed_by_cancel_abandon_and_kill():
     crowd.forget()
     began, told = crowd.loop.clock(), {}
     crowd.pool.stop(30.0)
-    while not crowd.pool.left_behind and crowd.loop.clock() < began + 100:
+    while not crowd.pool.abandoned_threads and crowd.loop.clock() < began + 100:
         for name, *_ in crowd.handles[0].said:
             told.setdefault(name, crowd.loop.clock() - began)
         crowd.handles[0].kill = lambda: told.setdefault("kill", crowd.loop.clock() - began) < 0  # a thread: it cannot

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pounce.supervisor.watchdog import BLOCKED, PATIENCE
+from pounce.supervisor.watchdog import BLOCKED_AFTER, SINGLE_WARNING_AFTER
 from pounce.worker.worker import Report
 from tests.support.workers import Crowd
 
@@ -12,7 +12,7 @@ def test_a_blocked_worker_is_covered_by_a_sibling_until_it_turns_again(caplog):
     one, two, three = crowd.handles
     crowd.look(3)
     assert one.said == two.said == three.said == []
-    two.waited = BLOCKED
+    two.waited = BLOCKED_AFTER
     crowd.look()
     helper = one if one.said else three
     assert helper.said == [("stand_in", 1)]
@@ -52,14 +52,14 @@ def test_a_covering_worker_that_is_blocked_as_well_is_relieved():
 def test_a_sibling_accepts_for_a_missing_worker():
     crowd = Crowd(2)
     one, two = crowd.handles
-    one.told(Report.RETIRING)  # its successor starts, which may take a while
+    one.report(Report.RETIRING)  # its successor starts, which may take a while
     crowd.look()
     assert two.said == [("stand_in", 0)]
-    crowd.owner.hired[-1].told(Report.READY)
+    crowd.owner.made[-1].report(Report.READY)
     crowd.look()
     assert two.said[-1] == ("step_back", 0)
     crowd.forget()
-    two.told(Report.ENDED)  # it has died
+    two.report(Report.ENDED)  # it has died
     crowd.loop.turn(0)
     crowd.look()
     assert ("stand_in", 1) in crowd.pool.slots[0].worker.said
@@ -93,21 +93,21 @@ def test_the_only_worker_being_blocked_is_a_warning_after_a_while(caplog, level)
     crowd = Crowd(1)
     (one,) = crowd.handles
     caplog.clear()
-    for waited in (BLOCKED, PATIENCE - 0.1, PATIENCE, PATIENCE + 3, 0.0):
+    for waited in (BLOCKED_AFTER, SINGLE_WARNING_AFTER - 0.1, SINGLE_WARNING_AFTER, SINGLE_WARNING_AFTER + 3, 0.0):
         one.waited = waited
         crowd.look()
     levels = [record.levelname for record in caplog.records]
     assert levels == ["DEBUG"] * (level == "DEBUG") + ["WARNING", "INFO"]
     assert "by GET /x; it is the only one, so every other client waits" in caplog.text
     caplog.clear()
-    for waited in (BLOCKED, 0.0):
+    for waited in (BLOCKED_AFTER, 0.0):
         one.waited = waited
         crowd.look()
     assert [record.levelname for record in caplog.records] == ["DEBUG", "DEBUG"] * (level == "DEBUG")
 
 
 def test_timeout_worker_stuck_gives_up_a_blocked_worker_and_replaces_it(caplog):
-    crowd = Crowd(2, patience=5.0)
+    crowd = Crowd(2, stuck_timeout=5.0)
     one, two = crowd.handles
     one.waited = 4.9
     crowd.look()
@@ -117,10 +117,10 @@ def test_timeout_worker_stuck_gives_up_a_blocked_worker_and_replaces_it(caplog):
     assert one.said == [("lose",)]
     assert two.said[-1] == ("stand_in", 0)  # until the new one is there
     crowd.look()
-    assert len(crowd.owner.hired) == 3
-    assert crowd.owner.hired[-1].number == 0
+    assert len(crowd.owner.made) == 3
+    assert crowd.owner.made[-1].number == 0
     assert "Worker 1 (handle 0) is lost, blocked for 5.0 s." in caplog.text
-    one.told(Report.RETIRING)  # it turns again, drains and ends
-    one.told(Report.ENDED)
-    assert len(crowd.owner.hired) == 3
+    one.report(Report.RETIRING)  # it turns again, drains and ends
+    one.report(Report.ENDED)
+    assert len(crowd.owner.made) == 3
     assert crowd.owner.failures == []

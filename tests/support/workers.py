@@ -2,9 +2,11 @@
 
 import socket
 
+from pounce.config import Config
 from pounce.net.listeners import Listener
+from pounce.supervisor.generation import Generation, Kind
+from pounce.supervisor.handle import CHECK_INTERVAL
 from pounce.supervisor.pool import Pool
-from pounce.supervisor.watchdog import CHECK_INTERVAL
 from pounce.worker.balance import Board
 from pounce.worker.census import NONE_IN_FLIGHT
 from pounce.worker.worker import Report
@@ -15,8 +17,8 @@ from tests.support.harness import Rig, skipping_loop
 class Handle:
     """A worker that only notes what it is told."""
 
-    def __init__(self, number, told):
-        self.number, self.told = number, told
+    def __init__(self, generation, number, on_report):
+        self.generation, self.number, self.report = generation, number, on_report
         self.name = f"handle {number}"
         self.said = []
         self.waited = 0.0
@@ -37,42 +39,49 @@ class Handle:
         return "GET /x", self.stack
 
 
+FIRST, SECOND, THIRD = (
+    Generation(number, Config("nothing:app"), application=None, kind=Kind.PROCESS) for number in (1, 2, 3)
+)
+
+
 class Owner:
     def __init__(self):
-        self.hired = []
+        self.made = []
         self.failures = []
+        self.ended = 0
 
-    def hire(self, number, told):
-        self.hired.append(Handle(number, told))
-        return self.hired[-1]
+    def make_worker(self, generation, number, on_report):
+        self.made.append(Handle(generation, number, on_report))
+        return self.made[-1]
 
     def first_ready(self): ...
 
     def all_ready(self): ...
 
-    def failed(self, code):
+    def pool_failed(self, code):
         self.failures.append(code)
 
-    def retired(self): ...
+    def request_limit_reached(self): ...
 
-    def gone(self): ...
+    def pool_ended(self):
+        self.ended += 1
 
 
 class Crowd:
-    def __init__(self, count, patience=None):
+    def __init__(self, count, stuck_timeout=None):
         self.loop, self.selector = skipping_loop()
         self.owner = Owner()
         self.board = Board(count, processes=False)
-        self.pool = Pool(self.owner, self.loop, count, self.board, patience)
+        self.pool = Pool(self.owner, self.loop, FIRST, count, self.board, stuck_timeout)
         self.pool.start()
-        for handle in self.owner.hired:  # grows while it is read
-            handle.told(Report.READY)
+        for handle in self.owner.made:  # grows while it is read
+            handle.report(Report.READY)
         self.pool.serve()
         self.handles = [slot.worker for slot in self.pool.slots]
         self.forget()
 
     def forget(self):
-        for handle in self.owner.hired:
+        for handle in self.owner.made:
             handle.said.clear()
 
     def look(self, times=1):

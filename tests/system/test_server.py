@@ -393,7 +393,7 @@ def test_a_loop_that_fails_under_load_loses_nobody(workers, caplog):
             raise ZeroDivisionError("in the loop")
 
         for round_ in range(3):
-            slot = server.server._pool.slots[round_ % workers]
+            slot = server.server._supervisor._pool.slots[round_ % workers]
             slot.worker._worker.loop.post(fail)
             clients.wait_for(clients.answered + 300)
         clients.stop()

@@ -1,0 +1,85 @@
+"""A generation: one version of the application and of the configuration, and how its workers run.
+
+A worker belongs to one generation for its whole life. A slot has the generation of its worker, and its next worker is
+of the same, until `Pool.roll` replaces it by another. A generation is immutable: any change makes a new one.
+
+Owner: the supervisor's thread.
+"""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pounce.app.sharing import Sharing
+from pounce.config.config import Config
+from pounce.kernel.loop import Loop
+from pounce.net.listeners import Listener
+from pounce.supervisor.handle import OnReport, WorkerHandle
+from pounce.supervisor.local import LocalWorker, RunHere
+from pounce.supervisor.processes import ProcessWorker
+from pounce.supervisor.threads import ThreadWorker
+from pounce.worker.balance import Board
+from pounce.worker.control import Report
+
+
+class Kind(enum.Enum):
+    """What each worker has to itself."""
+
+    THREAD = "thread"
+    PROCESS = "process"
+
+
+class Surroundings(NamedTuple):
+    """What workers of every generation are given. It belongs to the server."""
+
+    loop: Loop
+    """The supervisor's."""
+    listeners: list[Listener]
+    board: Board | None
+    """What the workers know of each other; None: nothing."""
+    on_threads_fail: Callable[[str], object]
+    """Called with the reason when a worker shows that threads cannot run the application."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Generation:
+    number: int
+    config: Config
+    application: Sharing | None
+    """What the worker threads share. None: each worker process imports the application."""
+    kind: Kind
+
+    def make_worker(
+        self, number: int, surroundings: Surroundings, on_report: OnReport, run_here: RunHere | None
+    ) -> WorkerHandle:
+        """A worker of this generation for the slot `number`; it is not started. `run_here` is given what runs the
+        worker on the supervisor's own thread; None: a thread worker has a thread of its own. Raises StartupError where
+        the application has no copy for it."""
+        loop, listeners, board, on_threads_fail = surroundings
+        if board is not None and number >= board.size:
+            board = None
+        if self.application is None:
+            return ProcessWorker(number, self.config, listeners, loop, on_report, board)
+        application = self.application
+        load, context = application.worker_copy(number)
+        if run_here is not None:
+            return LocalWorker(number, self.config, load, listeners, loop, on_report, run_here)
+
+        def on_thread_report(report: Report) -> None:
+            if report is Report.READY:
+                application.ready(number)
+            if (report is Report.UNSUPPORTED and application.lifespan_unsupported(number)) or (
+                report is Report.FAILED and application.start_failed(number)
+            ):
+                on_threads_fail(
+                    f"it starts on one worker thread and not on worker {number + 1}: {worker.start_failure}"
+                )
+            else:
+                on_report(report)
+
+        worker = ThreadWorker(
+            number, self.config, load, listeners, loop, on_thread_report, board, context,
+            probing=application.is_probe(number),
+        )  # fmt: skip
+        return worker

@@ -1,0 +1,142 @@
+"""All workers that are alive, in a slot or not, and how each of them ends.
+
+A worker ends by one of these orders:
+
+    retire   leave the sockets to a successor, drain, shut the lifespan down. The server goes on
+    stop     the same, and let no new client connect. The server stops
+    cancel   cancel the requests in flight, then the same
+    abort    end at once, without the lifespan's shutdown
+
+A worker that is blocked reads no order, so the supervisor never waits for one. It gives an order and sets a timer,
+which gives the next order, or goes on without the worker. The times follow from what a worker may need between an
+order and its end:
+
+    at 0                  stop
+    at timeout            cancel: the requests have had the graceful timeout
+      + CANCEL_GRACE      the application has handled its cancellation. A worker that is still starting serves no
+      + ABORT_GRACE       client, and is killed
+    at timeout            abort: the lifespan's shutdown has had the same timeout
+      + CANCEL_GRACE
+      + timeout
+      + ABORT_GRACE
+    ABORT_GRACE later     kill. A process reports its end then. A thread cannot be killed: it is abandoned, it runs
+                          until the process exits, and the process exits without waiting for it
+
+A second SIGINT or SIGTERM aborts at once. Without a graceful timeout no timer is set, and only that signal bounds the
+end. A worker that retires is cancelled after the same timeout, and killed where it would be aborted.
+
+Owner: the supervisor's thread.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from pounce.kernel.loop import Loop
+from pounce.supervisor.handle import WorkerHandle
+from pounce.supervisor.shutdown_progress import ShutdownProgress
+from pounce.worker.worker import CANCEL_GRACE
+
+ABORT_GRACE = 1.0
+"""Seconds between the last order to a worker and going on without it."""
+
+logger = logging.getLogger("pounce.error")
+
+
+class Workers:
+    def __init__(self, loop: Loop, grace: float | None, on_all_ended: Callable[[], object]) -> None:
+        """`grace`: seconds that a worker has to drain when it retires; None: no limit. `on_all_ended` is called when
+        the last worker has ended, after `stop`."""
+        self._loop = loop
+        self._grace = grace
+        self._on_all_ended = on_all_ended
+        self._alive: set[WorkerHandle] = set()
+        self._starting: set[WorkerHandle] = set()
+        self._progress = ShutdownProgress(loop, lambda: [worker.in_flight() for worker in self._alive])
+        self.stopping = False
+        self.abandoned_threads = False
+        """Has a worker thread been abandoned?"""
+
+    def start(self, worker: WorkerHandle) -> None:
+        """Raises what `WorkerHandle.start` raises."""
+        worker.start()
+        self._alive.add(worker)
+        self._starting.add(worker)
+
+    def started(self, worker: WorkerHandle) -> None:
+        """It has reported that it is ready."""
+        self._starting.discard(worker)
+
+    def ended(self, worker: WorkerHandle) -> None:
+        """It has reported its end."""
+        if worker not in self._alive:  # it was abandoned
+            return
+        worker.join()
+        logger.debug("Worker %d (%s) has ended.", worker.number + 1, worker.name)
+        self._forget(worker)
+
+    def _forget(self, worker: WorkerHandle) -> None:
+        self._starting.discard(worker)
+        self._alive.discard(worker)
+        if self.stopping and not self._alive:
+            self._all_ended()
+
+    def _all_ended(self) -> None:
+        self._progress.stop()
+        self._on_all_ended()
+
+    def retire(self, worker: WorkerHandle) -> None:
+        """Its slot has another worker, or none. One that is still starting serves nobody, and ends at once."""
+        if worker in self._starting:
+            worker.stop()
+            self._loop.call_later(CANCEL_GRACE + ABORT_GRACE, partial(self._kill_or_abandon, [worker]))
+            return
+        worker.retire()
+        if self._grace is not None:
+            self._loop.call_later(self._grace, partial(self._cancel_retired, worker, self._grace))
+
+    def _cancel_retired(self, worker: WorkerHandle, grace: float) -> None:
+        if worker in self._alive and not self.stopping:
+            worker.cancel()
+            self._loop.call_later(CANCEL_GRACE + grace + ABORT_GRACE, partial(self._kill_or_abandon, [worker]))
+
+    def stop(self, timeout: float | None) -> None:
+        """Every worker drains, and has `timeout` seconds for its requests; None: no limit."""
+        self.stopping = True
+        if not self._alive:
+            self._all_ended()
+            return
+        if self._starting:
+            logger.info("Shutting down once the application has started. (CTRL+C to force quit)")
+        for worker in self._alive:
+            worker.stop()
+        self._progress.start(timeout)
+        if timeout is not None:
+            self._loop.call_later(timeout, partial(self._cancel, timeout))
+
+    def _cancel(self, timeout: float) -> None:
+        self._progress.stop()
+        for worker in self._alive:
+            worker.cancel()
+        self._loop.call_later(CANCEL_GRACE + ABORT_GRACE, self._give_up_starting)
+        self._loop.call_later(CANCEL_GRACE + timeout + ABORT_GRACE, self.abort)
+
+    def _give_up_starting(self) -> None:
+        """The start may block for as long as the application likes."""
+        for worker in sorted(self._starting, key=lambda worker: worker.number):
+            logger.error("Worker %d is still starting; it is given up.", worker.number + 1)
+            self._kill_or_abandon([worker])
+
+    def abort(self) -> None:
+        """Ends every worker at once."""
+        self._progress.stop()
+        for worker in self._alive:
+            worker.abandon()
+        self._loop.call_later(ABORT_GRACE, lambda: self._kill_or_abandon(self._alive))
+
+    def _kill_or_abandon(self, workers: Iterable[WorkerHandle]) -> None:
+        for worker in self._alive.intersection(workers):
+            if not worker.kill():
+                logger.error("Worker %s does not end; it is abandoned.", worker.name)
+                self.abandoned_threads = True
+                self._forget(worker)
