@@ -18,7 +18,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-states.check_states()
+states.check()
 
 
 @pytest.fixture(autouse=True)

@@ -38,8 +38,6 @@ class Surroundings(NamedTuple):
     listeners: list[Listener]
     board: Board | None
     """What the workers know of each other; None: nothing."""
-    on_threads_fail: Callable[[str], object]
-    """Called with the reason when a worker shows that threads cannot run the application."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,12 +49,21 @@ class Generation:
     kind: Kind
 
     def make_worker(
-        self, number: int, surroundings: Surroundings, on_report: OnReport, run_here: RunHere | None
+        self,
+        number: int,
+        surroundings: Surroundings,
+        on_report: OnReport,
+        *,
+        run_here: RunHere | None,
+        on_threads_fail: Callable[[str], object] | None,
     ) -> WorkerHandle:
-        """A worker of this generation for the slot `number`; it is not started. `run_here` is given what runs the
-        worker on the supervisor's own thread; None: a thread worker has a thread of its own. Raises StartupError where
-        the application has no copy for it."""
-        loop, listeners, board, on_threads_fail = surroundings
+        """A worker of this generation for the slot `number`; it is not started. Raises StartupError where the
+        application has no copy for it.
+
+        `run_here` is given what runs a thread worker on the supervisor's own thread; None: it has a thread of its own.
+        `on_threads_fail` is called with the reason, instead of `on_report`, where the worker shows that threads cannot
+        run the application; None: its start is reported as that of any other worker."""
+        loop, listeners, board = surroundings
         if board is not None and number >= board.size:
             board = None
         if self.application is None:
@@ -69,17 +76,17 @@ class Generation:
         def on_thread_report(report: Report) -> None:
             if report is Report.READY:
                 application.ready(number)
-            if (report is Report.UNSUPPORTED and application.lifespan_unsupported(number)) or (
+            failed = (report is Report.UNSUPPORTED and application.lifespan_unsupported(number)) or (
                 report is Report.FAILED and application.start_failed(number)
-            ):
-                on_threads_fail(
-                    f"it starts on one worker thread and not on worker {number + 1}: {worker.start_failure}"
-                )
+            )
+            if failed and on_threads_fail is not None:
+                failure = worker.start_failure
+                on_threads_fail(f"it starts on one worker thread and not on worker {number + 1}: {failure}")
             else:
                 on_report(report)
 
         worker = ThreadWorker(
             number, self.config, load, listeners, loop, on_thread_report, board, context,
-            probing=application.is_probe(number),
+            probing=on_threads_fail is not None and application.is_probe(number),
         )  # fmt: skip
         return worker

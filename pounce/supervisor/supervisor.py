@@ -97,7 +97,7 @@ class Supervisor:
 
     def _make_pool(self, generation: Generation) -> None:
         plan, config = self._plan, self._config
-        self._surroundings = Surroundings(self._loop, self.listeners, plan.board, self._become_processes)
+        self._surroundings = Surroundings(self._loop, self.listeners, plan.board)
         self._pool_ended = False
         self._pool = Pool(
             self, self._loop, generation, plan.count, plan.board, config.timeout_worker_stuck,
@@ -146,7 +146,11 @@ class Supervisor:
 
     def make_worker(self, generation: Generation, number: int, on_report: OnReport) -> WorkerHandle:
         free = self._plan.in_supervisor_thread and self._run_local is None and thread_is_free()
-        return generation.make_worker(number, self._surroundings, on_report, self._set_local if free else None)
+        return generation.make_worker(
+            number, self._surroundings, on_report,
+            run_here=self._set_local if free else None,
+            on_threads_fail=self._become_processes if self.state is State.STARTING else None,
+        )  # fmt: skip
 
     def _set_local(self, run: Callable[[], None]) -> None:
         self._run_local = run
@@ -165,10 +169,9 @@ class Supervisor:
 
     def _become_processes(self, why: str) -> None:
         assert self._pool is not None
-        self._processes_reason = self._processes_reason or why
         if self.state is State.STARTING:
-            self.state = State.CHANGING
-        self._pool.stop(self._config.timeout_graceful_shutdown)
+            self.state, self._processes_reason = State.CHANGING, why
+            self._pool.stop(self._config.timeout_graceful_shutdown)
 
     def all_ready(self) -> None:
         assert self._pool is not None

@@ -223,6 +223,24 @@ def test_an_added_worker_that_does_not_start_is_done_without(tmp_path):
         assert server.stop() == 0
 
 
+# Found by reading the code: the whole server was started again, with processes.
+def test_sigttin_with_an_added_thread_that_does_not_start_is_done_without(tmp_path):
+    if has_gil():
+        pytest.skip("with the GIL, SIGTTIN adds no thread")
+    third = 'os.write(1, f"start of {VERSION}\\n".encode())\n        starts.append(1)\n        assert len(starts) < 3'
+    text = APP.replace('os.write(1, f"start of {VERSION}\\n".encode())', third).replace(
+        "import pounce\n", "import pounce\nstarts = []\n"
+    )
+    assert text.count("starts") == 3
+    (tmp_path / "made.py").write_text(text)
+    with Running("made:app", "--port", "0", "--threads", "2", "--lifespan", "on", cwd=tmp_path) as server:
+        server.send_signal(signal.SIGTTIN)
+        server.wait_for("Worker 3 does not start; the server goes on without it.")
+        assert versions(server) == {b"one"}
+        assert "Workers will be processes" not in server.log
+        assert server.stop() == 143
+
+
 def test_an_added_thread_gets_a_copy_where_the_application_needs_one(tmp_path):
     if has_gil():
         pytest.skip("with the GIL, SIGTTIN adds no thread")
