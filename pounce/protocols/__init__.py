@@ -1,5 +1,5 @@
-"""Floor 3: protocols without I/O. Bytes in, events out; events in, bytes out.
+"""Protocols without I/O: bytes in, events out; responses in, bytes out.
 
-Every protocol speaks the vocabulary of `events`, so that nothing above knows which one served a request.
-Must never touch a socket, a loop or an application.
+Every protocol has the vocabulary of `events`, so that no room above knows which one a request came by. Must never use a
+socket, a loop or an application.
 """

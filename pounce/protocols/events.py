@@ -1,4 +1,8 @@
-"""What every protocol tells, in the words of RFC 9110."""
+"""The events that every protocol gives, in the terms of RFC 9110.
+
+Must never name a version of HTTP, but for the text of one. Owner: the thread of the connection, until a `Request` is in
+a cache; from then on it is not changed.
+"""
 
 import re
 
@@ -6,8 +10,8 @@ from pounce.protocols.fields import Field
 
 
 class ProtocolError(Exception):
-    """The client has sent something that must be refused: the status says how, the text says why, to the client
-    and in the log. After it the connection can only be closed: where the next message begins is not known."""
+    """The client has sent bytes that must be rejected, with `status`. The text is the reason, for the client and the
+    log. The connection can then only be closed, because it is not known where the next message begins."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -16,22 +20,21 @@ class ProtocolError(Exception):
 
 
 class ApplicationError(RuntimeError):
-    """The application has sent something that HTTP or ASGI does not allow. Raised from `send`, where the
-    application's own traceback shows the place."""
+    """The application has sent a message that HTTP or ASGI does not allow. Raised by `send`, so that the traceback
+    shows the line of the application."""
 
 
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
 def percent_decoded(path: bytes) -> str:
-    """Text of a path (RFC 3986, section 2.1); what is not UTF-8 becomes U+FFFD, what is no escape stays. As
-    urllib.parse.unquote, which would bring `ipaddress` with it."""
+    """The text of a path (RFC 3986, section 2.1). Bytes that are not UTF-8 become U+FFFD, a `%` that begins no escape
+    stays. As urllib.parse.unquote, whose import would load `ipaddress`."""
     return _ESCAPE.sub(lambda escape: bytes((int(escape[1], 16),)), path).decode(errors="replace")
 
 
 class Request:
-    """The head of a request (RFC 9110, section 6.2). Never changed: the same one may stand for many requests that are
-    alike."""
+    """The head of a request (RFC 9110, section 6.2). Never changed: one object may stand for many equal requests."""
 
     __slots__ = ("content_length", "expects_continue", "fields", "keep_alive", "method", "path", "query", "special",
                  "text", "version")  # fmt: skip
@@ -53,13 +56,13 @@ class Request:
         self.text = percent_decoded(path) if b"%" in path else path.decode("ascii")
         """The path as text, percent-decoded as UTF-8."""
         self.query = query
-        """What follows the first `?` of the target, without it."""
+        """The part of the target after the first `?`."""
         self.version = version
         """"1.0" or "1.1"."""
         self.special = method == "HEAD" or version != "1.1"
         """Does the framing of the response depend on the request?"""
         self.fields = fields
-        """In the order in which they came, names in lower case."""
+        """In the order in which they were received, names in lower case."""
         self.keep_alive = keep_alive
         """May the connection carry another request after this one (RFC 9112, section 9.3)?"""
         self.content_length = content_length

@@ -1,4 +1,7 @@
-"""Fields of HTTP messages (RFC 9110, section 5): what is one and what is not."""
+"""Fields of HTTP messages (RFC 9110, section 5): which names and values are legal.
+
+Must never depend on a version of HTTP. Owner: none; nothing here changes.
+"""
 
 import re
 
@@ -8,11 +11,11 @@ type Field = tuple[bytes, bytes]
 FIELD_NAME = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
 """token, RFC 9110 section 5.6.2."""
 FIELD_VALUE = re.compile(rb"(?:[^\x00\s]+(?:[ \t]+[^\x00\s]+)*)?")
-"""field-value, RFC 9110 section 5.5, as h11 reads it: controls other than NUL and white space are let through."""
+"""field-value, RFC 9110 section 5.5, as h11 reads it: control characters other than NUL and white space are allowed."""
 
 
 def field_problem(name: object, value: object) -> str | None:
-    """What is wrong with a field, None if it is one."""
+    """What is wrong with a field; None if it is legal."""
     if not isinstance(name, bytes) or not isinstance(value, bytes):
         return f"is not a pair of bytes: {name!r}: {value!r}"
     if not FIELD_NAME.fullmatch(name):
@@ -23,7 +26,7 @@ def field_problem(name: object, value: object) -> str | None:
 
 
 def checked_field(name: object, value: object) -> Field | str:
-    """A field of an application's, as it is sent; or what is wrong with it. Blanks around a value are no part of it
+    """An application's field as it is sent, or what is wrong with it. White space around a value is not a part of it
     (RFC 9110, section 5.5)."""
     if isinstance(name, bytearray):
         name = bytes(name)

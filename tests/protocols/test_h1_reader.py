@@ -254,7 +254,7 @@ TRICKLES = {
 
 @pytest.mark.parametrize("name", TRICKLES)
 def test_input_byte_by_byte_costs_no_rescan_of_what_is_buffered(name, monkeypatch):
-    monkeypatch.setattr("pounce.protocols.h1.chunks.LONGEST_LINE", 200_000)
+    monkeypatch.setattr("pounce.protocols.h1.chunks.MAX_LINE", 200_000)
     start, more, *rest = TRICKLES[name]
 
     def cost(here):

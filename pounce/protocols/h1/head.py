@@ -1,16 +1,17 @@
-"""Reads the head of a request where the fast lane does not (RFC 9112, sections 2 to 6).
+"""The slow lane: reads the head of a request that the fast lane does not (RFC 9112, sections 2 to 6).
 
-Strategy: `h11` is the reference for what is legal; what it accepts is then held against what RFC 9112 asks of a
-server and leaves to the layer above a parser, and against what another server on the way might read in another way.
-Where the RFC lets a server be lenient (a lone LF, a continued line, equal lengths, a control character in a value),
-this one is not: two readings of one message are how a request is smuggled. Our own checks come first, because h11's
-patterns take quadratic time for a value that ends with an illegal byte.
+Strategy: h11 is the reference for what is legal. What it accepts must also meet the rules that RFC 9112 leaves to the
+layer above a parser, and must have only one reading. Where the RFC lets a server be lenient (a lone LF, a continued
+line, equal lengths, a control character in a value), this one is strict, because two servers that read one message in
+two ways are how a request is smuggled. The checks of this module come first, because h11's patterns take quadratic time
+for a value that ends with an illegal byte.
 
-Nothing that the client has sent stands in the reasons: they go back to the client and into the log.
+Must never put bytes of the client in a reason: reasons are sent back and logged. Owner: the thread of the connection;
+nothing here is kept.
 """
 
 import re
-from socket import AF_INET6, inet_pton  # `ipaddress` would cost another MiB
+from socket import AF_INET6, inet_pton  # the import of `ipaddress` would take another MiB
 
 from pounce.protocols.events import ProtocolError, Request, UpgradeRequest, WebSocketRequest
 from pounce.protocols.fields import FIELD_NAME, Field
@@ -27,21 +28,21 @@ group is what must still be an IPv6 address: see `is_host`."""
 REQUEST_LINE = re.compile(
     rb"([-!#$%&'*+.^_`|~0-9a-zA-Z]++) ([!-~]++) HTTP/([0-9]\.[0-9]|[2-9]|[1-9][0-9]++(?:\.[0-9]++)?)"
 )
-"""The version is looser than the grammar: HTTP/2 and HTTP/11.1 deserve to be told that they are too new."""
+"""The version is looser than the grammar, so that HTTP/2 and HTTP/11.1 are answered 505 rather than 400."""
 
 ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*)([^#]*)")
 
 FIELD_BYTES = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
-"""What may stand in a field line: HTAB, SP, VCHAR and obs-text (RFC 9110, section 5.5)."""
+"""The bytes of a field line: HTAB, SP, VCHAR and obs-text (RFC 9110, section 5.5)."""
 
-LARGEST = 2**63
-"""Lengths from here on overflow somebody's integer."""
-LONGEST_METHOD = 64
+MAX_LENGTH = 2**63 - 1
+"""Bytes of content. A larger Content-Length overflows the integers of other servers on the way."""
+MAX_METHOD = 64
 VERSION = len(b" HTTP/1.1")
 
 
 class Limits:
-    """Bounds on what a client may send. Copied into every worker: see DESIGN.md, section 7."""
+    """Bounds on what a client may send, from the options `limit_request_...`. Each worker has its own copy."""
 
     __slots__ = ("body", "fields", "head", "target")
 
@@ -53,29 +54,29 @@ class Limits:
         self.target = target
         """Bytes of the request target."""
         self.body = body
-        """Bytes of content; None is no bound."""
+        """Bytes of content; None means no bound."""
 
 
-def refuse_hopeless(part: bytes, limits: Limits, searched: int) -> None:
-    """Does not wait for the end of what cannot become a request any more. Raises ProtocolError.
+def reject_early(part: bytes, limits: Limits, searched: int) -> None:
+    """Rejects a partial head that cannot become a legal one, before its end arrives. Raises ProtocolError.
 
-    `part` is the beginning of a head whose line has been checked. What lies before `searched` has been seen here.
+    `part` is the beginning of a head whose line has been checked. The bytes before `searched` have been checked here.
     """
-    if len(part) > limits.head + 3:  # the head's end would lie beyond the bound, even if it came now
+    if len(part) > limits.head + 3:  # even if the end came now, it would be beyond the bound
         raise ProtocolError(431, "the request head is too large")
     if part.find(b"\n\n", searched) >= 0 or part.find(b"\n\r\n", searched) >= 0:
         raise ProtocolError(400, "a line ends without CR LF")
 
 
 def check_line(head: bytes, limits: Limits, searched: int = 0) -> bool:
-    """Refuses a wrong request line (section 3), or what has come of it. Has it come as a whole? Its end does not lie
-    before `searched`. Raises ProtocolError."""
+    """Checks a request line (section 3), or the part of it that has arrived. Is it complete? Its end is not before
+    `searched`. Raises ProtocolError."""
     if not FIELD_NAME.match(head[:1]):  # a TLS handshake begins with 0x16
         raise ProtocolError(400, "this is not HTTP; a TLS client on a cleartext port?")
     end = head.find(b"\r\n", searched)
-    line = head[:end] if end >= 0 else head[: limits.target + LONGEST_METHOD + VERSION + 3].removesuffix(b"\r")
+    line = head[:end] if end >= 0 else head[: limits.target + MAX_METHOD + VERSION + 3].removesuffix(b"\r")
     method = line.find(b" ")
-    if method > LONGEST_METHOD or (method < 0 and len(line) > LONGEST_METHOD):
+    if method > MAX_METHOD or (method < 0 and len(line) > MAX_METHOD):
         raise ProtocolError(501, "no method is so long")
     if len(line) - (method + 1) - VERSION > limits.target:
         raise ProtocolError(414, "the request target is too long")
@@ -98,8 +99,8 @@ def read_head(head: bytes, limits: Limits) -> Request:
     if len(lines) - 1 > limits.fields:
         raise ProtocolError(431, "too many request fields")
     if head.translate(None, FIELD_BYTES) != b"\r\n" * (len(lines) + 1):
-        # Section 2.2 lets us take a lone LF for a line's end. Another server in front may not do so and see
-        # other fields than we do, so we do not either.
+        # Section 2.2 allows a server to take a lone LF for the end of a line. This one does not, because a proxy in
+        # front that does not either would see other fields.
         raise ProtocolError(400, "a line ends without CR LF, or has a control character in it")
     fields: list[Field] = []
     for line in lines[1:]:
@@ -109,14 +110,14 @@ def read_head(head: bytes, limits: Limits) -> Request:
         fields.append((name.lower(), value.strip(b" \t")))
     method, target, version = lines[0].split(b" ")
     request = check_head(method, target, version.removeprefix(b"HTTP/"), fields)
-    _ask_h11(head)
+    _check_with_h11(head)
     if limits.body is not None and (request.content_length or 0) > limits.body:
         raise ProtocolError(413, "the content is too large")
     return request
 
 
-def _ask_h11(head: bytes) -> None:
-    import h11  # 0.8 MiB that a worker behind a proxy may never need
+def _check_with_h11(head: bytes) -> None:
+    import h11  # 0.8 MiB, which a worker behind a proxy may never need
 
     conn = h11.Connection(h11.SERVER, max_incomplete_event_size=len(head))
     conn.receive_data(head)
@@ -127,7 +128,7 @@ def _ask_h11(head: bytes) -> None:
 
 
 def is_host(value: bytes) -> bool:
-    """May this be the value of a Host field?"""
+    """Is this a legal value of a Host field?"""
     match = HOST.fullmatch(value)
     if match is None:
         return False
@@ -140,9 +141,9 @@ def is_host(value: bytes) -> bool:
 
 
 def check_head(method: bytes, target: bytes, version: bytes, fields: list[Field]) -> Request:
-    """What a server must know of a head, and must refuse in it beyond its syntax. Raises ProtocolError.
+    """The request, after the checks that go beyond syntax. Raises ProtocolError.
 
-    `fields` have lower-case names and stripped values, all that have come.
+    `fields` are all fields of the head, with lower-case names and stripped values.
     """
     modern = version != b"1.0"
     table: dict[bytes, list[bytes]] = {}
@@ -157,12 +158,12 @@ def check_head(method: bytes, target: bytes, version: bytes, fields: list[Field]
     if len(hosts) > 1 or (hosts and not is_host(hosts[0])):
         raise ProtocolError(400, "a Host field that is not one host")  # section 3.2
     if target[:1] != b"/" or method == b"CONNECT":
-        target = _other_form(method, target, fields)
+        target = _absolute_or_asterisk(method, target, fields)
     if b"#" in target:
         raise ProtocolError(400, "a fragment in the request target")  # RFC 9110 section 7.1: it is not sent
     path, _, query = target.partition(b"?")
-    # RFC 9110, section 7.8: in HTTP/1.0 the field means nothing, and it does not without the connection option, as it
-    # may be meant for somebody on the way.
+    # RFC 9110, section 7.8: the field is ignored in HTTP/1.0, and without the connection option, as it may be meant for
+    # a proxy on the way.
     kind = Request
     if modern and b"upgrade" in options and b"upgrade" in table:
         kind = WebSocketRequest if b"websocket" in _members(table[b"upgrade"]) else UpgradeRequest
@@ -179,17 +180,17 @@ def check_head(method: bytes, target: bytes, version: bytes, fields: list[Field]
 
 
 def _members(values: list[bytes] | tuple[()]) -> list[bytes]:
-    """The members of a list that may stand in several field lines (RFC 9110, section 5.6.1)."""
+    """The members of a list, which may be spread over several field lines (RFC 9110, section 5.6.1)."""
     return [member.strip(b" \t") for value in values for member in value.lower().split(b",")]
 
 
 def _content_length(table: dict[bytes, list[bytes]], *, modern: bool) -> int | None:
-    """How long the content is (section 6.3); None if it is chunked."""
+    """The length of the content (section 6.3); None if it is chunked."""
     lengths = table.get(b"content-length", ())
     codings = _members(table.get(b"transfer-encoding", ()))
     if codings:
         if not modern or lengths:
-            # Section 6.1: with both, or from HTTP/1.0, somebody on the way may have seen another end of the message.
+            # Section 6.1: with both, or in HTTP/1.0, a proxy on the way may have seen another end of the message.
             raise ProtocolError(400, "the end of the content is given in two ways" if modern else "chunked HTTP/1.0")
         if codings[-1] != b"chunked" or codings.count(b"chunked") > 1:
             raise ProtocolError(400, "the content is not chunked, or twice")
@@ -198,12 +199,12 @@ def _content_length(table: dict[bytes, list[bytes]], *, modern: bool) -> int | N
         return None
     if not lengths:
         return 0
-    if len(lengths) > 1 or not lengths[0].isdigit() or len(lengths[0]) > 19 or int(lengths[0]) >= LARGEST:
+    if len(lengths) > 1 or not lengths[0].isdigit() or len(lengths[0]) > 19 or int(lengths[0]) > MAX_LENGTH:
         raise ProtocolError(400, "a Content-Length that is not one number")
     return int(lengths[0])
 
 
-def _other_form(method: bytes, target: bytes, fields: list[Field]) -> bytes:
+def _absolute_or_asterisk(method: bytes, target: bytes, fields: list[Field]) -> bytes:
     """The path and query of a target that does not begin with a slash (section 3.2)."""
     if method == b"CONNECT":
         raise ProtocolError(501, "this is not a proxy")
@@ -215,8 +216,8 @@ def _other_form(method: bytes, target: bytes, fields: list[Field]) -> bytes:
     authority, rest = absolute.groups()
     if not authority or not is_host(authority):
         raise ProtocolError(400, "an absolute request target without a host")
-    # Section 3.2.2: the target's authority counts, the Host field is ignored.
+    # Section 3.2.2: the authority of the target replaces the Host field.
     fields[:] = [(b"host", authority), *(field for field in fields if field[0] != b"host")]
     if not rest and method == b"OPTIONS":
-        return b"*"  # section 3.2.4: the last proxy on the way asks for it so
+        return b"*"  # section 3.2.4: sent so by the last proxy on the way
     return rest if rest.startswith(b"/") else b"/" + rest

@@ -1,15 +1,17 @@
-"""Reads requests (RFC 9112, sections 2 to 7).
+"""The reader of requests (RFC 9112, sections 2 to 7).
 
-Strategy: two lanes. The fast lane reads the well-formed majority of heads by itself. Whatever it does not recognise
-(a method of one's own, an absolute target, HTTP/1.0, anything odd) goes the slow way through `head`, which asks h11,
-the reference for what is legal. The fast lane accepts a strict subset of what the slow one accepts, with the identical
-result; `tests/protocols/test_h1_lanes.py` drives both with the same bytes. Content of a length is counted here, content
-in chunks is read by `chunks`, whichever lane has read the head.
+Strategy: two lanes. The fast lane reads the well-formed majority of heads. Whatever it does not recognise (an unusual
+method, an absolute target, HTTP/1.0, odd white space) is read by the slow lane, `head`, with h11 as the reference for
+what is legal. The fast lane accepts a strict subset of what the slow one accepts, with the identical result;
+`tests/protocols/test_h1_lanes.py` drives both with the same bytes. Content with a length is counted here, content in
+chunks is read by `chunks`, whichever lane has read the head.
 
-Clients say the same things again and again: everything after the request line is very often, to the byte, what came
-before. So the fast lane remembers what it has read of it.
+Clients repeat themselves: the field lines of a request are very often byte for byte those of an earlier one. So the
+fast lane has a cache of heads and of blocks of field lines.
 
-Once `ProtocolError` is raised the reader is of no more use.
+Must never accept in the fast lane what the reference rejects. After a `ProtocolError` the reader cannot be used again.
+
+Owner: the thread of the connection. The cache belongs to the worker, and so to the same thread.
 """
 
 import re
@@ -17,25 +19,25 @@ import re
 from pounce.protocols.events import ProtocolError, Request, WebSocketRequest
 from pounce.protocols.fields import FIELD_NAME, Field
 from pounce.protocols.h1.chunks import ChunkedContent
-from pounce.protocols.h1.head import FIELD_BYTES, check_line, is_host, read_head, refuse_hopeless
+from pounce.protocols.h1.head import FIELD_BYTES, check_line, is_host, read_head, reject_early
 from pounce.protocols.h1.head import Limits as Limits
 
 METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")}
-"""What the fast lane knows; any token is a method (RFC 9110, section 9.1)."""
+"""The methods of the fast lane. Any token is a method (RFC 9110, section 9.1)."""
 
 FRAMING = frozenset((b"connection", b"content-length", b"expect", b"transfer-encoding", b"upgrade"))
-"""Fields that decide more than what the application sees."""
+"""Fields that the server itself acts on."""
 
 
 EMPTY_LINES = re.compile(rb"(?:\r\n){0,8}")
-"""What is ignored before a request line; a few of them, as nobody means well who sends more."""
+"""Ignored before a request line (section 2.2). No more than a few, as only a hostile client sends many."""
 
 CHUNKED = -1
-"""In place of a length."""
+"""Stands for a length."""
 
 
 class Fields:
-    """What the field lines of a head say."""
+    """The field lines of a head, and what follows from them."""
 
     __slots__ = ("content_length", "expects_continue", "keep_alive", "kind", "list")
 
@@ -48,20 +50,19 @@ class Fields:
 
 
 class HeadCache:
-    """Heads and blocks of field lines that have been read before, and what they say. One for all connections of a
-    worker.
+    """A cache of heads and of blocks of field lines that have been read before. One for all connections of a worker.
 
-    A client says the same again and again: the same field lines with every request, often for the same target. To
-    know a short head as a whole takes 1.4 us off a request's 7.6 in Python (3.14), and 3.3 off 18.9 (3.13t).
+    A client sends the same field lines with every request, often for the same target. Finding a short head as a whole
+    takes 1.4 us off a request's 7.6 in Python (3.14), and 3.3 off 18.9 (3.13t).
 
-    Bounded: so many heads, so many blocks, none of them longer than a browser's. When it is full it begins anew.
+    Bounded in the number of entries and in the size of each. When it is full it is cleared.
     """
 
-    HEADS = 512
-    BLOCKS = 512
-    LONGEST = 1024  # bytes
-    NAMES = 1024
-    LONGEST_NAME = 64  # bytes: what a stranger makes us remember is bounded too
+    MAX_HEADS = 512
+    MAX_BLOCKS = 512
+    MAX_SIZE = 1024  # bytes of a head or a block: a browser's fit in
+    MAX_NAMES = 1024
+    MAX_NAME = 64  # bytes: clients choose the names
 
     __slots__ = ("blocks", "heads", "names")
 
@@ -70,27 +71,27 @@ class HeadCache:
         """Whole heads of requests without content."""
         self.blocks: dict[bytes, Fields] = {}
         self.names: dict[bytes, bytes] = {}
-        """Field names as clients write them, and in lower case."""
+        """Field names as clients write them, with their lower case."""
 
     def store_head(self, head: bytes, request: Request) -> None:
-        if len(head) <= self.LONGEST:
-            if len(self.heads) >= self.HEADS:
+        if len(head) <= self.MAX_SIZE:
+            if len(self.heads) >= self.MAX_HEADS:
                 self.heads.clear()
             self.heads[head] = request
 
-    def keep(self, block: bytes, fields: Fields) -> None:
-        if len(block) <= self.LONGEST:
-            if len(self.blocks) >= self.BLOCKS:
+    def store_block(self, block: bytes, fields: Fields) -> None:
+        if len(block) <= self.MAX_SIZE:
+            if len(self.blocks) >= self.MAX_BLOCKS:
                 self.blocks.clear()
             self.blocks[block] = fields
 
-    def learn(self, name: bytes) -> bytes | None:
+    def field_name(self, name: bytes) -> bytes | None:
         """The name in lower case; None if it is no field name."""
         if not FIELD_NAME.fullmatch(name):
             return None
         lower = name.lower()
-        if len(name) <= self.LONGEST_NAME:
-            if len(self.names) >= self.NAMES:
+        if len(name) <= self.MAX_NAME:
+            if len(self.names) >= self.MAX_NAMES:
                 self.names.clear()
             self.names[name] = lower
         return lower
@@ -99,26 +100,26 @@ class HeadCache:
 class RequestReader:
     """The requests of one connection, one after the other.
 
-    `feed` bytes as they come; take the next head with `next_request`, then its content with `read_body` until
-    `body_complete`, then the next head.
+    `feed` it the bytes that are received. Take the next head with `next_request`, then its content with `read_body`
+    until `body_complete`, then the next head.
     """
 
-    __slots__ = ("_cache", "_chunks", "_limits", "_line_read", "_remaining", "_searched", "body_complete", "buffer")
+    __slots__ = ("_cache", "_chunks", "_limits", "_line_checked", "_remaining", "_searched", "body_complete", "buffer")
 
     def __init__(self, limits: Limits, cache: HeadCache) -> None:
         self._limits = limits
         self._cache = cache
         self.buffer = b""
-        """What has been fed and not yet taken out."""
-        # A head may come byte by byte, and each must not cost a look at all that came before it.
-        self._searched = 0  # where to go on looking for the end of a head that has has_partial_head
-        self._line_read = False  # has its request line come, and been checked?
-        self._chunks: ChunkedContent | None = None  # while content comes in chunks
+        """Bytes that have been fed and not yet taken."""
+        # A head may arrive byte by byte, and no byte may cost a search of all the bytes before it.
+        self._searched = 0  # where to continue the search for the end of a partial head
+        self._line_checked = False  # is its request line complete and checked?
+        self._chunks: ChunkedContent | None = None  # while content arrives in chunks
         self._remaining = 0  # bytes of other content still to come
         self.body_complete = True
-        """Has all content of the last request been given? Nothing may follow a request for a WebSocket until it is
-        answered, so that of a request for another protocol is never complete at first. That is what makes the
-        connection look at it twice, and at no other."""
+        """Has all content of the last request been taken? Never true at first for a request that asks for another
+        protocol, because nothing may follow it until it is answered. So the connection handles it apart from the
+        others."""
 
     @property
     def pending(self) -> int:
@@ -132,7 +133,7 @@ class RequestReader:
 
     @property
     def wants_head_only(self) -> bool:
-        """Does the request that has just been refused allow no content in its answer?"""
+        """Must the response to the request that has just been rejected have no content?"""
         return self.buffer.lstrip(b"\r\n").startswith(b"HEAD ")
 
     def feed(self, data: bytes) -> None:
@@ -144,9 +145,9 @@ class RequestReader:
         """The next head, after `data` has been fed; None while it is not complete. Raises ProtocolError."""
         buffer = self.buffer
         if not buffer:
-            known = self._cache.heads.get(data)
-            if known is not None:
-                return known
+            cached = self._cache.heads.get(data)
+            if cached is not None:
+                return cached
             if not data:
                 return None
             buffer = self.buffer = data
@@ -157,7 +158,7 @@ class RequestReader:
         if end > 0 and end <= self._limits.head:
             if searched:
                 self._searched = 0
-                self._line_read = False
+                self._line_checked = False
             request = self._read_fast(buffer, end)
             if request is not None:
                 return request
@@ -166,13 +167,13 @@ class RequestReader:
     # The fast lane
 
     def _read_fast(self, buffer: bytes, end: int) -> Request | None:
-        """The head that ends at `end`; None if it is not for this lane."""
+        """The head that ends at `end`; None if this lane does not read it."""
         line_end = buffer.find(b"\r\n")
         line = buffer[:line_end].split(b" ")
         if len(line) != 3:
             return None
         method, target, version = line
-        # Not METHODS.get: on 3.13t that takes 26 us where another thread has made the keys, as the main thread has.
+        # Not METHODS.get: on 3.13t that takes 26 us if another thread has made the keys, as the main thread has.
         if method not in METHODS or version != b"HTTP/1.1" or not target.isascii() or len(target) > self._limits.target:
             return None
         text = target.decode("ascii")
@@ -207,16 +208,16 @@ class RequestReader:
         return length
 
     def _read_fields(self, block: bytes) -> Fields | None:
-        """What field lines, each after a CR LF, say; None if they are not for this lane."""
+        """A block of field lines, each after a CR LF; None if this lane does not read it."""
         lines = block.split(b"\r\n")
         count = len(lines) - 1
         if count > self._limits.fields or block.translate(None, FIELD_BYTES) != b"\r\n" * count:
             return None  # too many, or with a control character, or with CR or LF alone
-        names, learn = self._cache.names, self._cache.learn
+        names, field_name = self._cache.names, self._cache.field_name
         fields: list[Field] = []
-        for place in range(1, count + 1):
-            name, colon, value = lines[place].partition(b":")
-            lower = names.get(name) or learn(name)
+        for index in range(1, count + 1):
+            name, colon, value = lines[index].partition(b":")
+            lower = names.get(name) or field_name(name)
             if lower is None or not colon:
                 return None
             fields.append((lower, value.strip(b" \t")))
@@ -229,26 +230,26 @@ class RequestReader:
         read = Fields(fields)
         if not FRAMING.isdisjoint(table) and not _read_framing(read, table):
             return None
-        if read.kind is Request:  # a handshake's key is a new one each time
-            self._cache.keep(block, read)
+        if read.kind is Request:  # the key of a WebSocket handshake is new each time
+            self._cache.store_block(block, read)
         return read
 
     # The slow lane
 
     def _read_slow(self) -> Request | None:
         buffer = self.buffer
-        if buffer[0] == 0x0D:  # section 2.2: robust against a client that sends CRLF after content
-            # They stay in the buffer until a request comes, so that they have a deadline and a bound.
+        if buffer[0] == 0x0D:  # section 2.2: some clients send CR LF after content
+            # The empty lines stay in the buffer until a request comes, so that they have a deadline and a bound.
             buffer = buffer[EMPTY_LINES.match(buffer).end() :]  # type: ignore[union-attr]
             if buffer in (b"", b"\r"):
                 return None
             self.buffer = buffer
         end = buffer.find(b"\r\n\r\n", self._searched)
         if end < 0 or end > self._limits.head:
-            if not self._line_read:
-                self._line_read = check_line(buffer, self._limits, self._searched)
-            refuse_hopeless(buffer, self._limits, self._searched)
-            self._searched = max(0, len(buffer) - 3)  # the end may have come in part
+            if not self._line_checked:
+                self._line_checked = check_line(buffer, self._limits, self._searched)
+            reject_early(buffer, self._limits, self._searched)
+            self._searched = max(0, len(buffer) - 3)  # a part of the end may have arrived
             return None
         end += 4
         request = read_head(buffer[:end], self._limits)
@@ -261,7 +262,7 @@ class RequestReader:
         return request
 
     def take_buffered(self) -> bytes:
-        """What has come behind the last request, for another protocol to read."""
+        """The bytes after the last request, for another protocol."""
         rest, self.buffer = self.buffer, b""
         return rest
 
@@ -273,8 +274,8 @@ class RequestReader:
         self.body_complete = False
 
     def read_body(self) -> bytes:
-        """Content that has come since the last call, empty if none has. Sets `body_complete` at its end.
-        Raises ProtocolError."""
+        """Content that has arrived since the last call, perhaps none. Sets `body_complete` at its end. Raises
+        ProtocolError."""
         chunks = self._chunks
         if chunks is not None:
             body, self.buffer = chunks.read(self.buffer)
@@ -299,7 +300,7 @@ def _repeated(fields: list[Field]) -> set[bytes]:
 
 
 def _read_framing(read: Fields, table: dict[bytes, bytes]) -> bool:
-    """Takes in what the framing fields say. False if it is not for the fast lane."""
+    """Sets what follows from the framing fields. False if the fast lane does not read them."""
     upgrade = table.get(b"upgrade")
     if upgrade is not None and (
         upgrade.lower() != b"websocket" or b"content-length" in table or b"transfer-encoding" in table

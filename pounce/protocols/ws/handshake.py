@@ -1,5 +1,7 @@
-"""The opening handshake (RFC 6455, section 4.2), as a server sees it: is this a request for a WebSocket, and what is
-the answer. HTTP itself has been read already."""
+"""The opening handshake of a server (RFC 6455, section 4.2): checks the request, and writes the response that accepts.
+
+Must never read HTTP: the request has been read already. Owner: the worker's thread.
+"""
 
 import base64
 import binascii
@@ -14,14 +16,14 @@ GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 PROTOCOL = b"sec-websocket-protocol"
 OWN = frozenset((b"connection", b"upgrade", b"sec-websocket-accept", b"sec-websocket-extensions", PROTOCOL,
                  b"content-length", b"transfer-encoding"))  # fmt: skip
-"""Fields of the answer that are not the application's."""
+"""Fields of the response that the application may not set."""
 
 type Offer = tuple[str, list[tuple[str, str | None]]]
 """An extension that the client offers, and its parameters."""
 
 
 class HandshakeError(Exception):
-    """This is no handshake that can be accepted: the status, the reason, and fields of the response."""
+    """The handshake cannot be accepted: the status, the reason, and fields of the response that says so."""
 
     def __init__(self, status: int, reason: str, *fields: Field) -> None:
         super().__init__(reason)
@@ -31,7 +33,7 @@ class HandshakeError(Exception):
 
 
 class Handshake:
-    """What the client asks for. Raises HandshakeError."""
+    """A client's handshake. Raises HandshakeError if it is not legal."""
 
     __slots__ = ("key", "offers", "subprotocols")
 
@@ -58,7 +60,8 @@ class Handshake:
         self.offers = list(_offers(b",".join(_values(request, b"sec-websocket-extensions")).decode("latin-1")))
 
     def answer(self, fields: Iterable[Field], lines: bytes, defaults: bytes, extension: str | None) -> bytes:
-        """The head of a 101. `fields` are the application's, `lines` their lines, `defaults` the server's."""
+        """The head of a 101. `fields` are the application's, `lines` the same as bytes, `defaults` the lines of the
+        server's own fields."""
         names = {name.lower() for name, _ in fields}
         kept = [line for line in defaults.splitlines(keepends=True) if line[: line.find(b":")] not in names]
         parts = [
@@ -73,8 +76,8 @@ class Handshake:
         return b"".join(parts)
 
     def chosen(self, subprotocol: object, fields: Iterable[Field]) -> list[Field]:
-        """The field for what the application has chosen from `subprotocols`, be it by a field of its own. Raises
-        ApplicationError."""
+        """The field for the subprotocol that the application has chosen, perhaps by a field of its own. Raises
+        ApplicationError if the client has not offered it."""
         if subprotocol is None:
             subprotocol = next((value.decode("latin-1") for name, value in fields if name.lower() == PROTOCOL), None)
         if subprotocol is None:
@@ -100,7 +103,7 @@ def _is_key(value: bytes) -> bool:
 
 
 def _offers(text: str) -> Iterable[Offer]:
-    """Section 9.1. A quoted value must be a token once it is unquoted, so no comma can be in one."""
+    """Section 9.1. A quoted value must be a token when it is unquoted, so it contains no comma."""
     for each in filter(None, (part.strip(" \t") for part in text.split(","))):
         name, *parameters = [part.strip(" \t") for part in each.split(";")]
         yield _token(name), [_parameter(parameter) for parameter in parameters]

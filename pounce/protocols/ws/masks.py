@@ -1,22 +1,22 @@
-"""Unmasking (RFC 6455, section 5.3): every byte a client sends is XORed with one of four.
+"""Unmasking (RFC 6455, section 5.3): each byte that a client sends is XORed with one of the four bytes of a key.
 
-Python has no XOR of byte strings. What there is, measured on one frame of 125 bytes / 4 KiB / 64 KiB, 3.14:
+Python has no XOR of byte strings. Three ways to do it, measured on one frame of 125 bytes / 4 KiB / 64 KiB, 3.14:
 
     big integers                      0.5 /  9   / 200 us    three conversions, each a loop over bytes
     four strides, each translated     0.8 /  6   /  89 us    what wsproto does
     mpn_xor_n of GMP, through ctypes  1.0 /  1.5 /  12 us    words; on 3.13t 2.0 / 3.4 / 15
 
-GMP is part of every Debian and Fedora, because coreutils needs it. It is used where it is found, for what is long,
-and nothing depends on it: 64 KiB through the tables cost less than the rest of their way.
+GMP is installed on every Debian and Fedora, because coreutils needs it. It is used for long payloads where it is found.
+Nothing depends on it: without it, 64 KiB take less time in the tables than in the rest of the server.
 
-Owner of an `Unmasker`: the worker's thread. Its tables, or its place in memory, are its own.
+Must never be shared by threads: an `Unmasker` has tables, or a buffer, of its own. Owner: the worker's thread.
 """
 
 import ctypes
 from collections.abc import Callable
 
-SHORT = 512  # bytes; below, big integers are the fastest
-PIECE = 1 << 16  # bytes: a larger piece leaves the cache, and its copies are needed at the same time
+SHORT = 512  # bytes; up to this size big integers are the fastest
+PIECE = 1 << 16  # bytes; a larger piece does not fit into the CPU's cache together with its copies
 
 LIMB = 8  # bytes
 
@@ -26,8 +26,8 @@ type UnmaskLong = Callable[[memoryview, bytes], Buffer]
 
 
 class Unmasker:
-    """Calling it with bytes, where in them a payload begins and ends, and its key of four bytes, gives the payload
-    unmasked. What it gives may be overwritten by the next call: a copy less, where it is decoded anyway."""
+    """Called with bytes, the indices where a payload begins and ends in them, and its key of four bytes, returns the
+    unmasked payload. The next call may overwrite the result, which saves a copy if it is decoded at once."""
 
     __slots__ = ("_long",)
 
@@ -50,27 +50,27 @@ def tables() -> UnmaskLong:
 
     def unmask(payload: memoryview, key: bytes) -> bytes:
         result = bytearray(payload)
-        for place, byte in enumerate(key):
-            result[place::4] = result[place::4].translate(rows[byte])
+        for index, byte in enumerate(key):
+            result[index::4] = result[index::4].translate(rows[byte])
         return bytes(result)
 
     return unmask
 
 
 def gmp() -> UnmaskLong | None:
-    """Unmasking by GMP; None where there is none."""
+    """Unmasking by GMP; None if it is not installed."""
     try:
         xor = ctypes.PyDLL("libgmp.so.10")["__gmpn_xor_n"]
     except (OSError, AttributeError):
         return None
-    if ctypes.sizeof(ctypes.c_long) != LIMB:  # where GMP is built as usual, a limb is a long
+    if ctypes.sizeof(ctypes.c_long) != LIMB:  # in the usual build of GMP a limb is a long
         return None
     # void mpn_xor_n(mp_limb_t *result, const mp_limb_t *one, const mp_limb_t *other, mp_size_t limbs)
     xor.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_long]
     xor.restype = None
-    # One place for all payloads: allocating 64 KiB three times for each costs more than the work.
-    place = ctypes.create_string_buffer(PIECE)
-    address, view = ctypes.addressof(place), memoryview(place).cast("B")
+    # One buffer for all payloads: allocating 64 KiB three times for each takes longer than the work.
+    buffer = ctypes.create_string_buffer(PIECE)
+    address, view = ctypes.addressof(buffer), memoryview(buffer).cast("B")
 
     def unmask(payload: memoryview, key: bytes) -> memoryview:
         size = len(payload)

@@ -1,14 +1,13 @@
 """Frames and messages (RFC 6455, sections 5 to 7), without I/O.
 
-Strategy: two lanes, as for HTTP/1. wsproto is the reference for what is legal and says no. The fast lane reads the
-well-formed majority by itself: messages of one frame, pings and pongs. Every frame begins with a look at its head;
-what that does not recognise (fragments, Close, compressed frames that have not come whole, anything odd) is handed
-to wsproto, this frame and no more. `tests/protocols/test_ws_frames.py` drives both with the same bytes.
+Strategy: two lanes, as for HTTP/1. The fast lane reads the well-formed majority: messages of one frame, pings and
+pongs. The head of each frame decides its lane. Every other frame (a fragment, Close, a compressed frame that has not
+arrived as a whole, an illegal one) is read by wsproto, the reference for what is legal: this frame and no more.
+`tests/protocols/test_ws_frames.py` drives both with the same bytes.
 
-Nothing is kept that need not be: a frame that comes in pieces is unmasked piece by piece, its text is checked as it
-comes, and a message that becomes too long is refused at the head of the frame that makes it so.
-
-Once `WireError` is raised the wire can only say Close.
+Must never buffer more than it has to: a frame that arrives in pieces is unmasked piece by piece, its text is checked as
+it arrives, and a message that becomes too large is rejected at the head of the frame that makes it so. After a
+`WireError` only a Close may be sent.
 
 Owner: the worker's thread.
 """
@@ -25,17 +24,18 @@ from pounce.protocols.ws.masks import Unmask
 TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A  # with FIN
 COMPRESSED = 0x40  # RSV1, RFC 7692 section 6
 MASKED = 0x80
-PIECES = 256
+MAX_PIECES = 256
+"""Pieces of a message that are kept apart before they are joined."""
 COMPRESS_FROM = 64
-"""Bytes; what is shorter gains nothing that anyone would notice. RFC 7692, section 6: it is up to the sender."""
-NO_STATUS, ABNORMAL = 1005, 1006  # section 7.4.1: these two and 1015 never stand in a frame
+"""Bytes. A shorter message is not compressed, as RFC 7692, section 6, allows: it would hardly become shorter."""
+NO_STATUS, ABNORMAL = 1005, 1006  # section 7.4.1: these two and 1015 are never sent in a frame
 INVALID, TOO_LARGE = 1007, 1009
 
 _decoder = codecs.getincrementaldecoder("utf-8")
 
 
 class WireError(Exception):
-    """The client has done what it must not: the code to close with, and the reason."""
+    """The client has sent an illegal frame. Close with `code` and `reason`."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -55,7 +55,7 @@ class Pong(Ping):
 
 
 class Close:
-    """The client's Close. The code is 1005 when there was none in it."""
+    """The client's Close. The code is 1005 if it has none."""
 
     __slots__ = ("code", "reason")
 
@@ -73,29 +73,43 @@ _MORE = Pong(b"")
 
 
 class Wire:
-    """One connection's frames. `feed` bytes as they come, take events with `next` until there is none."""
+    """The frames of one connection. `feed` it the bytes that are received, take events with `next` until it is None."""
 
-    __slots__ = ("_at", "_buffer", "_compressed", "_decode", "_deflate", "_key", "_left", "_limit", "_merged", "_open",
-                 "_parts", "_proto", "_size", "_unmask")  # fmt: skip
+    __slots__ = (
+        "_at",
+        "_buffer",
+        "_compressed",
+        "_decode",
+        "_deflate",
+        "_frame_left",
+        "_in_message",
+        "_key",
+        "_limit",
+        "_merged",
+        "_parts",
+        "_proto",
+        "_size",
+        "_unmask",
+    )  # fmt: skip
 
     def __init__(self, limit: int, deflate: Deflate | None, unmask: Unmask) -> None:
-        """`limit`: bytes of a message, inflated."""
+        """`limit`: bytes of a message after decompression."""
         self._limit = limit
         self._deflate = deflate
         self._unmask = unmask
         self._buffer = b""
-        self._at = 0  # where in the buffer the next frame begins, or goes on
-        self._left = 0  # bytes that are still to come of a frame that goes on
-        self._key = b""  # the key of that frame, turned so that it fits the next byte; empty when wsproto reads it
-        self._decode: codecs.IncrementalDecoder | None = None  # of that frame, if it is text
-        self._open = False  # is a message that wsproto reads unfinished?
-        self._compressed = False  # is it compressed?
-        self._size = 0  # bytes of it, by the heads of its frames
-        self._parts: list[Any] | None = None  # what has come of a message: str or bytes
-        self._merged = 0
+        self._at = 0  # index in the buffer of the next frame, or of the rest of a partial one
+        self._frame_left = 0  # bytes of the partial frame that are still to come
+        self._key = b""  # the key of the partial frame, rotated to fit the next byte; empty if wsproto reads it
+        self._decode: codecs.IncrementalDecoder | None = None  # of the partial frame, if it is text
+        self._in_message = False  # is a message that wsproto reads unfinished?
+        self._compressed = False  # is that message compressed?
+        self._size = 0  # bytes of that message, by the heads of its frames
+        self._parts: list[Any] | None = None  # of an unfinished message: str or bytes
+        self._merged = 0  # parts that have been joined, at the beginning of the list
         self._proto: FrameProtocol | None = None  # made when first needed: most connections need it for Close only
 
-    # What the client says
+    # The client's frames
 
     def feed(self, data: bytes) -> None:
         if self._buffer:
@@ -105,13 +119,13 @@ class Wire:
 
     @property
     def pending(self) -> int:
-        """Bytes that have been fed and not yet looked at."""
+        """Bytes that have been fed and not yet read."""
         return len(self._buffer) - self._at
 
     def next(self) -> Event | None:
-        """The next event, None when more bytes are needed for it. Raises WireError."""
+        """The next event; None if it needs more bytes. Raises WireError."""
         while self._buffer:
-            event = self._go_on() if self._left else self._begin()
+            event = self._continue_frame() if self._frame_left else self._begin()
             if event is _MORE:
                 return None
             if self._at == len(self._buffer):
@@ -122,7 +136,7 @@ class Wire:
         return None
 
     def _begin(self) -> Event | None:
-        """Looks at the head of a frame (section 5.2) and chooses its lane. None when there is no event yet."""
+        """Reads the head of a frame (section 5.2) and chooses its lane. None if there is no event yet."""
         buffer, at = self._buffer, self._at
         size = len(buffer)
         if size - at < 2:
@@ -142,7 +156,7 @@ class Wire:
         if size < start - 4:
             return _MORE
         end = start + length
-        if legal and not self._open and TEXT <= first <= BINARY:
+        if legal and not self._in_message and TEXT <= first <= BINARY:
             if length > self._limit:
                 raise _too_large()
             if size < start:
@@ -152,7 +166,7 @@ class Wire:
                 self._at = end
                 payload = self._unmask(buffer, start, end, key)
                 return bytes(payload) if first == BINARY else _text(payload)
-            self._at, self._left, self._key = start, length, key
+            self._at, self._frame_left, self._key = start, length, key
             self._decode = _decoder() if first == TEXT else None
             return None
         if legal and end <= size:
@@ -160,7 +174,7 @@ class Wire:
                 self._at = end
                 payload = self._unmask(buffer, start, end, buffer[start - 4 : start])
                 return (Ping if first == PING else Pong)(bytes(payload))
-            if self._deflate is not None and not self._open and first & ~COMPRESSED in (TEXT, BINARY):
+            if self._deflate is not None and not self._in_message and first & ~COMPRESSED in (TEXT, BINARY):
                 self._at = end
                 payload = self._unmask(buffer, start, end, buffer[start - 4 : start])
                 payload = self._inflate(self._deflate, bytes(payload))
@@ -168,7 +182,7 @@ class Wire:
         self._key = b""
         if legal:
             self._count(first, length)
-        self._left = end - at  # a frame without a key is shorter, and illegal
+        self._frame_left = end - at  # an illegal frame without a key is shorter
         return None
 
     def _inflate(self, deflate: Deflate, payload: bytes) -> bytes:
@@ -179,26 +193,26 @@ class Wire:
         except TooLarge:
             raise _too_large() from None
 
-    def _go_on(self) -> Event | None:
-        """Takes what has come of a frame that came in pieces."""
+    def _continue_frame(self) -> Event | None:
+        """Reads the next bytes of a partial frame."""
         at = self._at
-        end = self._at = min(at + self._left, len(self._buffer))
-        self._left -= end - at
+        end = self._at = min(at + self._frame_left, len(self._buffer))
+        self._frame_left -= end - at
         if not self._key:
-            return self._ask_wsproto(self._buffer[at:end])
+            return self._parse_with_wsproto(self._buffer[at:end])
         part = self._unmask(self._buffer, at, end, self._key)
         turn = (end - at) & 3
         self._key = self._key[turn:] + self._key[:turn]
         if self._decode is None:
-            return self._keep(bytes(part), finished=not self._left)
+            return self._collect(bytes(part), finished=not self._frame_left)
         try:
-            text = self._decode.decode(part, not self._left)
+            text = self._decode.decode(part, not self._frame_left)
         except UnicodeDecodeError as error:
             raise _not_text(error) from None
-        return self._keep(text, finished=not self._left)
+        return self._collect(text, finished=not self._frame_left)
 
-    def _keep(self, part: str | bytes, *, finished: bool) -> str | bytes | None:
-        """Keeps a part of a message; gives the whole when it is finished."""
+    def _collect(self, part: str | bytes, *, finished: bool) -> str | bytes | None:
+        """Adds a part of a message. Returns the message when it is finished."""
         parts = self._parts
         if finished:
             self._parts, self._merged = None, 0
@@ -210,7 +224,7 @@ class Wire:
             parts = self._parts = []
         if part:
             parts.append(part)
-        if len(parts) - self._merged >= PIECES:  # an object for every byte would cost fifty times the bytes
+        if len(parts) - self._merged >= MAX_PIECES:  # an object for each byte would take fifty times its memory
             parts[self._merged :] = [part[:0].join(parts[self._merged :])]
             self._merged += 1
         return None
@@ -218,28 +232,28 @@ class Wire:
     # wsproto's lane
 
     def _count(self, first: int, length: int) -> None:
-        """Looks at the size of a message before it comes. What has no place here is refused when it is asked about."""
+        """Checks the size of a message before its frame arrives. wsproto rejects frames that are illegal here."""
         opcode = first & 0x0F
         if opcode >= Opcode.CLOSE:
             return
         if opcode != Opcode.CONTINUATION:
             self._size = 0
             self._compressed = self._deflate is not None and bool(first & COMPRESSED)
-        elif not self._open:
+        elif not self._in_message:
             return
-        if not self._compressed:  # else it is counted where it is inflated
+        if not self._compressed:  # `Deflate` counts the bytes of a compressed message
             self._size += length
             if self._size > self._limit:
                 raise _too_large()
 
-    def _ask_wsproto(self, piece: bytes) -> Event | None:
+    def _parse_with_wsproto(self, piece: bytes) -> Event | None:
         proto = self._proto
         if proto is None:
             proto = self._proto = FrameProtocol(False, [self._deflate] if self._deflate is not None else [])
         event: Event | None = None
         proto.receive_bytes(piece)
         try:
-            for frame in proto.received_frames():  # one at most, as no more than one was given
+            for frame in proto.received_frames():  # at most one, as it was given no more
                 payload: Any = frame.payload
                 if frame.opcode is Opcode.CLOSE:
                     event = Close(int(payload[0]), payload[1])
@@ -248,13 +262,13 @@ class Wire:
                 elif frame.opcode is Opcode.PONG:
                     event = Pong(payload)
                 else:
-                    self._open = not frame.message_finished
-                    event = self._keep(payload, finished=frame.message_finished)
+                    self._in_message = not frame.message_finished
+                    event = self._collect(payload, finished=frame.message_finished)
         except ParseFailed as error:
             raise _too_large() if error.code == TOO_LARGE else WireError(int(error.code), str(error)) from None
         return event
 
-    # What the server says
+    # The server's frames
 
     def message(self, data: str | bytes) -> tuple[bytes, bytes]:
         """The head and the payload of the frame for a whole message."""
@@ -282,16 +296,16 @@ def pong(payload: bytes) -> bytes:
 
 
 def close(code: int, reason: str = "") -> bytes:
-    """A Close frame (section 5.5.1); an empty one for 1005. A reason that is too long is cut off."""
+    """A Close frame (section 5.5.1); an empty one for 1005. A reason that is too long is truncated."""
     if code == NO_STATUS:
         return bytes((CLOSE, 0))
-    # Cut between two characters: what is left of one is dropped.
+    # Truncated between two characters: a part of one is dropped.
     text = reason.encode(errors="replace")[:123].decode(errors="ignore").encode()
     return bytes((CLOSE, 2 + len(text))) + code.to_bytes(2) + text
 
 
 def may_be_sent(code: int) -> bool:
-    """Can an application close with this code (section 7.4)?"""
+    """May an application close with this code (section 7.4)?"""
     return code in (1000, 1001, 1002, 1003, NO_STATUS) or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
