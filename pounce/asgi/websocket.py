@@ -25,7 +25,7 @@ from pounce.kernel.task import Cancelled
 from pounce.observe.access_log import log_websocket
 from pounce.observe.observer import Outcome
 from pounce.protocols.events import ApplicationError
-from pounce.protocols.ws import wire
+from pounce.protocols.ws import frames
 from pounce.protocols.ws.handshake import Handshake, HandshakeError
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class WebSocketExchange(Exchange):
                     return {"type": "websocket.disconnect", "code": code, "reason": reason}
             elif self.lost or self.eof or self.stage not in (START, HELD):
                 self._disconnect_received = True
-                return {"type": "websocket.disconnect", "code": wire.ABNORMAL, "reason": ""}
+                return {"type": "websocket.disconnect", "code": frames.ABNORMAL, "reason": ""}
             await self._wait_to_receive()
 
     async def send(self, message: Message) -> None:
@@ -145,7 +145,7 @@ class WebSocketExchange(Exchange):
             connection.send(data)
         elif kind == "websocket.close":
             code, reason = message.get("code", 1000), message.get("reason") or ""
-            if not isinstance(code, int) or not wire.may_be_sent(code):
+            if not isinstance(code, int) or not frames.may_be_sent(code):
                 raise ApplicationError(f"a WebSocket cannot be closed with the code {code!r}")
             if not isinstance(reason, str):
                 raise ApplicationError(f"the reason for closing a WebSocket is a string, not {type(reason).__name__}")

@@ -25,9 +25,9 @@ from pounce.net.byte_stream import HIGH_WATER, ByteStream
 from pounce.net.stream import JOIN_BELOW
 from pounce.protocols.fields import Field
 from pounce.protocols.h1.writer import write_fields
-from pounce.protocols.ws import wire
+from pounce.protocols.ws import frames
 from pounce.protocols.ws.deflate import negotiate
-from pounce.protocols.ws.handshake import OWN
+from pounce.protocols.ws.handshake import SERVER_FIELDS
 from pounce.protocols.ws.masks import Unmasker
 
 if TYPE_CHECKING:
@@ -89,7 +89,12 @@ class WebSocketConnection:
     protocol = "WebSocket"
 
     def __init__(
-        self, context: WebSocketContext, handler: MessageHandler, stream: ByteStream, codec: wire.Wire, head: bytes
+        self,
+        context: WebSocketContext,
+        handler: MessageHandler,
+        stream: ByteStream,
+        codec: frames.FrameCodec,
+        head: bytes,
     ) -> None:
         """`head` answers the handshake."""
         self.handler: MessageHandler | None = handler
@@ -139,17 +144,17 @@ class WebSocketConnection:
         if self._state is CLOSING:
             self.close()
         elif self._state is OPEN:
-            self._close_after_answers((wire.ABNORMAL, "", False))
+            self._close_after_answers((frames.ABNORMAL, "", False))
 
     def write_resumed(self) -> None:
         if self._pong is not None:
-            self._write(wire.pong(self._pong))
+            self._write(frames.pong(self._pong))
             self._pong = None
         if self.handler is not None:
             self.handler.writable()
 
     def connection_lost(self, error: OSError | None) -> None:
-        code, reason, _ = self._close_reason or (wire.ABNORMAL, "", False)
+        code, reason, _ = self._close_reason or (frames.ABNORMAL, "", False)
         self._mark_closed(code, reason)
         self._context.connections.connection_lost(self)
 
@@ -179,19 +184,19 @@ class WebSocketConnection:
                     handler.message_received()
             self.stream.pause_reading()
             self._context.loop.call_soon(self._advance)
-        except wire.WireError as error:
+        except frames.FrameError as error:
             if self._state is OPEN:
                 self._close_after_answers((error.code, error.reason, True))
             else:
                 self.close()
 
-    def _control(self, event: wire.Ping | wire.Close) -> None:
-        if isinstance(event, wire.Close):
+    def _control(self, event: frames.Ping | frames.Close) -> None:
+        if isinstance(event, frames.Close):
             if self._state is CLOSING:
                 self.close()
             else:
                 self._close_after_answers((event.code, event.reason, True))
-        elif isinstance(event, wire.Pong):
+        elif isinstance(event, frames.Pong):
             if event.payload == self._ping and self._ping:
                 self._ping = b""
                 self._context.pong.disarm(self)
@@ -200,7 +205,7 @@ class WebSocketConnection:
             if self.stream.buffered > HIGH_WATER:
                 self._pong = event.payload
             else:
-                self._write(wire.pong(event.payload))
+                self._write(frames.pong(event.payload))
 
     # What the handler calls
 
@@ -269,7 +274,7 @@ class WebSocketConnection:
         if not self._decoding_paused:
             self._received_since_ping = 0
             self._ping = b"%x" % int(self._context.loop.now * 1000)
-            self._write(wire.ping(self._ping))
+            self._write(frames.ping(self._ping))
             if context.ping_timeout and self._state is OPEN:
                 context.pong.arm(self)
 
@@ -302,13 +307,13 @@ class WebSocketConnection:
         assert self._close_reason is not None
         own_code, own_reason, sends_close = self._close_reason
         if sends_close:
-            self.stream.write(wire.close(own_code, own_reason) if code is None else wire.close(code, reason))
+            self.stream.write(frames.close(own_code, own_reason) if code is None else frames.close(code, reason))
         self._mark_closed(own_code, own_reason)
         self.close()
 
     def _begin_close(self, code: int, reason: str) -> None:
         """Sends a Close and waits for the client's."""
-        self.stream.write(wire.close(code, reason))
+        self.stream.write(frames.close(code, reason))
         if self.disconnect is None:  # else the client was gone
             self._mark_closed(code, reason)
             self._state = CLOSING
@@ -346,13 +351,13 @@ def accept(
     """The WebSocket that a handshake over HTTP/1.1 asks for. `fields` are the application's. Raises
     ApplicationError."""
     own = list(fields)
-    sent = handshake.chosen(subprotocol, own)
-    sent += [(name, value) for name, value in own if name.lower() not in OWN]
+    sent = handshake.check_subprotocol(subprotocol, own)
+    sent += [(name, value) for name, value in own if name.lower() not in SERVER_FIELDS]
     lines = write_fields(sent)
     websockets = context.websockets
     if websockets is None:
         websockets = context.websockets = WebSocketContext(context)
     deflate = negotiate(handshake.offers, websockets.max_size) if websockets.deflate else None
     head = handshake.answer(sent, lines, context.default_fields(), deflate.answer() if deflate else None)
-    codec = wire.Wire(websockets.max_size, deflate, websockets.unmask)
+    codec = frames.FrameCodec(websockets.max_size, deflate, websockets.unmask)
     return WebSocketConnection(websockets, handler, stream, codec, head)

@@ -1,8 +1,10 @@
-"""The head of a response as RFC 9110 allows it: checked once, whatever protocol writes it.
+"""The head of a response, checked against RFC 9110, for every protocol that writes one.
 
-Nothing that an application hands over can end the head early or frame a second response: it is checked as strictly as
-h11 checks it. The framing belongs to the server, so Content-Length is understood, and Transfer-Encoding and Connection
-are not passed on, but for `Connection: Upgrade`.
+Must never let an application end the head early or frame a second response: its fields are checked as strictly as h11
+checks them. The framing is the server's. So Content-Length is read, and Transfer-Encoding and Connection are not sent,
+but for `Connection: Upgrade`.
+
+Owner: the thread of the connection, until a head is in a cache; from then on it is not changed.
 """
 
 from collections.abc import Iterable
@@ -11,7 +13,7 @@ from pounce.protocols.events import ApplicationError
 from pounce.protocols.fields import Field, checked_field
 
 SERVER_FIELDS = frozenset((b"connection", b"content-length", b"date", b"server", b"transfer-encoding"))
-"""Fields that the server sends itself, or must know of."""
+"""Fields that the server sends itself or has to read."""
 
 NOT_A_TRAILER = frozenset((b"content-length", b"transfer-encoding", b"host", b"connection", b"trailer", b"te",
                            b"content-encoding", b"content-type", b"content-range", b"set-cookie"))  # fmt: skip
@@ -36,36 +38,36 @@ def checked_trailers(fields: Iterable[Field]) -> list[Field]:
 
 
 class ResponseHead:
-    """Status and fields of a response, checked. Never changed: the same one may stand for many responses."""
+    """Status and fields of a response, checked. Never changed: one object may stand for many equal responses."""
 
     __slots__ = ("bodiless", "close", "fields", "length", "overrides", "status")
 
     def __init__(self, status: object, fields: Iterable[Field]) -> None:
-        """Raises ApplicationError."""
+        """Raises ApplicationError for a status or a field that RFC 9110 does not allow."""
         if not isinstance(status, int) or isinstance(status, bool) or not 200 <= status <= 999:
             raise ApplicationError(f"a response needs a status from 200 to 999, not {status!r}")
         self.status = status
         self.bodiless = status in (204, 205, 304)
-        """Has it no content, whatever the application sends (RFC 9110, section 6.4.1)?"""
+        """Must the response have no content, whatever the application sends (RFC 9110, section 6.4.1)?"""
         self.length: int | None = None
-        """What Content-Length says, in bytes."""
+        """The value of Content-Length, in bytes; None without that field."""
         self.close = False
         """Does the application want the connection closed?"""
         self.overrides: set[bytes] = set()
         """Names of the server's own fields that the application has sent itself, in lower case."""
         self.fields: list[Field] = []
-        """What is sent of the application's fields, in their order; names as the application writes them."""
+        """The application's fields that are sent, in their order, with names as the application writes them."""
         for field in fields:
             name, value = checked(*field)
             lower = name.lower()
-            if lower not in SERVER_FIELDS or self._take(lower, value):
+            if lower not in SERVER_FIELDS or self._read(lower, value):
                 self.fields.append((name, value))
-        if status == 205:  # no content, and said so (RFC 9110, section 15.3.6)
+        if status == 205:  # a response without content says so (RFC 9110, section 15.3.6)
             self.length = 0
             self.fields.append((b"content-length", b"0"))
 
-    def _take(self, name: bytes, value: bytes) -> bool:
-        """Understands a field that concerns the server. False if it is not to be sent as it stands."""
+    def _read(self, name: bytes, value: bytes) -> bool:
+        """Reads a field that concerns the server. Is it sent as it is?"""
         if name == b"content-length":
             length = int(value) if value.isdigit() and len(value) <= 19 else None
             if length is None or self.length not in (None, length):

@@ -12,7 +12,7 @@ from wsproto.connection import Connection, ConnectionState
 from wsproto.extensions import PerMessageDeflate
 from wsproto.frame_protocol import FrameProtocol
 
-from pounce.protocols.ws import deflate, masks, wire
+from pounce.protocols.ws import deflate, frames, masks
 
 UNMASK = masks.Unmasker()
 
@@ -41,8 +41,8 @@ def inflating(limit=1 << 24, **bits):
 
 
 def read(data, cuts=(), limit=1 << 24, extension=None):
-    """Everything a wire makes of `data`, cut at these places; the last is the code of its error, if there is one."""
-    reader = wire.Wire(limit, extension, UNMASK)
+    """Everything a codec makes of `data`, cut at these places; the last is the code of its error, if there is one."""
+    reader = frames.FrameCodec(limit, extension, UNMASK)
     seen = []
     places = [0, *sorted(cuts), len(data)]
     try:
@@ -50,17 +50,17 @@ def read(data, cuts=(), limit=1 << 24, extension=None):
             reader.feed(data[start:end])
             while (event := reader.next()) is not None:
                 seen.append(event if isinstance(event, str | bytes) else described(event))
-                if isinstance(event, wire.Close):
+                if isinstance(event, frames.Close):
                     return seen
-    except wire.WireError as error:
+    except frames.FrameError as error:
         seen.append(error.code)
     return seen
 
 
 def described(event):
-    if isinstance(event, wire.Close):
+    if isinstance(event, frames.Close):
         return ("close", event.code, event.reason)
-    return ("pong" if isinstance(event, wire.Pong) else "ping", bytes(event.payload))
+    return ("pong" if isinstance(event, frames.Pong) else "ping", bytes(event.payload))
 
 
 def reference(data, extension=None):
@@ -104,7 +104,7 @@ DATA = st.one_of(
 
 
 FRAMES = st.lists(st.tuples(DATA, st.binary(min_size=4, max_size=4)), max_size=8).map(
-    lambda frames: b"".join(frame(first, payload, key) for (first, payload), key in frames)
+    lambda parts: b"".join(frame(first, payload, key) for (first, payload), key in parts)
 )
 
 
@@ -188,11 +188,11 @@ def test_a_ping_that_came_in_pieces_does_not_touch_the_compressed_message_behind
 def test_text_is_checked_for_utf_8_as_it_comes():
     good, bad = "κόσμε".encode(), b"\xf4\x90\x80\x80"
     whole = frame(0x81, good + bad + b"more that never comes")
-    reader = wire.Wire(1 << 20, None, UNMASK)
+    reader = frames.FrameCodec(1 << 20, None, UNMASK)
     reader.feed(whole[: 6 + len(good) + 1])
     assert reader.next() is None  # the first byte of it could still become something
     reader.feed(whole[6 + len(good) + 1 : 6 + len(good) + 2])
-    with pytest.raises(wire.WireError) as caught:
+    with pytest.raises(frames.FrameError) as caught:
         reader.next()
     assert caught.value.code == 1007
     assert read(frame(0x01, good + bad[:1]) + frame(0x00, bad[1:2])) == [1007]
@@ -266,7 +266,7 @@ def test_input_byte_by_byte_costs_little_memory():
     data = frame(0x82, bytes(200_000))
     tracemalloc.start()
     try:
-        reader = wire.Wire(1 << 20, None, UNMASK)
+        reader = frames.FrameCodec(1 << 20, None, UNMASK)
         for place in range(len(data) - 1):
             reader.feed(data[place : place + 1])
             assert reader.next() is None
@@ -277,32 +277,32 @@ def test_input_byte_by_byte_costs_little_memory():
 
 @given(st.one_of(st.text(max_size=300), st.binary(max_size=300), st.sampled_from(["x" * 70000, b"y" * 65535])))
 def test_messages_are_framed_as_wsproto_frames_them(message):
-    assert b"".join(wire.Wire(1, None, UNMASK).message(message)) == FrameProtocol(False, []).send_data(message)
+    assert b"".join(frames.FrameCodec(1, None, UNMASK).message(message)) == FrameProtocol(False, []).send_data(message)
 
 
 def test_compressed_messages_are_what_a_client_understands():
     client = Connection(ConnectionType.CLIENT, [extension := PerMessageDeflate()])
     extension.accept("permessage-deflate; server_max_window_bits=12")
     client._proto.extensions = client._proto._frame_decoder.extensions = [extension]
-    server = wire.Wire(1, inflating(server_max_window_bits=12), UNMASK)
+    server = frames.FrameCodec(1, inflating(server_max_window_bits=12), UNMASK)
     messages = ["short", "again and " * 30, b"\x00" * 1000, "again and " * 30]
-    frames = [b"".join(server.message(message)) for message in messages]
-    assert [frame[0] & 0x40 for frame in frames] == [0, 0x40, 0x40, 0x40]
-    assert len(frames[3]) < len(frames[1])  # the context is taken over
-    client.receive_data(b"".join(frames))
+    sent = [b"".join(server.message(message)) for message in messages]
+    assert [frame[0] & 0x40 for frame in sent] == [0, 0x40, 0x40, 0x40]
+    assert len(sent[3]) < len(sent[1])  # the context is taken over
+    client.receive_data(b"".join(sent))
     assert [event.data for event in client.events()] == messages
 
 
 def test_close_frame_and_its_reason():
     protocol = FrameProtocol(False, [])
-    assert wire.close(1000) == protocol.close(1000)
-    assert wire.close(1001, "bye") == protocol.close(1001, "bye")
-    assert wire.close(1005) == protocol.close()
-    assert wire.close(1000, "ä" * 100) == protocol.close(1000, "ä" * 100)
-    assert wire.ping(b"a") == protocol.ping(b"a")
-    assert wire.pong(b"a") == protocol.pong(b"a")
+    assert frames.close(1000) == protocol.close(1000)
+    assert frames.close(1001, "bye") == protocol.close(1001, "bye")
+    assert frames.close(1005) == protocol.close()
+    assert frames.close(1000, "ä" * 100) == protocol.close(1000, "ä" * 100)
+    assert frames.ping(b"a") == protocol.ping(b"a")
+    assert frames.pong(b"a") == protocol.pong(b"a")
 
 
 def test_close_codes_that_an_application_may_send():
-    allowed = {code for code in range(6000) if wire.may_be_sent(code)}
+    allowed = {code for code in range(6000) if frames.may_be_sent(code)}
     assert allowed == {1000, 1001, 1002, 1003, 1005, *range(1007, 1015), *range(3000, 5000)}

@@ -1,8 +1,12 @@
-"""Writes responses (RFC 9112, sections 4 and 6).
+"""The writer of responses (RFC 9112, sections 4 and 6).
 
-The head of a response is held back until the first part of its content is there. So head and content leave together,
-and a response that is whole at once gets a length instead of chunks. Heads that are alike are checked once
-(`protocols.response`) and written once.
+The head of a response is held until the application sends the first part of the content. So head and content leave in
+one system call, and a response that is complete at once gets a length instead of chunks. Equal heads are checked
+(`protocols.response`) and encoded once.
+
+Must never write a byte of a response that has failed a check: until its head has left, it can be replaced by another.
+
+Owner: the thread of the connection. The cache belongs to the worker, and so to the same thread.
 """
 
 import http
@@ -19,20 +23,21 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CRLF = b"\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 SMALL = 8192
-"""Content of so many bytes is copied behind its head: that costs less than a system call with two buffers."""
+"""Bytes. Content up to this size is copied behind its head, which takes less time than a system call with two
+buffers."""
 
 
 def status_line(status: int) -> bytes:
-    status = int(status)  # it may be an enumeration's, and those write themselves in various ways
+    status = int(status)  # members of enumerations format themselves in various ways
     try:
         phrase = http.HTTPStatus(status).phrase
     except ValueError:
-        phrase = ""  # section 4: the phrase may be empty, the space before it may not be missing
+        phrase = ""  # section 4: the phrase may be empty, the space before it is required
     return f"HTTP/1.1 {status} {phrase}\r\n".encode("ascii")
 
 
 def write_fields(fields: Iterable[Field]) -> bytes:
-    """Field lines of an application's fields. Raises ApplicationError for what is not a field."""
+    """The field lines of an application's fields. Raises ApplicationError for an illegal field."""
     lines = bytearray()
     for name, value in fields:
         lines += b"%b: %b\r\n" % checked(name, value)
@@ -40,7 +45,7 @@ def write_fields(fields: Iterable[Field]) -> bytes:
 
 
 class EncodedHead:
-    """A checked head as HTTP/1 writes it, as far as that is the same for all responses."""
+    """A checked head in the form of HTTP/1, but for the framing, which may differ between its responses."""
 
     __slots__ = ("bodiless", "close", "defaults", "head", "length", "line", "lines", "overrides", "status")
 
@@ -55,8 +60,8 @@ class EncodedHead:
         self.head = b""
         """Everything but the framing, with the server's own field lines as in `defaults`."""
         self.defaults: bytes | None = None
-        """The lines that were written in last. They are the same object for a second, so their identity tells whether
-        `head` is up to date."""
+        """The server's lines in `head`. They are the same object for a second, so their identity tells whether `head`
+        is up to date."""
 
     def set_defaults(self, defaults: bytes) -> None:
         self.defaults = defaults
@@ -67,7 +72,7 @@ class EncodedHead:
 
 
 class ResponseCache:
-    """The heads of a worker's responses: applications send the same ones again and again. Cleared when it is full."""
+    """A cache of the heads of a worker's responses, because applications repeat them. Cleared when it is full."""
 
     MAX_HEADS = 512
     MAX_SIZE = 1024  # bytes of field lines
@@ -83,19 +88,19 @@ class ResponseCache:
         """The head of a response. Raises ApplicationError."""
         key = (status, *fields)
         try:
-            known = self._heads.get(key)
+            cached = self._heads.get(key)
         except TypeError:  # pairs that are lists: legal, but not hashable
             return self._encoded(status, key[1:])  # type: ignore[arg-type]
-        if known is None:
-            known = self._encoded(status, key[1:])  # type: ignore[arg-type]
-            if len(known.lines) <= self.MAX_SIZE:
+        if cached is None:
+            cached = self._encoded(status, key[1:])  # type: ignore[arg-type]
+            if len(cached.lines) <= self.MAX_SIZE:
                 if len(self._heads) >= self.MAX_HEADS:
                     self._heads.clear()
-                self._heads[key] = known
-        return known
+                self._heads[key] = cached
+        return cached
 
     def warn(self, request: Request, what: str) -> None:
-        """Content that cannot be sent was left out. Logged once for each route, up to MAX_ROUTES."""
+        """Logs that content which cannot be sent was left out: once for each route, up to MAX_ROUTES."""
         route = request.method, request.path
         if route not in self._routes and len(self._routes) < self.MAX_ROUTES:
             self._routes.add(route)
@@ -112,9 +117,9 @@ class ResponseCache:
 class ResponseWriter:
     """The responses of one connection, one after the other.
 
-    `start` with the request that is answered, then send `body` until `more` is false, then `trailers` if they were
-    promised. `keep_alive` is true as long as another request may follow on the connection; whoever drives the writer
-    may set it to false before the first part of the content.
+    `start` it with the request that is answered, then send `body` until `more` is false, then `trailers` if they were
+    announced. `keep_alive` is true as long as another request may follow on the connection. The connection may set it
+    to false before the first part of the content.
     """
 
     __slots__ = (
@@ -132,37 +137,40 @@ class ResponseWriter:
     )  # fmt: skip
 
     def __init__(self, cache: ResponseCache, defaults: Callable[[], bytes]) -> None:
-        """`defaults` gives the field lines that the server adds (Server, Date)."""
+        """`defaults` returns the field lines that the server adds (Server, Date)."""
         self._cache = cache
         self._defaults = defaults
         self._request = UNREADABLE
         self.held: EncodedHead | None = None
         """The head, until the first part of the content."""
-        self._remaining: int | None = None  # bytes that Content-Length still promises
+        self._remaining: int | None = None  # bytes of Content-Length that have not been sent
         self._chunked = False
         self.awaits_trailers = False
-        self._sends_trailers = False  # does the client want those that were promised?
+        self._sends_trailers = False  # does the client accept the trailers that were announced?
         self.bodiless = False
-        """Is the response one that has no content, whatever the application sends (RFC 9110 section 6.4.1)?"""
+        """Must the response have no content, whatever the application sends (RFC 9110, section 6.4.1)?"""
         self.keep_alive = False
-        self._special = False  # what the framing depends on, as one flag: it is asked for every response
+        self._special = (
+            False  # does the framing depend on anything else? One flag, because it is read for every response
+        )
 
     def start(self, request: Request, status: object, fields: Iterable[Field], trailers: bool = False) -> None:
-        """Takes the status and the fields. Raises ApplicationError."""
+        """Begins a response. Raises ApplicationError for an illegal status or field."""
         held = self._cache.head(status, fields)
         self._request = request
         self.held = held
         self.keep_alive = request.keep_alive and not held.close
         special = trailers or request.special or held.bodiless
-        if special or self._special:  # else the last response has left them as they have to be
+        if special or self._special:  # else the last response has left the right values
             self._special = special
             self.awaits_trailers = trailers
             self._sends_trailers = trailers and _takes_trailers(request)
             self.bodiless = request.method == "HEAD" or held.bodiless
 
     def body(self, data: bytes, more: bool) -> Sequence[bytes]:
-        """What goes out for a part of the content, with the head before the first. Raises ApplicationError, and
-        then nothing has changed: a response whose head is still held back can be replaced by another."""
+        """The bytes to send for a part of the content, with the head before the first part. Raises ApplicationError if
+        the content does not fit its Content-Length; then nothing has changed, and a response whose head is still held
+        can be replaced by another."""
         size = len(data)
         held = self.held
         if held is None:
@@ -187,9 +195,9 @@ class ResponseWriter:
         return (held.head + framing + data,)
 
     def file(self, size: int) -> tuple[bytes, int, bytes]:
-        """For a file of `size` bytes that is the whole content: what goes out before it, how many of its bytes, and
-        what goes out behind it. A file that has grown since its length was said, as logs do, is sent up to it. Raises
-        ApplicationError."""
+        """For a file of `size` bytes that is the whole content: the bytes to send before it, the number of its bytes to
+        send, and the bytes to send after it. A file that has grown since the application read its length, as logs do,
+        is sent up to that length. Raises ApplicationError if it is shorter."""
         held = self.held
         if self.awaits_trailers:
             raise ApplicationError("a file cannot be followed by trailers")
@@ -209,11 +217,11 @@ class ResponseWriter:
         return before, 0 if self.bodiless else size, after
 
     def _more(self, data: bytes, size: int, more: bool) -> Sequence[bytes]:
-        """A part of the content that is not the first."""
+        """The bytes to send for a later part of the content."""
         if self.bodiless:
             self._check_empty(size)
         elif self._remaining is not None:
-            if size > self._remaining:  # the client has been promised so much, and can have it
+            if size > self._remaining:  # the client gets what Content-Length has announced
                 self._cache.warn(self._request, "the response has more content than its Content-Length says; cut off")
                 data = data[: self._remaining]
                 size = self._remaining
@@ -231,15 +239,14 @@ class ResponseWriter:
         return parts if more or self._sends_trailers else (*parts, LAST_CHUNK)
 
     def _framing(self, held: EncodedHead, size: int, more: bool) -> bytes:
-        """The end of the head, now that so much of the content is known. The framing is RFC 9112 section 6.3, as a
-        sender sees it."""
+        """The end of the head: the framing (RFC 9112, section 6.3), from what is known of the content."""
         self._chunked = False
         self._remaining = None
         framing = CRLF
         if self.bodiless:
             self._check_empty(size)
             if size and not more and held.length is None and held.status not in (204, 304):
-                framing = b"content-length: %d\r\n\r\n" % size  # as for the GET that the client wonders about
+                framing = b"content-length: %d\r\n\r\n" % size  # what a GET would be answered
         elif held.length is not None:
             if size > held.length or (size < held.length and not more):
                 raise _wrong_length(held.length, size)
@@ -251,7 +258,7 @@ class ResponseWriter:
             self._chunked = True
             framing = b"transfer-encoding: chunked\r\n\r\n"
         else:
-            self.keep_alive = False  # HTTP/1.0 knows no chunks: the end of the connection ends the content
+            self.keep_alive = False  # HTTP/1.0 has no chunks: the end of the connection ends the content
         if not self.keep_alive:
             return b"connection: close\r\n" + framing
         if self._request.version == "1.0":
@@ -263,8 +270,8 @@ class ResponseWriter:
             self._cache.warn(self._request, "a response with status 204, 205 or 304 has no content; left out")
 
     def trailers(self, fields: Iterable[Field], *, more: bool) -> list[bytes]:
-        """What goes out for trailer fields (RFC 9112 section 7.1.2). Nothing, where the framing has no place for
-        them. Raises ApplicationError for a field that cannot be a trailer (RFC 9110 section 6.5.1)."""
+        """The bytes to send for trailer fields (RFC 9112, section 7.1.2); none if the framing has no place for them.
+        Raises ApplicationError for a field that may not be a trailer (RFC 9110, section 6.5.1)."""
         lines = write_fields(checked_trailers(fields))
         first = b"0\r\n" if self.awaits_trailers else b""
         self.awaits_trailers = False
@@ -274,22 +281,22 @@ class ResponseWriter:
 
     @property
     def truncation_visible(self) -> bool:
-        """Can the client see from the framing that a response has been cut off? If not, it takes the end of the
-        connection for the end of the content, and only a reset can tell it."""
+        """Does the framing show the client that a response is truncated? If not, the client takes the end of the
+        connection for the end of the content, and only a reset shows it."""
         return self._chunked or self._remaining is not None or self.bodiless or self.held is not None
 
 
 def _takes_trailers(request: Request) -> bool:
-    """Does the client say that it takes trailers (RFC 9110, section 10.1.4)?"""
+    """Does the client announce that it accepts trailers (RFC 9110, section 10.1.4)?"""
     members = b",".join(value for name, value in request.fields if name == b"te").lower().split(b",")
     return b"trailers" in (member.strip(b" \t") for member in members)
 
 
-def _wrong_length(promised: int, size: int) -> ApplicationError:
-    much = "more" if size > promised else "less"
+def _wrong_length(announced: int, size: int) -> ApplicationError:
+    much = "more" if size > announced else "less"
     return ApplicationError(f"the response has {much} content than its Content-Length says")
 
 
 UNREADABLE = Request("GET", b"/", b"", "1.1", [], False, 0, False)
 UNREADABLE_HEAD = Request("HEAD", b"/", b"", "1.1", [], False, 0, False)
-"""Stand for a request that could not be read, when it has to be answered all the same."""
+"""Stand for a request that could not be read, so that it can be answered."""

@@ -1,7 +1,7 @@
 """permessage-deflate (RFC 7692): wsproto's extension, with a bound on the size of a decompressed message.
 
 wsproto decompresses without a bound: 16 KiB of a compression bomb take 16 MiB of memory. It also loses its state when a
-control frame arrives between two fragments of a compressed message. Both are corrected here. The fast lane of `wire`
+control frame arrives between two fragments of a compressed message. Both are corrected here. The fast lane of `frames`
 uses the same object, so that there is one compression context for each direction.
 
 With a window of 12 bits and memory level 5 a compressor takes 32 KiB instead of 256. `websockets` has the same

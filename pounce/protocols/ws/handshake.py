@@ -14,8 +14,8 @@ from pounce.protocols.fields import FIELD_NAME, Field
 VERSION = b"13"
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 PROTOCOL = b"sec-websocket-protocol"
-OWN = frozenset((b"connection", b"upgrade", b"sec-websocket-accept", b"sec-websocket-extensions", PROTOCOL,
-                 b"content-length", b"transfer-encoding"))  # fmt: skip
+SERVER_FIELDS = frozenset((b"connection", b"upgrade", b"sec-websocket-accept", b"sec-websocket-extensions", PROTOCOL,
+                           b"content-length", b"transfer-encoding"))  # fmt: skip
 """Fields of the response that the application may not set."""
 
 type Offer = tuple[str, list[tuple[str, str | None]]]
@@ -75,7 +75,7 @@ class Handshake:
         ]
         return b"".join(parts)
 
-    def chosen(self, subprotocol: object, fields: Iterable[Field]) -> list[Field]:
+    def check_subprotocol(self, subprotocol: object, fields: Iterable[Field]) -> list[Field]:
         """The field for the subprotocol that the application has chosen, perhaps by a field of its own. Raises
         ApplicationError if the client has not offered it."""
         if subprotocol is None:

@@ -7,7 +7,7 @@ arrived as a whole, an illegal one) is read by wsproto, the reference for what i
 
 Must never buffer more than it has to: a frame that arrives in pieces is unmasked piece by piece, its text is checked as
 it arrives, and a message that becomes too large is rejected at the head of the frame that makes it so. After a
-`WireError` only a Close may be sent.
+`FrameError` only a Close may be sent.
 
 Owner: the worker's thread.
 """
@@ -34,7 +34,7 @@ INVALID, TOO_LARGE = 1007, 1009
 _decoder = codecs.getincrementaldecoder("utf-8")
 
 
-class WireError(Exception):
+class FrameError(Exception):
     """The client has sent an illegal frame. Close with `code` and `reason`."""
 
     def __init__(self, code: int, reason: str) -> None:
@@ -72,7 +72,7 @@ _MORE = Pong(b"")
 """Stands for an event that needs more bytes."""
 
 
-class Wire:
+class FrameCodec:
     """The frames of one connection. `feed` it the bytes that are received, take events with `next` until it is None."""
 
     __slots__ = (
@@ -123,7 +123,7 @@ class Wire:
         return len(self._buffer) - self._at
 
     def next(self) -> Event | None:
-        """The next event; None if it needs more bytes. Raises WireError."""
+        """The next event; None if it needs more bytes. Raises FrameError."""
         while self._buffer:
             event = self._continue_frame() if self._frame_left else self._begin()
             if event is _MORE:
@@ -189,7 +189,7 @@ class Wire:
         try:
             return deflate.inflate(payload)
         except zlib.error as error:
-            raise WireError(INVALID, str(error)) from None
+            raise FrameError(INVALID, str(error)) from None
         except TooLarge:
             raise _too_large() from None
 
@@ -265,7 +265,7 @@ class Wire:
                     self._in_message = not frame.message_finished
                     event = self._collect(payload, finished=frame.message_finished)
         except ParseFailed as error:
-            raise _too_large() if error.code == TOO_LARGE else WireError(int(error.code), str(error)) from None
+            raise _too_large() if error.code == TOO_LARGE else FrameError(int(error.code), str(error)) from None
         return event
 
     # The server's frames
@@ -316,9 +316,9 @@ def _text(payload: bytes | memoryview) -> str:
         raise _not_text(error) from None
 
 
-def _not_text(error: UnicodeDecodeError) -> WireError:
-    return WireError(INVALID, f"the text is not UTF-8: {error.reason}")
+def _not_text(error: UnicodeDecodeError) -> FrameError:
+    return FrameError(INVALID, f"the text is not UTF-8: {error.reason}")
 
 
-def _too_large() -> WireError:
-    return WireError(TOO_LARGE, "the message is too large")
+def _too_large() -> FrameError:
+    return FrameError(TOO_LARGE, "the message is too large")
