@@ -113,3 +113,15 @@ def test_every_pip_command_names_the_distribution_and_an_extra_that_exists():
     ]
     assert {name for _, name, _ in commands} == {project["name"]}
     assert {extra for _, _, extra in commands} - {""} == set(project["optional-dependencies"])
+
+
+def test_classes_and_methods_that_internals_names_exist():
+    source = "\n".join(path.read_text() for path in (ROOT / "pounce").rglob("*.py"))
+    wrong = [
+        f"{owner}.{member}" if member else owner
+        for owner, member in re.findall(
+            r"`([A-Z][A-Za-z]+)(?:\.(\w+))?(?:\(\))?`", (ROOT / "docs/internals.md").read_text()
+        )
+        if not re.search(rf"\bclass {owner}\b", source) or not re.search(rf"\b{member}\b", source)
+    ]
+    assert set(wrong) <= {"EventSource", "OrderedDict"}
