@@ -95,7 +95,7 @@ def run(name: str, minutes: float, workers: int | None) -> int:
         print(f"verdict: {name} not run: {'; '.join(missing)}")
         return 3
     report = Report(name)
-    report.say(f"{PROGRAMS[name].about}; {interpreter()}, {minutes:g} minutes")
+    report.log(f"{PROGRAMS[name].about}; {interpreter()}, {minutes:g} minutes")
     signal.setitimer(signal.ITIMER_REAL, minutes * 60 * TIME_LIMIT[0] + TIME_LIMIT[1])
     try:
         with tempfile.TemporaryDirectory(prefix=f"pounce-{name}-") as folder:

@@ -1,4 +1,5 @@
-"""One application for all scenarios: does what the path says, says who has done it, and can be told to fail."""
+"""The application of most scenarios: the path says what it does, `x-worker` says which process did it, and it fails on
+request."""
 
 import ctypes
 import gc
@@ -12,12 +13,12 @@ from collections import Counter
 import pounce
 
 FILE = os.environ.get("STRESS_FILE", "")
-PATTERN = bytes(range(256)) * 256  # 64 KiB, so that bytes in the wrong order show
-WHO = b"%d" % os.getpid()
+PATTERN = bytes(range(256)) * 256  # 64 KiB in which misplaced bytes are visible
+WORKER = b"%d" % os.getpid()
 
 
 class MallInfo(ctypes.Structure):
-    """What mallinfo2(3) gives: bytes, or numbers of things."""
+    """The result of mallinfo2(3): bytes and counts."""
 
     _fields_ = [(name, ctypes.c_size_t) for name in (
         "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
@@ -29,14 +30,14 @@ mallinfo.restype = MallInfo
 
 
 async def answer(send, content, status=200):
-    head = [(b"content-length", b"%d" % len(content)), (b"x-worker", WHO)]
+    head = [(b"content-length", b"%d" % len(content)), (b"x-worker", WORKER)]
     await send({"type": "http.response.start", "status": status, "headers": head})
     await send({"type": "http.response.body", "body": content})
 
 
 async def lifespan(scope, receive, send):
-    global WHO
-    WHO = b"%d" % os.getpid()
+    global WORKER
+    WORKER = b"%d" % os.getpid()
     while True:
         message = await receive()
         await send({"type": message["type"] + ".complete"})
@@ -49,7 +50,7 @@ async def app(scope, receive, send):
         await lifespan(scope, receive, send)
         return
     if scope["type"] == "websocket":
-        await say_back(receive, send)
+        await echo_messages(receive, send)
         return
     path, query = scope["path"], scope["query_string"].decode()
     if path == "/":
@@ -66,7 +67,7 @@ async def app(scope, receive, send):
         await answer(send, b"%d" % size)
     elif path == "/stream":
         parts, pause = (float(word) for word in query.split(","))
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"x-worker", WHO)]})
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x-worker", WORKER)]})
         for number in range(int(parts)):
             await send({"type": "http.response.body", "body": b"part %d;" % number, "more_body": True})
             if pause:
@@ -77,7 +78,7 @@ async def app(scope, receive, send):
     elif path == "/wait":
         await wait(receive, send, int(query))
     elif path == "/file":
-        head = [(b"content-length", b"%d" % os.stat(FILE).st_size), (b"x-worker", WHO)]
+        head = [(b"content-length", b"%d" % os.stat(FILE).st_size), (b"x-worker", WORKER)]
         await send({"type": "http.response.start", "status": 200, "headers": head})
         await send({"type": "http.response.pathsend", "path": FILE})
     elif path == "/sleep":
@@ -85,23 +86,23 @@ async def app(scope, receive, send):
         await answer(send, b"slept")
     elif path == "/helper":
         await answer(send, await pounce.to_thread(query.encode))
-    elif path == "/census":
-        await answer(send, json.dumps(census()).encode())
+    elif path == "/objects":
+        await answer(send, json.dumps(count_objects()).encode())
     elif path == "/fault":
         await fault(query, send)
     else:
         await answer(send, b"", 404)
 
 
-async def say_back(receive, send):
+async def echo_messages(receive, send):
     await receive()
-    await send({"type": "websocket.accept", "headers": [(b"x-worker", WHO)]})
+    await send({"type": "websocket.accept", "headers": [(b"x-worker", WORKER)]})
     while (message := await receive())["type"] == "websocket.receive":
         await send({**message, "type": "websocket.send"})
 
 
 async def echo(receive, send):
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-worker", WHO)]})
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-worker", WORKER)]})
     more = True
     while more:
         message = await receive()
@@ -112,7 +113,7 @@ async def echo(receive, send):
 
 
 async def big(send, size):
-    head = [(b"content-length", b"%d" % size), (b"x-worker", WHO)]
+    head = [(b"content-length", b"%d" % size), (b"x-worker", WORKER)]
     await send({"type": "http.response.start", "status": 200, "headers": head})
     while size > len(PATTERN):
         await send({"type": "http.response.body", "body": PATTERN, "more_body": True})
@@ -121,38 +122,38 @@ async def big(send, size):
 
 
 async def wait(receive, send, size):
-    """Says so much, and waits for what will never happen."""
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-worker", WHO)]})
+    """Sends `size` bytes and waits until the client disconnects."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-worker", WORKER)]})
     await send({"type": "http.response.body", "body": bytes(size), "more_body": True})
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-def census():
-    """What lives here of the server's own, and how much lives at all."""
+def count_objects():
+    """The server's objects by type, and how many objects and bytes there are in all."""
     gc.collect()
     objects = gc.get_objects()
     kinds = Counter(type(each).__name__ for each in objects if type(each).__module__.startswith("pounce."))
-    lent = mallinfo()
+    heap = mallinfo()
     return {
-        **kinds, "objects": len(objects), "blocks": sys.getallocatedblocks(), "malloc": lent.uordblks + lent.hblkhd,
+        **kinds, "objects": len(objects), "blocks": sys.getallocatedblocks(), "malloc": heap.uordblks + heap.hblkhd,
         "threads": threading.active_count(), "pid": os.getpid(),
     }  # fmt: skip
 
 
 def workers():
-    """The workers of this process, from the inside: no server tells its application."""
+    """The workers of this process. A server does not show them to its application; gc does."""
     return [each for each in gc.get_objects() if type(each).__name__ == "Worker" and hasattr(each, "loop")]
 
 
 def fail():
-    raise ZeroDivisionError("in the loop, as asked")
+    raise ZeroDivisionError("in the loop, as requested")
 
 
 async def fault(query, send):
     if query == "loop":
         serving = [worker for worker in workers() if worker.phase.value == "serving"]
-        await answer(send, b"it will")
+        await answer(send, b"it will fail")
         serving[0].loop.post(fail)
     elif query == "block":
         time.sleep(0.3)
@@ -160,17 +161,17 @@ async def fault(query, send):
     elif query == "between":
         await send({"type": "http.response.start", "status": 200})
         await send({"type": "http.response.body", "body": b"half of it", "more_body": True})
-        raise ZeroDivisionError("between the parts, as asked")
+        raise ZeroDivisionError("between the parts, as requested")
     elif query == "after":
         await answer(send, b"all of it")
-        raise ZeroDivisionError("after the end, as asked")
+        raise ZeroDivisionError("after the end, as requested")
     elif query == "nothing":
         return
     elif query == "deep":
         deeper()
     else:
         kinds = {"before": ZeroDivisionError, "exit": SystemExit, "interrupt": KeyboardInterrupt, "memory": MemoryError}
-        raise kinds[query]("as asked")
+        raise kinds[query]("as requested")
 
 
 def deeper():

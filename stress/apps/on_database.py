@@ -1,4 +1,4 @@
-"""FastAPI over PostgreSQL, as its users write it: a pool in the lifespan, kept in app.state."""
+"""FastAPI over PostgreSQL in its usual form: a pool from the lifespan, in app.state."""
 
 import contextlib
 import os

@@ -1,6 +1,6 @@
-"""Plain ASGI applications: no framework, no asyncio. What they cost, every server pays.
+"""Plain ASGI applications, without a framework and asyncio: the cheapest ones, so that the server dominates the cost.
 
-Found as `plain:hello` and so on, because this folder is on the path of each server, and nothing else of the project.
+A server imports them as `plain:hello`: this directory is on its path, and nothing else of the project.
 """
 
 import os
@@ -36,7 +36,7 @@ async def content_of(receive):
 
 
 async def echo(scope, receive, send):
-    """Sends back what it has got."""
+    """Sends the content of the request."""
     if scope["type"] == "lifespan":
         return await lifespan(receive, send)
     body = await content_of(receive)
@@ -46,7 +46,7 @@ async def echo(scope, receive, send):
 
 
 async def upload(scope, receive, send):
-    """Says how much it has got."""
+    """Sends the length of the request's content."""
     if scope["type"] == "lifespan":
         return await lifespan(receive, send)
     size, more = 0, True
@@ -61,7 +61,7 @@ async def upload(scope, receive, send):
 
 
 async def stream(scope, receive, send):
-    """64 KiB in 16 parts, their sum not said beforehand."""
+    """64 KiB in 16 parts, without Content-Length."""
     if scope["type"] == "lifespan":
         return await lifespan(receive, send)
     await send({"type": "http.response.start", "status": 200, "headers": [TEXT]})
@@ -71,7 +71,7 @@ async def stream(scope, receive, send):
 
 
 async def big(scope, receive, send):
-    """1 MiB in one piece."""
+    """1 MiB in one message."""
     if scope["type"] == "lifespan":
         return await lifespan(receive, send)
     length = (b"content-length", b"1048576")
@@ -80,8 +80,8 @@ async def big(scope, receive, send):
 
 
 async def file(scope, receive, send):
-    """A file: by `pathsend` (ASGI's extension http.response.pathsend) where the server has it; read and sent here,
-    the cheapest way there is for an application, where it has not."""
+    """A file: with ASGI's extension http.response.pathsend if the server offers it; otherwise read here and sent in one
+    message, the cheapest way for an application."""
     if scope["type"] == "lifespan":
         return await lifespan(receive, send)
     pathsend = "http.response.pathsend" in scope.get("extensions", ())

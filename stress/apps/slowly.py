@@ -1,7 +1,7 @@
-"""An application that takes its time, in every way there is, and says which worker does.
+"""An application that takes its time in many ways, and names its worker in `x-thread`.
 
-`python -m slowly APP ...` is a server whose workers keep what the kernel gives them, as with SO_REUSEPORT alone. (It
-is here because whoever imports asyncio gets the asyncio bridge.)
+`python -m slowly APP ...` is a server whose workers keep every connection that they accept, as with SO_REUSEPORT alone.
+(It is in this module because it must not import asyncio: the server would then use the asyncio bridge.)
 """
 
 import threading
@@ -11,15 +11,15 @@ from busy import app as busy
 
 import pounce
 
-LONG = 600.0  # seconds: for ever
-STUBBORN = 3.0  # seconds that go on after a cancellation
+LONG = 600.0  # seconds: longer than any scenario waits
+STUBBORN = 3.0  # seconds that a task continues after its cancellation
 
-mine = threading.local()  # a worker is a thread, or alone in its process
+worker = threading.local()  # the state of a worker: it is a thread, or the only one of its process
 
 
 def fields(began):
-    who = b"%d" % threading.get_native_id()
-    return [(b"x-who", who), (b"x-running", b"%d" % mine.running), (b"x-began", b"%.6f" % began)]
+    thread = b"%d" % threading.get_native_id()
+    return [(b"x-thread", thread), (b"x-running", b"%d" % worker.running), (b"x-began", b"%.6f" % began)]
 
 
 async def start(send, began, *more):
@@ -36,17 +36,17 @@ async def answer(send, began, content):
 
 
 async def app(scope, receive, send):
-    way = scope["path"].split("/")[1] if scope["type"] == "http" else ""
-    if way not in WAYS:
+    name = scope["path"].split("/")[1] if scope["type"] == "http" else ""
+    if name not in HANDLERS:
         await busy(scope, receive, send)
         return
     began = time.monotonic()
-    mine.running = getattr(mine, "running", 0) + 1
+    worker.running = getattr(worker, "running", 0) + 1
     try:
         query = scope["query_string"]
-        await WAYS[way](receive, send, began, float(query or LONG))
+        await HANDLERS[name](receive, send, began, float(query or LONG))
     finally:
-        mine.running -= 1
+        worker.running -= 1
 
 
 async def run(_receive, send, began, seconds):
@@ -56,7 +56,7 @@ async def run(_receive, send, began, seconds):
 
 
 async def hold(_receive, send, began, seconds):
-    """Says at once that it runs."""
+    """Sends the head and a first part at once, the rest after `seconds`."""
     await start(send, began)
     await part(send, b"holds, ")
     await pounce.sleep(seconds)
@@ -68,7 +68,7 @@ async def block(_receive, send, began, seconds):
     await answer(send, began, b"blocked")
 
 
-# Too late for --timeout-request
+# Exceed --timeout-request
 
 
 async def never(_receive, _send, _began, seconds):
@@ -105,12 +105,13 @@ async def counted(_receive, send, began, seconds):
 
 
 async def after(_receive, send, began, seconds):
-    """In time, and then something of its own."""
+    """The response is in time; the task continues after it."""
     await answer(send, began, b"ran")
     await pounce.sleep(seconds)
 
 
-WAYS = {each.__name__: each for each in (run, hold, block, never, receives, started, stubborn, chunked, counted, after)}
+_ALL = (run, hold, block, never, receives, started, stubborn, chunked, counted, after)
+HANDLERS = {each.__name__: each for each in _ALL}
 
 if __name__ == "__main__":
     from pounce.cli import main

@@ -1,4 +1,4 @@
-"""A WebSocket that says everything back: no framework, no asyncio."""
+"""A WebSocket that echoes every message, without a framework and asyncio."""
 
 
 async def echo(scope, receive, send):

@@ -1,11 +1,11 @@
-"""Measures pounce beside its peers and the floor: python -m stress bench --help
+"""Measures Pounce beside other servers and the floor.
 
-For each workload every server has its turn, and then every server again, as often as --runs says (A B C A B C, not
-A A B B C C), each time started afresh. Medians and ratios with their spread come as a table after each workload, and
-as JSON at the end.
+For each workload every server is measured once, then every server again, --runs times (A B C A B C, not A A B B C C),
+each time newly started. A table with medians, ratios and their spread follows each workload; --json writes all figures
+to a file, from which tools/bench_chart.py draws the chart of the README.
 
-The project's goals, for hello (`--goals`): with the GIL at most 2.2 x floor, 0.75 x granian and 0.5 x uvicorn with
-httptools and uvloop; on a free-threaded build at most 3.0 x floor.
+The goals of the project (--goals), for hello: with the GIL at most 2.2 times the floor, 0.75 times granian and 0.5
+times uvicorn with httptools and uvloop; free-threaded at most 3.0 times the floor.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from stress.kit.machine import share
 
 GOALS = ["floor=2.2", "granian=0.75", "uvicorn=0.5"] if environments.GIL else ["floor=3.0"]
 REFERENCES = ("floor", "nginx")
-BUSY_MACHINE = 10  # percent: CPU time is counted by process, but caches and the clock of the CPU are shared
+BUSY_MACHINE = 10  # percent of other programs: they share the caches and the clock of the CPU with the server
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,14 +47,14 @@ def parser() -> argparse.ArgumentParser:
     add("--servers", metavar="NAME,...", help="only these; default: all that are installed")
     add("--workloads", metavar="NAME,...", help="only these; default: all")
     add("--seconds", type=float, default=4, metavar="N", help="length of one measurement (default: 4, at least 1)")
-    add("--runs", type=int, default=5, metavar="N", help="turns of each server at each workload (default: 5)")
+    add("--runs", type=int, default=5, metavar="N", help="measurements of each server at each workload (default: 5)")
     add("--threads", type=int, default=1, metavar="N", help="workers of each server (default: 1)")
-    add("--json", type=Path, metavar="FILE", help="write everything here; {tag} stands for 3.14, 3.13t, ...")
-    ratio = "exit with 1 where pounce takes more than RATIO times what SERVER takes (default workload: hello)"
+    add("--json", type=Path, metavar="FILE", help="write all figures here; {tag} becomes 3.14, 3.13t, ...")
+    ratio = "exit with 1 if Pounce's figure is more than RATIO times SERVER's (default workload: hello)"
     add("--require", action="append", default=[], metavar="[WORKLOAD:]SERVER=RATIO", help=ratio)
     add("--goals", action="store_true", help=f"require the project's goals; on this interpreter {', '.join(GOALS)}")
-    add("--renew", action="store_true", help="install the peers afresh, in their newest versions")
-    add("--list", action="store_true", help="show servers and workloads")
+    add("--renew", action="store_true", help="install the other servers again, in their newest versions")
+    add("--list", action="store_true", help="list servers and workloads")
     return result
 
 
@@ -75,21 +75,21 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def places(chosen: list[str], renew: bool) -> dict[str, Environment]:
-    """The servers that are there, each with its environment. Says which are not, and why."""
-    ours = environments.peers(renew)
-    theirs = environments.bengal(renew) if "bengal-pounce" in chosen else ours
+def environments_of(chosen: list[str], renew: bool) -> dict[str, Environment]:
+    """The servers that can be measured here, each with its environment. Prints which cannot, and why."""
+    peers = environments.peers(renew)
+    bengal = environments.bengal(renew) if "bengal-pounce" in chosen else peers
     found: dict[str, Environment] = {}
     for name in chosen:
-        place = theirs if name == "bengal-pounce" else ours
+        environment = bengal if name == "bengal-pounce" else peers
         if name == "nginx":
             lacking = [] if tool(name) else [missing(name)]
         else:
-            lacking = [f"no {package} for {environments.TAG}" for package in place.lacks(SERVERS[name].needs)]
+            lacking = [f"no {package} for {environments.TAG}" for package in environment.lacks(SERVERS[name].needs)]
         if lacking:
             print(f"{name} is left out: {', '.join(lacking)}")
         else:
-            found[name] = place
+            found[name] = environment
     return found
 
 
@@ -99,10 +99,13 @@ def interpreter() -> str:
 
 
 def about(found: dict[str, Environment]) -> dict[str, Any]:
-    """What the figures depend on."""
-    versions = {name: place.versions[name] for name, place in found.items() if name in place.versions}
-    if "uvicorn-h11" in found:
-        versions["uvicorn"] = found["uvicorn-h11"].versions["uvicorn"]
+    """What the figures depend on: interpreter, versions, machine, commit."""
+    versions = {
+        name: environment.versions[distribution]
+        for name, environment in found.items()
+        for distribution in SERVERS[name].needs[:1]
+        if distribution in environment.versions
+    }
     libraries = next(iter(found.values())).versions if found else {}
     versions |= {name: libraries[name] for name in ("uvloop", "httptools", "starlette", "fastapi") if name in libraries}
     cpu = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -124,40 +127,40 @@ def participants(workload: Workload, found: dict[str, Environment]) -> list[str]
 
 
 def measure(workload: Workload, found: dict[str, Environment], bench: Bench, runs: int) -> Results:
-    taking_part = participants(workload, found)
-    results = Results(workload, str(bench.share(workload)), taking_part, {name: [] for name in taking_part})
+    servers = participants(workload, found)
+    results = Results(workload, str(bench.share(workload)), servers, {name: [] for name in servers})
     bench.notes.clear()
-    for turn in range(min(runs, workload.kind.most_runs)):
-        for name in taking_part:
+    for number in range(min(runs, workload.kind.max_runs)):
+        for name in servers:
             if name in results.failures:
                 continue
             try:
                 figures = workload.kind.measure(bench, SERVERS[name], found[name], workload)
             except Unmeasured as error:
                 results.fail(name, str(error))
-                say(f"  {workload.name} {turn + 1}/{runs} {name}: {error}")
+                say(f"  {workload.name} {number + 1}/{runs} {name}: {error}")
                 continue
             results.rounds[name].append(figures)
             key = workload.kind.compared
-            say(f"  {workload.name} {turn + 1}/{runs} {name}: {workload.kind.columns[key].title} {figures[key]:.2f}")
+            say(f"  {workload.name} {number + 1}/{runs} {name}: {workload.kind.columns[key].title} {figures[key]:.2f}")
     results.notes = list(bench.notes)
-    if (others := results.most("others")) > BUSY_MACHINE:
+    if (others := results.maximum("others")) > BUSY_MACHINE:
         results.notes.append(f"others took up to {others:.0f} % of the server's CPU: measure again on a quiet machine")
     return results
 
 
 def minutes(workloads: list[Workload], found: dict[str, Environment], options: argparse.Namespace) -> float:
-    """How long it will take, roughly."""
+    """A rough estimate of the duration."""
     total = 0.0
     for workload in workloads:
         once = options.seconds + WARM_UP + 1.5
         extra = {id(SCALING): once, id(OPEN): options.seconds / 2 + 2, id(IDLE): 5}.get(id(workload.kind), 0)
-        total += len(participants(workload, found)) * min(options.runs, workload.kind.most_runs) * (once + extra)
+        total += len(participants(workload, found)) * min(options.runs, workload.kind.max_runs) * (once + extra)
     return total / 60
 
 
 def prepare(options: argparse.Namespace) -> list[Requirement]:
-    """Checks what can be checked before an hour has passed."""
+    """Checks the options before anything is measured."""
     if not sys.platform.startswith("linux"):
         stop("needs Linux: it reads /proc and pins to CPUs")
     if not tool("wrk"):
@@ -174,8 +177,8 @@ def prepare(options: argparse.Namespace) -> list[Requirement]:
         names(requirement.server, SERVERS, "server")
         requirements.append(requirement)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # ours and, inherited, the servers'
-    for number in (signal.SIGINT, signal.SIGTERM):  # whatever has been started is ended on the way out
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # inherited by the servers
+    for number in (signal.SIGINT, signal.SIGTERM):  # by an exception, so that servers are ended on the way out
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     return requirements
 
@@ -196,7 +199,7 @@ def main(arguments: list[str]) -> int:
         return 0
     requirements = prepare(options)
     workloads = [WORKLOADS[name] for name in names(options.workloads, WORKLOADS, "workload")]
-    found = places(names(options.servers, SERVERS, "server"), options.renew)
+    found = environments_of(names(options.servers, SERVERS, "server"), options.renew)
     setting = about(found)
     print(f"{setting['python']} on {setting['machine']}, {setting['date']}")
     versions = ", ".join(f"{name} {version}" for name, version in setting["versions"].items())
@@ -220,6 +223,6 @@ def main(arguments: list[str]) -> int:
             "workloads": {name: each.json() for name, each in results.items()},
             "requirements": [{"text": text, "met": met} for met, text in verdicts],
         }
-        place = Path(str(options.json).replace("{tag}", environments.TAG))
-        place.write_text(json.dumps(whole, indent=1) + "\n")
+        path = Path(str(options.json).replace("{tag}", environments.TAG))
+        path.write_text(json.dumps(whole, indent=1) + "\n")
     return int(not all(met for met, _ in verdicts))

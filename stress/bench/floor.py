@@ -1,14 +1,13 @@
-"""The floor: a selectors loop that answers whatever it receives with fixed bytes, and never looks at them.
+"""The floor: a selectors loop that answers whatever it receives with fixed bytes, and never reads the request.
 
     python stress/bench/floor.py PORT [--answer FILE] [--request-length] [--close] [--workers N]
 
-No server on Python's `selectors` and `socket` can be cheaper: for each request this costs one `select` (shared by
-all that are ready), one `recv`, one `send`, and the kernel's own work. What a real server costs is told as a
-multiple of it, measured in the same run.
+No server on Python's `selectors` and `socket` can be cheaper: a request costs one `select` (shared by all connections
+that are ready), one `recv`, one `send`, and the kernel's work for them. The cost of a real server is given as a
+multiple of the floor in the same run.
 
-It must stay as plain as it is. It knows nothing of HTTP, with one exception: where a request may arrive in several
-pieces (an upload), the first request of a connection is looked at once for its length, and the others are taken to be
-as long as that one.
+It must stay this simple. It knows nothing of HTTP, with one exception: where a request may arrive in several pieces (an
+upload), the length is read from the first request of a connection, and the others are assumed to be as long.
 """
 
 import argparse
@@ -26,13 +25,13 @@ CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class Connection:
-    """What is left of one connection when it has no protocol."""
+    """The state of a connection without a protocol."""
 
     __slots__ = ("expected", "received", "sock", "unsent")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.unsent: memoryview | None = None  # what the socket would not take yet
+        self.unsent: memoryview | None = None  # what the kernel has not taken yet
         self.received = 0  # bytes of the current request; counted only with --request-length
         self.expected = 0  # bytes of every request; 0 until the first is known
 
@@ -57,7 +56,7 @@ class Floor:
                 elif not plain or connection.unsent is not None:
                     ready(connection)
                 else:
-                    # The whole of the floor for an ordinary request.
+                    # All that the floor does for an ordinary request.
                     sock = connection.sock
                     try:
                         if not sock.recv(RECEIVE):
@@ -78,7 +77,7 @@ class Floor:
             pass
 
     def ready(self, connection: Connection) -> None:
-        """The other cases: the rest of an answer, a request in pieces, a connection for one request."""
+        """The other cases: the rest of a response, a request in pieces, a connection for one request."""
         try:
             if connection.unsent is not None:
                 self.write(connection, connection.unsent)
@@ -92,7 +91,7 @@ class Floor:
             self.end(connection)
 
     def complete(self, connection: Connection, data: bytes) -> bool:
-        """Has the whole request arrived?"""
+        """Is the request complete?"""
         if not connection.expected:
             found = CONTENT_LENGTH.search(data)
             connection.expected = data.index(b"\r\n\r\n") + 4 + (int(found[1]) if found else 0)
@@ -134,12 +133,12 @@ def listen(port: int) -> socket.socket:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="floor.py", description="Answers with fixed bytes.")
+    parser = argparse.ArgumentParser(prog="floor.py", description="Answers every request with fixed bytes.")
     parser.add_argument("port", type=int)
-    parser.add_argument("--answer", type=Path, help="a file with the whole answer; a short greeting without it")
+    parser.add_argument("--answer", type=Path, help="a file with the complete response (default: a short greeting)")
     parser.add_argument("--request-length", action="store_true", help="requests may come in several pieces")
-    parser.add_argument("--close", action="store_true", help="close the connection after each answer")
-    parser.add_argument("--workers", type=int, default=1, help="threads; processes where Python has the GIL")
+    parser.add_argument("--close", action="store_true", help="close the connection after each response")
+    parser.add_argument("--workers", type=int, default=1, help="threads; processes with the GIL")
     options = parser.parse_args()
     answer = options.answer.read_bytes() if options.answer else HELLO
     floors = [

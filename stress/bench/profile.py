@@ -1,11 +1,11 @@
-"""What a request costs, stage by stage: python -m stress profile
+"""The cost of a request, stage by stage.
 
-Each stage is run alone, many times, on this thread, with real objects and no clients; the last two lines are the whole
-way of a request, first with sockets that do nothing, then with a real pair of sockets on which somebody asks. What the
-stages do not add up to is what holds them together: calls from one to the next, the loop, deadlines.
+Each stage runs alone, many times, on this thread, with the server's objects and no clients. The last two lines are the
+complete path of a request: with sockets that do nothing, then with a pair of connected sockets. The stages add up to
+less than that; the difference is the calls between them, the loop and the deadlines.
 
-Then, where there is wrk, a server of its own under load, and how its CPU time is shared between Python and the kernel.
-What the kernel has is for recv, send with TCP's work for both ends, and epoll_wait: no server can do with less.
+Then, if wrk is installed, a server under load, and its CPU time in user space and in the kernel. The kernel's part is
+recv, send with TCP's work for both ends, and epoll_wait: no server needs less.
 """
 
 import argparse
@@ -63,10 +63,10 @@ def cost(step: Callable[[], object]) -> float:
 
 
 class Silent:
-    """A socket on which the same request comes again and again, and whose answers go nowhere."""
+    """A socket that receives the same request again and again, and discards what is sent."""
 
     def __init__(self) -> None:
-        self.reader, self.writer = socket.socketpair()  # for a number that the selector takes
+        self.reader, self.writer = socket.socketpair()  # for a descriptor that the selector accepts
 
     def fileno(self) -> int:
         return self.reader.fileno()
@@ -79,7 +79,7 @@ class Silent:
 
 
 class Always(selectors.SelectSelector):
-    """Finds everything ready."""
+    """Reports every silent socket as readable."""
 
     def select(self, timeout: float | None = None) -> Any:
         return [(key, selectors.EVENT_READ) for key in self.get_map().values() if key.fileobj.__class__ is Silent]
@@ -119,15 +119,15 @@ def main(arguments: list[str]) -> int:
     peer, sock = socket.socketpair()
     sock.setblocking(False)
     worker = working(Always())
-    known = RequestReader(Limits(), HeadCache())
-    taken = iter(range(sys.maxsize))
+    reader = RequestReader(Limits(), HeadCache())
+    numbers = iter(range(sys.maxsize))
     writer = ResponseWriter(ResponseCache(), DefaultFields(worker.config, worker.loop).lines)
     request = RequestReader(Limits(), HeadCache()).next_request(WRK)
     assert request is not None
     worker.connect(Silent(), ("127.0.0.1", 1), ("127.0.0.1", 8000))  # type: ignore[arg-type]
     (connection,) = worker.connections
 
-    async def nowhere(message: Any) -> None:
+    async def discard(message: Any) -> None:
         pass
 
     def exchange() -> None:
@@ -141,19 +141,19 @@ def main(arguments: list[str]) -> int:
         peer.send(WRK)
         sock.recv(65536)
 
-    def unknown(head: bytes) -> Callable[[], object]:
+    def new_target(head: bytes) -> Callable[[], object]:
         first, _, rest = head.partition(b" HTTP")
-        return lambda: known.next_request(b"%b?%d HTTP%b" % (first, next(taken), rest))
+        return lambda: reader.next_request(b"%b?%d HTTP%b" % (first, next(numbers), rest))
 
     stages: list[tuple[str, Callable[[], object]]] = [
         ("kernel: send and recv, without TCP", transfer),
-        ("parse: wrk's head, seen before", lambda: known.next_request(WRK)),
-        ("parse: wrk's fields, another target", unknown(WRK)),
-        ("parse: a browser's head, seen before", lambda: known.next_request(BROWSER)),
-        ("parse: a browser's fields, another target", unknown(BROWSER)),
+        ("parse: wrk's head, seen before", lambda: reader.next_request(WRK)),
+        ("parse: wrk's fields, another target", new_target(WRK)),
+        ("parse: a browser's head, seen before", lambda: reader.next_request(BROWSER)),
+        ("parse: a browser's fields, another target", new_target(BROWSER)),
         ("scope", lambda: http_scope(worker.service, connection.stream.peer, request)),  # type: ignore[union-attr]
-        ("exchange: made, and thrown away", exchange),
-        ("application alone, driven", lambda: spawn(worker.loop, hello({}, None, nowhere), lambda *_: None)),
+        ("exchange: constructed and discarded", exchange),
+        ("application alone, driven", lambda: spawn(worker.loop, hello({}, None, discard), lambda *_: None)),
         ("serialise", respond),
     ]
     python = f"{sys.version.split()[0]}{'' if sys._is_gil_enabled() else ' free-threaded'}"
@@ -161,7 +161,7 @@ def main(arguments: list[str]) -> int:
     for name, step in stages:
         print(f"  {cost(step):6.2f}  {name}")
     connection.handler = None
-    print(f"  {cost(worker.loop.turn):6.2f}  everything in Python, for one request and a turn of its own")
+    print(f"  {cost(worker.loop.turn):6.2f}  all of Python's part, for one request in a turn of its own")
     real = working()
     real.connect(sock, ("127.0.0.1", 1), ("127.0.0.1", 8000))
 
@@ -170,7 +170,7 @@ def main(arguments: list[str]) -> int:
         real.loop.turn()
         peer.recv(65536)
 
-    print(f"  {cost(ask):6.2f}  the same with a pair of sockets, asking and hearing the answer included")
+    print(f"  {cost(ask):6.2f}  the same with a pair of sockets, and the client's send and recv")
     if not tool("wrk"):
         print(f"not measured under load: {missing('wrk')}")
         return 0

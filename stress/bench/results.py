@@ -1,7 +1,7 @@
-"""Medians, ratios and their spread; as a table for people and as JSON for programs.
+"""Medians, ratios and their spread, as a table and as JSON.
 
-A ratio is taken within each round, in which every server had its turn, and the median of those is given with the
-lowest and the highest. So what changes over minutes (a neighbour, the clock of the CPU) falls out of it.
+A ratio is computed within each round, in which every server was measured once. The median of these ratios is shown with
+the lowest and the highest, so that slow changes of the machine (its load, the clock of the CPU) cancel out.
 """
 
 from dataclasses import dataclass, field
@@ -34,22 +34,22 @@ class Spread:
 
 @dataclass
 class Results:
-    """What was measured of one workload."""
+    """What was measured with one workload."""
 
     workload: Workload
     where: str  # which CPUs
     servers: list[str]
-    rounds: dict[str, list[Figures]] = field(default_factory=dict)  # by server; a round has the same place in all
+    rounds: dict[str, list[Figures]] = field(default_factory=dict)  # by server; a round has the same index in each list
     failures: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def fail(self, server: str, why: str) -> None:
-        """The whole server falls out: half of its rounds could not be compared with the others'."""
+        """Removes the server from the results: the rounds before could not be compared with those of the others."""
         self.rounds.pop(server, None)
         self.failures[server] = why
 
     def ratio(self, server: str) -> Spread | None:
-        """The subject's figure divided by this server's."""
+        """Pounce's figure divided by this server's."""
         ours, theirs = self.rounds.get(SUBJECT), self.rounds.get(server)
         key = self.workload.kind.compared
         if not ours or not theirs or server == SUBJECT:
@@ -57,7 +57,7 @@ class Results:
         pairs = [(a[key], b[key]) for a, b in zip(ours, theirs, strict=True)]
         return Spread.of([a / b for a, b in pairs]) if all(b > 0 for _, b in pairs) else None
 
-    def most(self, key: str) -> float:
+    def maximum(self, key: str) -> float:
         """The highest value of a figure, of any server in any round; 0 where there is none."""
         return max((figures.get(key, 0) for rounds in self.rounds.values() for figures in rounds), default=0)
 
@@ -76,7 +76,7 @@ class Results:
     def table(self) -> str:
         kind = self.workload.kind
         what = kind.columns[kind.compared].title
-        heads = ["", *(column.title for column in kind.columns.values()), f"{what}: {SUBJECT} / it"]
+        heads = ["", *(column.title for column in kind.columns.values()), f"{what}: {SUBJECT} / this"]
         rows = [heads]
         for server in self.servers:
             ratio = self.ratio(server)
@@ -118,11 +118,11 @@ class Results:
 
 @dataclass(frozen=True)
 class Requirement:
-    """At this workload, the subject's figure must be at most so many times this server's."""
+    """The highest ratio of Pounce's figure to a server's, at one workload."""
 
     workload: str
     server: str
-    most: float
+    maximum: float
 
     @classmethod
     def parse(cls, text: str) -> "Requirement":
@@ -132,12 +132,12 @@ class Requirement:
         return cls(workload or "hello", server, float(ratio))
 
     def judge(self, results: dict[str, Results]) -> tuple[bool, str]:
-        """Is it met? What could not be measured is not. And a line about it."""
-        what = f"{self.workload}: {SUBJECT} at most {self.most:g} x {self.server}"
+        """Is it met, and a line that says so. What was not measured is not met."""
+        what = f"{self.workload}: {SUBJECT} at most {self.maximum:g} x {self.server}"
         ratio = results[self.workload].ratio(self.server) if self.workload in results else None
         if ratio is None:
             return False, f"FAILED  {what}: not measured"
         return (
-            ratio.middle <= self.most,
-            f"{'ok     ' if ratio.middle <= self.most else 'FAILED '} {what}: {ratio.text(2)}",
+            ratio.middle <= self.maximum,
+            f"{'ok     ' if ratio.middle <= self.maximum else 'FAILED '} {what}: {ratio.text(2)}",
         )

@@ -1,9 +1,9 @@
-"""How one run of a workload is measured. Every run has a fresh server, which is asked by hand first, then warmed up.
+"""How one run of a workload is measured. Every run has a new server, whose response is checked, and which is warmed up.
 
-closed    wrk asks as fast as it is answered: what a request costs
-scaling   the same with one worker and with two, one after the other
-open      h2load asks at half the rate the server could do at most: how long a request takes
-idle      many connections that ask for nothing: what a connection costs
+closed    wrk sends as fast as responses arrive: the cost of a request
+scaling   the same with one worker, then with two
+open      h2load sends at half the server's highest rate: the time that a request takes
+idle      many connections without requests: the cost of a connection
 """
 
 import contextlib
@@ -18,22 +18,26 @@ from stress.kit.load import Counted, Idle, Request, by_hand, h2load, wrk
 from stress.kit.machine import Meter, Share, memory, share
 from stress.kit.servers import Running, Server, Setup, free_port, running
 
-WARM_UP = 1.0  # seconds: the interpreter has specialised its bytecode long before
+WARM_UP = 1.0  # seconds; specialising the bytecode takes much less
 SETTLE = 1.0  # seconds after the last connection was opened
 IDLE_KEEP_ALIVE = 300  # seconds: longer than any run
-LOG_DELAY = 2.0  # seconds an access log may lag behind
+LOG_DELAY = 2.0  # seconds that an access log may be late
 
 Figures = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Column:
+    """A figure of the table."""
+
     title: str
     decimals: int = 0
 
 
 @dataclass(frozen=True)
 class Workload:
+    """A request, the content of its response, and how the server is measured with it."""
+
     name: str
     about: str
     kind: "Kind"
@@ -55,16 +59,16 @@ class Bench:
     seconds: float
     workers: int
     folder: Path
-    notes: dict[str, None] = field(default_factory=dict)  # lines to show under the table, in order, each once
+    notes: dict[str, None] = field(default_factory=dict)  # lines under the table, in order, each once
 
     def share(self, workload: Workload) -> Share:
         return share(workload.workers or self.workers)
 
     @contextlib.contextmanager
     def serving(
-        self, server: Server, place: Environment, workload: Workload, workers: int | None = None
+        self, server: Server, environment: Environment, workload: Workload, workers: int | None = None
     ) -> Iterator[tuple[Running, Request]]:
-        """A server that has answered by hand, and has been warmed up."""
+        """A server whose responses were checked, and which has been warmed up."""
         answer = workload.answer
         (self.folder / "answer").write_bytes(answer)
         (self.folder / "response").write_bytes(
@@ -84,26 +88,28 @@ class Bench:
             close=workload.close,
         )
         cpus = self.share(workload)
-        with running(server, place, setup, cpus.server) as alive:
+        with running(server, environment, setup, cpus.server) as alive:
             try:
                 if way := by_hand(request):
                     self.notes[f"{server.name}: {way}"] = None
                 wrk(request, min(workload.connections, 64), WARM_UP, cpus.load)
-                if alive.switched_gil_on():
-                    self.notes[f"{server.name}: an extension module has switched the GIL on"] = None
+                if alive.enabled_gil():
+                    self.notes[f"{server.name}: an extension module has enabled the GIL"] = None
                 yield alive, request
             except Unmeasured as error:
-                raise Unmeasured(f"{error} (its log: {alive.last_words()})") from None
+                raise Unmeasured(f"{error} (its log: {alive.last_line()})") from None
 
 
-def closed(bench: Bench, server: Server, place: Environment, workload: Workload, workers: int | None = None) -> Figures:
+def closed(
+    bench: Bench, server: Server, environment: Environment, workload: Workload, workers: int | None = None
+) -> Figures:
     cpus = bench.share(workload)
-    with bench.serving(server, place, workload, workers) as (alive, request):
+    with bench.serving(server, environment, workload, workers) as (alive, request):
         lines, meter = alive.lines(), Meter(alive.pid, cpus.server)
         counted = wrk(request, workload.connections, bench.seconds, cpus.load)
         meter.stop()
         if workload.access_log and server.logs:
-            _logged(alive, lines + counted.requests)
+            _check_log(alive, lines + counted.requests)
         return {
             "rate": counted.rate,
             "cpu_us": meter.used / counted.requests * 1e6,
@@ -115,15 +121,15 @@ def closed(bench: Bench, server: Server, place: Environment, workload: Workload,
 
 
 def _busy(meter: Meter, counted: Counted, cpus: Share) -> Figures:
-    """Percent of a CPU. Who shares the server's CPUs with the load has no others."""
+    """Percent of a CPU. Where server and load share their CPUs, other programs cannot be told from the load."""
     figures = {"busy": meter.used / meter.seconds * 100, "load": counted.used / meter.seconds * 100}
     if cpus.apart:
         figures["others"] = meter.others / meter.seconds * 100
     return figures
 
 
-def _logged(alive: Running, lines: int) -> None:
-    """An access log that leaves requests out would be cheap."""
+def _check_log(alive: Running, lines: int) -> None:
+    """Raises Unmeasured when the access log omits requests: that would be cheap."""
     deadline = time.monotonic() + LOG_DELAY
     while (written := alive.lines()) < lines:
         if time.monotonic() > deadline:
@@ -131,15 +137,15 @@ def _logged(alive: Running, lines: int) -> None:
         time.sleep(0.1)
 
 
-def scaling(bench: Bench, server: Server, place: Environment, workload: Workload) -> Figures:
-    one = closed(bench, server, place, workload, workers=1)
-    figures = closed(bench, server, place, workload)
+def scaling(bench: Bench, server: Server, environment: Environment, workload: Workload) -> Figures:
+    one = closed(bench, server, environment, workload, workers=1)
+    figures = closed(bench, server, environment, workload)
     return {**figures, "speed_up": figures["rate"] / one["rate"], "dearer": figures["cpu_us"] / one["cpu_us"]}
 
 
-def open_(bench: Bench, server: Server, place: Environment, workload: Workload) -> Figures:
+def open_(bench: Bench, server: Server, environment: Environment, workload: Workload) -> Figures:
     cpus = bench.share(workload)
-    with bench.serving(server, place, workload) as (alive, request):
+    with bench.serving(server, environment, workload) as (alive, request):
         capacity = wrk(request, 64, max(2.0, bench.seconds / 2), cpus.load).rate
         rate = capacity / 2
         meter = Meter(alive.pid, cpus.server)
@@ -155,8 +161,8 @@ def open_(bench: Bench, server: Server, place: Environment, workload: Workload) 
         }
 
 
-def idle(bench: Bench, server: Server, place: Environment, workload: Workload) -> Figures:
-    with bench.serving(server, place, workload) as (alive, request):
+def idle(bench: Bench, server: Server, environment: Environment, workload: Workload) -> Figures:
+    with bench.serving(server, environment, workload) as (alive, request):
         empty = memory(alive.pid)
         connections = Idle(request, workload.connections)
         try:
@@ -177,17 +183,17 @@ def idle(bench: Bench, server: Server, place: Environment, workload: Workload) -
 
 @dataclass(frozen=True)
 class Kind:
-    """A way to measure, with what it gives: its columns, and the one that servers are compared by.
+    """A way to measure: the function, the columns of its figures, and the figure by which servers are compared.
 
-    "busy" and "others" are what the server and everybody else have taken of the server's CPUs, "load" is what the
-    load generator has taken of its own. A server that is not busy waits for the load, or for the others; where those
-    take more than a few percent, the machine is not fit for measuring.
+    "busy" is the server's share of its CPUs, "others" that of all other programs, "load" the load generator's share of
+    its own CPUs. A server that is not busy waits for the load or for other programs. Where those take more than a few
+    percent, the machine is too busy for measurements.
     """
 
     measure: Callable[[Bench, Server, Environment, Workload], Figures]
     compared: str
     columns: dict[str, Column]
-    most_runs: int = 1000
+    max_runs: int = 1000
 
 
 _CLOSED = {
@@ -227,5 +233,5 @@ IDLE = Kind(
         "each_kib": Column("KiB each", 2),
         "idle_ms": Column("CPU ms/s", 2),
     },
-    most_runs=2,
+    max_runs=2,
 )

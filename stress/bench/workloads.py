@@ -1,4 +1,4 @@
-"""What is asked of a server, and what it must answer."""
+"""The workloads: the requests that are sent, and the content of their responses."""
 
 import resource
 
@@ -9,9 +9,9 @@ JSON = b'{"message":"Hello, world!"}'
 KIB = 1024
 FILES = ("floor", "nginx")
 
-# 10,000, unless this machine lets a process have fewer. The server needs some descriptors for itself.
-MOST_OPEN = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-IDLE_CONNECTIONS = min(10_000, MOST_OPEN - 500) if MOST_OPEN != resource.RLIM_INFINITY else 10_000
+# 10,000, or what the descriptor limit of a process allows. The server needs some descriptors for itself.
+MAX_OPEN = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+IDLE_CONNECTIONS = min(10_000, MAX_OPEN - 500) if MAX_OPEN != resource.RLIM_INFINITY else 10_000
 
 WORKLOADS = {workload.name: workload for workload in (
     Workload("hello", "GET, 13 bytes, keep-alive", CLOSED, "plain:hello", HELLO),

@@ -1,11 +1,11 @@
-"""What a WebSocket costs, beside uvicorn with `websockets` and with `wsproto`: python -m stress ws
+"""The cost of WebSockets, beside uvicorn with `websockets` and with `wsproto`.
 
     echo      server CPU per message, of the whole process tree: small and large, text and binary, compressed
-    idle      5,000 open sockets: memory of each (PSS), before and after a message
-    shutdown  SIGTERM with 1,000 open sockets: what each is told, how long it takes, the exit code
+    idle      5,000 open WebSockets: memory of each (PSS), before and after a message
+    shutdown  SIGTERM with 1,000 open WebSockets: the codes of their Closes, and how long the server takes
 
-All servers in turn, in rounds, so that a machine that is busy for a while is so for all; the middle of the rounds
-counts. Everything that comes back is looked at.
+Every server is measured once in each round, and the median of the rounds is shown, so that a machine that is busy for a
+while is so for all servers. The content of what is echoed is checked.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from stress.kit import environments
 from stress.kit.errors import Unmeasured
 from stress.kit.machine import Meter, memory, on_cpus, raise_descriptor_limit, share
 from stress.kit.servers import Running, Server, Setup, free_port, running
-from stress.kit.websockets import DEFLATE, SERVERS, Client, environment, frame
+from stress.kit.websockets import DEFLATE, SERVERS, Client, find_environment, frame
 
 WHAT = ("echo", "idle", "shutdown")
 CONNECTIONS = 8
 WARM_UP = 0.3  # seconds
-JSON = b'{"id": %d, "kind": "message", "from": "somebody", "text": "what people say to each other"}, '
+JSON = b'{"id": %d, "kind": "message", "from": "somebody", "text": "messages repeat many of their words"}, '
 WORKLOADS = {  # first byte of the frame, payload
     "125 bytes, text": (0x81, b"x" * 125),
     "125 bytes, binary": (0x82, b"\xff" * 125),
@@ -52,7 +52,7 @@ def echo(name: str, alive: Running, port: int, seconds: float, cpus: frozenset[i
             client.sock.sendall(data)
             seen = client.read()
             if client.inflated(*seen) != payload:
-                raise Unmeasured(f"does not say back {name}")
+                raise Unmeasured(f"does not echo {name}")
         size = 0 if first & 0x40 else len(payload) + (2 if len(payload) < 126 else 10)
         rounds(clients, data, size, WARM_UP)
         meter = Meter(alive.pid, server)
@@ -62,7 +62,7 @@ def echo(name: str, alive: Running, port: int, seconds: float, cpus: frozenset[i
 
 
 def rounds(clients: list[Client], data: bytes, size: int, seconds: float) -> int:
-    """Lets all clients say one thing and hear it back, again and again. How many messages that were."""
+    """Every client sends the message and receives its echo, again and again. Returns the number of messages."""
     end, count = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         for client in clients:
@@ -81,11 +81,11 @@ def rounds(clients: list[Client], data: bytes, size: int, seconds: float) -> int
     return count
 
 
-# Idle, and shutdown
+# Idle and shutdown
 
 
 @contextlib.contextmanager
-def opened(port: int, count: int) -> Iterator[list[Client]]:
+def open_clients(port: int, count: int) -> Iterator[list[Client]]:
     clients: list[Client] = []
     try:
         for _ in range(count):
@@ -97,13 +97,13 @@ def opened(port: int, count: int) -> Iterator[list[Client]]:
 
 
 def idle(alive: Running, port: int, count: int) -> tuple[float, float]:
-    """KiB of each socket: after the handshake, and after each has had a message."""
+    """KiB of each WebSocket: after the handshake, and after one message."""
     data = frame(*WORKLOADS["125 bytes, text"])
-    with opened(port, 50):
+    with open_clients(port, 50):
         pass
     time.sleep(1)
     before = memory(alive.pid)
-    with opened(port, count) as clients:
+    with open_clients(port, count) as clients:
         time.sleep(1)
         fresh = memory(alive.pid)
         for client in clients:
@@ -115,13 +115,13 @@ def idle(alive: Running, port: int, count: int) -> tuple[float, float]:
 
 
 def shutdown(alive: Running, port: int, count: int) -> str:
-    with opened(port, count) as clients, selectors.DefaultSelector() as selector:
+    with open_clients(port, count) as clients, selectors.DefaultSelector() as selector:
         for client in clients:
             selector.register(client.sock, selectors.EVENT_READ, client)
         began = time.monotonic()
         os.kill(alive.pid, signal.SIGTERM)
         codes: dict[str, int] = {}
-        told = 0.0
+        closed = 0.0
         while selector.get_map() and time.monotonic() < began + 60:
             for key, _ in selector.select(1):
                 client = key.data
@@ -131,39 +131,39 @@ def shutdown(alive: Running, port: int, count: int) -> str:
                     code = str(int.from_bytes(payload[:2])) if first == 0x88 else f"frame {first:#x}"
                     client.sock.sendall(frame(0x88, payload))
                 except (OSError, Unmeasured):
-                    code = "nothing"
+                    code = "no Close"
                 codes[code] = codes.get(code, 0) + 1
-                told = time.monotonic() - began
+                closed = time.monotonic() - began
     os.waitid(os.P_PID, alive.pid, os.WEXITED | os.WNOWAIT)
-    gone = time.monotonic() - began
-    return f"told {codes} within {told:.2f} s, gone after {gone:.2f} s"
+    ended = time.monotonic() - began
+    return f"closed with {codes} within {closed:.2f} s, server ended after {ended:.2f} s"
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m stress ws", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="*", metavar="WHAT", help=f"of {', '.join(WHAT)}; without: all")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--idle", type=int, default=5000)
-    parser.add_argument("--open", type=int, default=1000)
+    parser.add_argument("what", nargs="*", metavar="WHAT", help=f"{', '.join(WHAT)} (default: all)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement of echo (default: 2)")
+    parser.add_argument("--rounds", type=int, default=3, help="of echo (default: 3)")
+    parser.add_argument("--idle", type=int, default=5000, help="WebSockets (default: 5000)")
+    parser.add_argument("--open", type=int, default=1000, help="WebSockets at shutdown (default: 1000)")
     parser.add_argument("--servers", nargs="+", choices=SERVERS, default=[*SERVERS])
-    parser.add_argument("--renew", action="store_true", help="make the environment of the servers again")
+    parser.add_argument("--renew", action="store_true", help="install the servers again, in their newest versions")
     options = parser.parse_args(arguments)
     if unknown := set(options.what).difference(WHAT):
         parser.error(f"not one of {', '.join(WHAT)}: {', '.join(unknown)}")
     options.what = options.what or WHAT
     raise_descriptor_limit()
-    place, cpus = environment(options.renew), share(1)
-    print(f"{environments.TAG}, {cpus}; {', '.join(f'{n} {v}' for n, v in sorted(place.versions.items()))}")
-    servers = [SERVERS[name] for name in options.servers if not place.lacks(SERVERS[name].needs)]
+    environment, cpus = find_environment(options.renew), share(1)
+    print(f"{environments.TAG}, {cpus}; {', '.join(f'{n} {v}' for n, v in sorted(environment.versions.items()))}")
+    servers = [SERVERS[name] for name in options.servers if not environment.lacks(SERVERS[name].needs)]
     with tempfile.TemporaryDirectory(prefix="pounce-ws-") as scratch:
 
         @contextlib.contextmanager
         def started(server: Server) -> Iterator[tuple[Running, int]]:
             setup = Setup("sockets:echo", free_port(), Path(scratch))
-            with running(server, place, setup, cpus.server) as alive:
+            with running(server, environment, setup, cpus.server) as alive:
                 yield alive, setup.port
 
         if "echo" in options.what:

@@ -11,25 +11,25 @@ from stress.kit.errors import Unmeasured
 from stress.kit.machine import raise_descriptor_limit, set_session_priority
 
 
-class Apart:
-    """`function(*arguments)` in a process of its own, started afresh: neither its CPU time nor its crash is ours."""
+class ChildProcess:
+    """Runs `function(*arguments)` in a process that is spawned, not forked. The value is sent back by a pipe."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any, nice: int = 0) -> None:
         context = multiprocessing.get_context("spawn")
-        self._what = function.__name__
-        self._ours, theirs = context.Pipe()
-        self._process = context.Process(target=_apart, args=(theirs, function, arguments, nice), daemon=True)
+        self._name = function.__name__
+        self._pipe, child_pipe = context.Pipe()
+        self._process = context.Process(target=_call, args=(child_pipe, function, arguments, nice), daemon=True)
         self._process.start()
-        theirs.close()
+        child_pipe.close()
 
-    def result(self, patience: float) -> Any:
-        """What it returns. Raises Unmeasured with what it raises, or when it takes longer than `patience` seconds."""
+    def result(self, timeout: float) -> Any:
+        """The function's value. Raises Unmeasured with the function's error, or after `timeout` seconds."""
         try:
-            if not self._ours.poll(patience):
-                raise Unmeasured(f"{self._what} has not ended within {patience:.0f} s")
-            worked, value = self._ours.recv()
+            if not self._pipe.poll(timeout):
+                raise Unmeasured(f"{self._name} has not ended within {timeout:.0f} s")
+            worked, value = self._pipe.recv()
         except EOFError:
-            raise Unmeasured(f"{self._what} died") from None
+            raise Unmeasured(f"{self._name} died") from None
         finally:
             self.end()
         if not worked:
@@ -37,13 +37,13 @@ class Apart:
         return value
 
     def end(self) -> None:
-        if self._ours.closed:
+        if self._pipe.closed:
             return
         self._process.join(0.5)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
-        self._ours.close()
+        self._pipe.close()
         self._process.close()
 
     def __enter__(self) -> Self:
@@ -53,11 +53,11 @@ class Apart:
         self.end()
 
 
-def _apart(pipe: Any, function: Callable[..., Any], arguments: tuple[Any, ...], nice: int) -> None:
+def _call(pipe: Any, function: Callable[..., Any], arguments: tuple[Any, ...], nice: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if nice:
         os.setsid()
-        with contextlib.suppress(OSError):  # below 0 is root's
+        with contextlib.suppress(OSError):  # only root may go below 0
             os.nice(nice)
         set_session_priority(os.getpid(), nice)
     raise_descriptor_limit()

@@ -1,17 +1,17 @@
-"""Clients that look at every byte and account for every request.
+"""Clients that check every byte of every response and account for every request.
 
-    sent = answered + refused + abandoned + to ask again + cut
+    sent = answered + refused + disconnected + retriable + lost + wrong
 
-answered     the whole right answer came
-refused      a whole 503 came: honest, and the client knows that nothing was done
-abandoned    the client itself went away before the answer
-ask again    the server had said `Connection: close` in an answer before it on the same connection (RFC 9112, 9.6:
-             a client must not take what it has pipelined behind it as received), or has ended a WebSocket with 1012
-cut          anything else: no answer, half an answer, no answer in time. Each is kept, with what is known about it
+answered      the complete, correct response arrived
+refused       a complete 503 arrived; the client knows that its request was not executed
+disconnected  the client itself closed the connection before the response
+retriable     an earlier response on the same connection had `Connection: close`, so that the client must not assume
+              that a pipelined request was received (RFC 9112, section 9.6); or a WebSocket ended with 1012
+lost          no response, an incomplete one, or none in time; each is kept with what is known about it
+wrong         a complete response with another status or content than expected
 
-A request is sent when its first byte is given to the kernel on an open connection. A connection that the server had
-closed while it was idle (which it may, whenever it likes) is seen before sending, and nothing was sent. What they
-ask for is in `stress.kit.actions`.
+A request counts as sent when its first byte is given to the kernel on an open connection. A server may close an idle
+connection at any time; the client checks for that before it sends. What the clients send is in `stress.kit.actions`.
 """
 
 import asyncio
@@ -26,61 +26,63 @@ from dataclasses import dataclass, field
 
 from stress.kit.pounce_server import Address
 
-ANSWER = 60.0  # seconds an answer may take on a busy machine before the request counts as cut
-LEAST = 10  # requests in a second that whoever asks without pause is answered, on however busy a machine
-RESET = struct.pack("ii", 1, 0)  # struct linger: a reset instead of an orderly end
+ANSWER_TIMEOUT = 60.0  # seconds until a request without a complete response is lost, also on a busy machine
+MIN_RATE = 10  # responses per second that clients without pauses get, also on a busy machine
+RESET = struct.pack("ii", 1, 0)  # struct linger: close with a reset
 
 
 @dataclass
-class Cut:
-    """A request that got no answer."""
+class LostRequest:
+    """A request without a complete response."""
 
     kind: str
     why: str
-    got: int  # bytes of an answer
+    got: int  # bytes of a response
     worker: int | None  # the process that has answered on this connection before
     opened: float
     sent: float
     seen: float
 
     def __str__(self) -> str:
-        who = f"process {self.worker}" if self.worker else "nobody yet"
-        return f"{self.kind} after {self.seen - self.sent:.2f} s and {self.got} bytes: {self.why} (served by {who})"
+        server = f"process {self.worker}" if self.worker else "an unknown process"
+        return f"{self.kind} after {self.seen - self.sent:.2f} s and {self.got} bytes: {self.why} (served by {server})"
 
 
 @dataclass
 class Tally:
+    """What became of the requests of all clients of one process."""
+
     sent: int = 0
     answered: int = 0
     refused: int = 0
-    abandoned: int = 0
-    again: int = 0
+    disconnected: int = 0
+    retriable: int = 0
     connected: int = 0
     not_connected: int = 0
-    """Attempts to connect that were turned away: nobody has accepted anything."""
-    cuts: list[Cut] = field(default_factory=list)
+    """Attempts to connect that failed: no request was sent."""
+    lost: list[LostRequest] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     times: list[float] = field(default_factory=list)
-    stood: float = 0.0
-    """The longest time, in seconds, for which the clients' own program has stood still."""
+    stalled: float = 0.0
+    """The longest time, in seconds, for which the loop of the clients was not scheduled."""
 
     @property
     def balances(self) -> bool:
-        accounted = self.answered + self.refused + self.abandoned + self.again + len(self.cuts) + len(self.wrong)
+        accounted = self.answered + self.refused + self.disconnected + self.retriable + len(self.lost) + len(self.wrong)
         return self.sent == accounted
 
     def __str__(self) -> str:
         return (
-            f"sent {self.sent} = answered {self.answered} + refused {self.refused} + abandoned {self.abandoned} "
-            f"+ to ask again {self.again} + cut {len(self.cuts)} + wrong {len(self.wrong)}; "
-            f"{self.connected} connections, {self.not_connected} turned away"
-            + (f"; the clients stood still for up to {self.stood:.1f} s" if self.stood > 1 else "")
+            f"sent {self.sent} = answered {self.answered} + refused {self.refused} + disconnected {self.disconnected} "
+            f"+ retriable {self.retriable} + lost {len(self.lost)} + wrong {len(self.wrong)}; "
+            f"{self.connected} connections, {self.not_connected} failed to connect"
+            + (f"; the clients' own loop stalled for up to {self.stalled:.1f} s" if self.stalled > 1 else "")
         )
 
 
-class Broken(ConnectionError):
-    """The connection has ended before the answer has."""
+class ConnectionEnded(ConnectionError):
+    """The connection has ended before the response is complete."""
 
 
 @dataclass
@@ -95,6 +97,8 @@ class Answer:
 
 
 class Connection:
+    """A non-blocking socket with a parser for responses and WebSocket frames."""
+
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.loop = asyncio.get_running_loop()
@@ -120,12 +124,12 @@ class Connection:
             sock.close()
             raise
         connection = cls(sock)
-        connection.opened = began  # a server may have accepted it before we hear that it is open
+        connection.opened = began  # a server may accept it before the client's loop notices that it is open
         return connection
 
     @property
     def ended(self) -> bool:
-        """Has the server closed it?"""
+        """Has the server closed the connection?"""
         try:
             return not self.sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -137,14 +141,14 @@ class Connection:
         await self.loop.sock_sendall(self.sock, data)
 
     def begin(self, data: bytes) -> bytes:
-        """Sends what goes at once, and gives the rest. Raises OSError."""
+        """Sends what the kernel takes at once, and returns the rest. Raises OSError."""
         try:
             return data[self.sock.send(data) :]
         except BlockingIOError:
             return data
 
     async def push(self, data: bytes, *, half_close: bool = False) -> None:
-        """Sends as far as that goes: whoever reads will see."""
+        """Sends all, or what the connection takes before it fails: the read that follows reports the failure."""
         with contextlib.suppress(OSError):
             await self.send(data)
             if half_close:
@@ -155,7 +159,7 @@ class Connection:
             await asyncio.sleep(self.pause)
         data = await self.loop.sock_recv(self.sock, self.read_size)
         if not data:
-            raise Broken("ended by the server")
+            raise ConnectionEnded("ended by the server")
         self.buffer += data
 
     async def _take(self, size: int) -> bytes:
@@ -171,15 +175,15 @@ class Connection:
         return (await self._take(at + len(end)))[: -len(end)]
 
     async def answer(self) -> Answer:
-        """The next answer. Raises Broken or OSError when it does not come whole."""
+        """The next final response. Raises ConnectionEnded or OSError when it is incomplete."""
         while True:
             first, *lines = (await self._line(b"\r\n\r\n")).split(b"\r\n")
             status = int(first.split(b" ")[1])
             if status >= 200 or status == 101:
                 break
         fields = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
-        if (who := fields.get(b"x-worker")) is not None:
-            self.worker = int(who)
+        if (worker := fields.get(b"x-worker")) is not None:
+            self.worker = int(worker)
         if status == 101:
             return Answer(status, fields, b"")
         if fields.get(b"transfer-encoding") == b"chunked":
@@ -206,14 +210,14 @@ class Connection:
 
 
 @dataclass
-class Asked:
+class Outstanding:
     left: int
-    """Requests that have not come to an end yet."""
+    """Requests that have no outcome yet."""
     failed: bool = False
 
 
 class Client:
-    """Asks one thing after the other, on a kept connection as long as it lasts."""
+    """Sends one request after the other, on one connection for as long as that stays open."""
 
     def __init__(self, address: Address, tally: Tally, seed: int, source: str | None = None) -> None:
         self.address = address
@@ -221,16 +225,16 @@ class Client:
         self.random = random.Random(seed)
         self.source = source
         self.connection: Connection | None = None
-        self.enough = False
+        self.stopping = False
 
     async def connect(self, **options: int | None) -> Connection:
-        """A connection, however often it takes. A full queue or no server is no request's loss."""
+        """A connection, after as many attempts as it takes. A failed attempt loses no request."""
         while True:
             try:
                 connection = await Connection.open(self.address, source=self.source, **options)
             except OSError:
                 self.tally.not_connected += 1
-                if self.enough:
+                if self.stopping:
                     raise
                 await asyncio.sleep(0.05)
                 continue
@@ -238,7 +242,7 @@ class Client:
             return connection
 
     async def kept(self) -> Connection:
-        while self.connection is None or self.connection.ended:  # also one that took long to be heard of
+        while self.connection is None or self.connection.ended:  # also where opening it took long
             self.close()
             self.connection = await self.connect()
         return self.connection
@@ -248,25 +252,26 @@ class Client:
             self.connection.close()
             self.connection = None
 
-    async def ask(self, kind: str, questions: Sequence[tuple[bytes, bytes]], connection: Connection | None = None,
+    async def ask(self, kind: str, requests: Sequence[tuple[bytes, bytes]], connection: Connection | None = None,
                   *, half_close: bool = False) -> None:  # fmt: skip
-        """Sends the questions together, and wants their answers in their order."""
+        """Sends the requests in one go, each with the content that is expected, and checks the responses in order."""
         own = connection is None
         connection = connection or await self.kept()
         tally = self.tally
-        data = b"".join(data for data, _ in questions)
+        data = b"".join(data for data, _ in requests)
         sending: asyncio.Task[None] | None = None
         closes = False
         try:
-            with self.asking(kind, len(questions), connection) as asked:
-                # At once: nothing comes between the look whether it is still open and the first byte, be it that this
-                # program stands still. What is sent and what comes back may both be larger than the kernel's buffers.
+            with self.counting(kind, len(requests), connection) as outstanding:
+                # The first bytes leave in the step that has checked that the connection is open: in a later step, after
+                # a stall of this program, the server may have closed it. Request and response may both be larger than
+                # the kernel's buffers, so that a task sends the rest.
                 rest = connection.begin(data)
                 sending = asyncio.create_task(connection.push(rest, half_close=half_close))
-                async with asyncio.timeout(ANSWER):
-                    for _, expected in questions:
+                async with asyncio.timeout(ANSWER_TIMEOUT):
+                    for _, expected in requests:
                         answer = await connection.answer()
-                        asked.left -= 1
+                        outstanding.left -= 1
                         closes = answer.closes
                         if answer.status == 503:
                             tally.refused += 1
@@ -276,77 +281,77 @@ class Client:
                             got = f"{answer.status}, {len(answer.content)} bytes {answer.content[:40]!r}"
                             tally.wrong.append(f"{kind}: {got}, not {len(expected)}")
                         if closes:
-                            tally.again += asked.left
-                            asked.left = 0
+                            tally.retriable += outstanding.left
+                            outstanding.left = 0
                             break
                     await sending
         finally:
             if sending is not None:
                 sending.cancel()
-            if own and (closes or half_close or asked.failed):
+            if own and (closes or half_close or outstanding.failed):
                 self.close()
 
     @contextlib.contextmanager
-    def asking(self, kind: str, count: int, connection: Connection) -> Iterator[Asked]:
-        """Counts so many requests as sent now, and, when the connection fails within, what is left of them as cut."""
+    def counting(self, kind: str, count: int, connection: Connection) -> Iterator[Outstanding]:
+        """Counts `count` requests as sent now. When the connection fails within, those without an outcome are lost."""
         self.tally.sent += count
         self.tally.kinds[kind] += count
-        asked, sent = Asked(count), time.monotonic()
+        outstanding, sent = Outstanding(count), time.monotonic()
         try:
-            yield asked
+            yield outstanding
             self.tally.times.append(time.monotonic() - sent)
         except (OSError, ValueError, KeyError) as error:
-            asked.failed = True
+            outstanding.failed = True
             why, now = f"{type(error).__name__}: {error}", time.monotonic()
-            cut = Cut(kind, why, len(connection.buffer), connection.worker, connection.opened, sent, now)
-            self.tally.cuts += [cut] * asked.left
+            lost = LostRequest(kind, why, len(connection.buffer), connection.worker, connection.opened, sent, now)
+            self.tally.lost += [lost] * outstanding.left
 
 
-type Deed = Callable[[Client], Awaitable[None]]
+type Action = Callable[[Client], Awaitable[None]]
 
 
 class Traffic:
-    """So many clients that ask without pause."""
+    """`count` clients that send without pause, each action with the probability that its weight gives."""
 
-    def __init__(self, address: Address, deeds: dict[Deed, int], count: int, tally: Tally | None = None,
+    def __init__(self, address: Address, actions: dict[Action, int], count: int, tally: Tally | None = None,
                  seed: int = 0) -> None:  # fmt: skip
         self.tally = tally if tally is not None else Tally()
-        self.deeds = deeds
+        self.actions = actions
         self.clients = [Client(address, self.tally, seed * 1000 + number) for number in range(count)]
         self._tasks: list[asyncio.Task[None]] = []
-        self._watch: asyncio.Task[None] | None = None
+        self._stall_meter: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         self._tasks = [asyncio.create_task(self._run(client)) for client in self.clients]
-        self._watch = asyncio.create_task(self._standing())
+        self._stall_meter = asyncio.create_task(self._measure_stalls())
 
-    async def _standing(self) -> None:
+    async def _measure_stalls(self) -> None:
         last = time.monotonic()
         while True:
             await asyncio.sleep(0.1)
             now = time.monotonic()
-            self.tally.stood, last = max(self.tally.stood, now - last), now
+            self.tally.stalled, last = max(self.tally.stalled, now - last), now
 
     async def _run(self, client: Client) -> None:
-        deeds, weights = list(self.deeds), list(self.deeds.values())
+        actions, weights = list(self.actions), list(self.actions.values())
         try:
-            while not client.enough:
-                (deed,) = client.random.choices(deeds, weights)
-                with contextlib.suppress(OSError):  # could not connect any more
-                    await deed(client)
+            while not client.stopping:
+                (action,) = client.random.choices(actions, weights)
+                with contextlib.suppress(OSError):  # the server is gone, and the client is to stop
+                    await action(client)
                 await asyncio.sleep(0)
         finally:
             client.close()
 
     async def stop(self) -> None:
-        """Lets every client come to the end of what it does. Raises what has ended one too early."""
+        """Lets every client finish its action. Raises the error that has ended one of them early, if any."""
         for client in self.clients:
-            client.enough = True
+            client.stopping = True
         try:
             await asyncio.gather(*self._tasks)
         finally:
-            if self._watch is not None:
-                self._watch.cancel()
+            if self._stall_meter is not None:
+                self._stall_meter.cancel()
 
     async def run(self, seconds: float) -> Tally:
         self.start()

@@ -1,5 +1,5 @@
-"""What goes wrong while something is measured."""
+"""The error of a server that cannot be measured."""
 
 
 class Unmeasured(Exception):
-    """A server cannot be measured; the text says why."""
+    """A server cannot be measured: it does not start, or does not answer as it must. The text says why."""

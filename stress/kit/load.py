@@ -1,7 +1,7 @@
-"""What drives a server: wrk, h2load, and many connections that ask for nothing.
+"""Load generators: wrk, h2load, and many idle connections.
 
-Each is bounded in time, runs on the CPUs of the load, and raises Unmeasured when an answer was missing or wrong:
-a server that fails fast must not look like a fast server.
+Each has a time limit, runs on the CPUs of the load, and raises Unmeasured when a response was missing or wrong: a
+server that fails fast must not look like a fast server.
 """
 
 import json
@@ -19,7 +19,7 @@ from stress.kit.errors import Unmeasured
 from stress.kit.machine import on_cpus
 
 SCRIPT = Path(__file__).parent / "load.lua"
-GRACE = 20.0  # seconds a load generator may take beyond its time before it is ended
+GRACE = 20.0  # seconds that a load generator may take longer than asked before it is ended
 PACKAGES = {  # Debian's names
     "ab": "apache2-utils", "curl": "curl", "h2load": "nghttp2-client", "haproxy": "haproxy", "nginx": "nginx",
     "slowhttptest": "slowhttptest", "wrk": "wrk",
@@ -28,7 +28,7 @@ PACKAGES = {  # Debian's names
 
 @dataclass(frozen=True)
 class Request:
-    """What is sent, always the same, and what must come back."""
+    """A request that is sent repeatedly, and the content of its response."""
 
     port: int
     answer: bytes
@@ -39,7 +39,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Counted:
-    """What a load generator has seen."""
+    """What a load generator has measured."""
 
     requests: int
     seconds: float
@@ -53,7 +53,7 @@ class Counted:
 
 
 def tool(name: str) -> str | None:
-    """Its path; nginx may be where only root looks."""
+    """The path of a program; nginx is often installed where only root's PATH leads."""
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/sbin")
 
 
@@ -62,7 +62,7 @@ def missing(name: str) -> str:
 
 
 def wrk(request: Request, connections: int, seconds: float, cpus: frozenset[int]) -> Counted:
-    """A closed loop: each connection asks again as soon as it is answered."""
+    """A closed loop: each connection sends the next request as soon as the last one is answered."""
     command = ["wrk", f"-c{connections}", f"-t{len(cpus)}", f"-d{max(1, round(seconds))}s", "--timeout", "10s",
                "-s", str(SCRIPT), f"http://127.0.0.1:{request.port}/", "--",
                request.method, str(request.size), str(int(request.close))]  # fmt: skip
@@ -84,11 +84,11 @@ def wrk(request: Request, connections: int, seconds: float, cpus: frozenset[int]
 def h2load(
     request: Request, connections: int, rate: float, seconds: float, cpus: frozenset[int], folder: Path
 ) -> Counted:
-    """An open loop, nearly: each connection asks at a constant rate, whatever the server does, but waits for its
-    last answer first. A rate that was not reached shows in the result.
+    """Nearly an open loop: each connection sends at a constant rate, but waits for the response before. A rate that was
+    not reached shows in the result.
 
-    Connections are opened one by one, a millisecond apart, because h2load would ask on all of them at the same
-    moment otherwise, and measure how long a burst takes. Only what was asked after the last one was open is counted.
+    Connections are opened a millisecond apart: h2load would otherwise send on all of them at once, and measure how long
+    a burst takes. Only requests sent after the last connection was opened count.
     """
     ramp = connections / 1000 + 0.5  # seconds
     log = folder / "h2load.log"
@@ -102,7 +102,7 @@ def h2load(
         rows = [(int(began), int(status), int(took)) for began, status, took in map(str.split, lines)]
     except (OSError, ValueError):
         raise Unmeasured(f"h2load: {_last_line(output)}") from None
-    # h2load knows no status where the reason phrase is empty, which RFC 9112 allows and h11 does: it says 0.
+    # h2load reports status 0 where the reason phrase is empty, which RFC 9112 allows and h11 does.
     refused = sum(status not in (0, 200) for _, status, _ in rows)
     if refused or len(rows) < total:
         raise Unmeasured(f"h2load: of {total} requests {total - len(rows)} unanswered, {refused} not with 200")
@@ -117,7 +117,7 @@ def h2load(
 
 
 def _run(command: list[str], seconds: float, cpus: frozenset[int]) -> tuple[str, float]:
-    """What it has written, and the CPU seconds it has used."""
+    """The output of the program, and the CPU seconds it has used."""
     program, before = command[0], resource.getrusage(resource.RUSAGE_CHILDREN)
     if not shutil.which(program):
         raise Unmeasured(missing(program))
@@ -136,12 +136,12 @@ def _run(command: list[str], seconds: float, cpus: frozenset[int]) -> tuple[str,
 
 
 def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["it said nothing"])[-1]
+    return (text.strip().splitlines() or ["no output"])[-1]
 
 
 def by_hand(request: Request, times: int = 2, timeout: float = 5.0) -> str:
-    """Asks `times` times, on one connection unless each must be new, and looks at every byte of the answers. Gives
-    the last answer's field `x-way`, with which an application says how it did it."""
+    """Sends `times` requests, on one connection unless the workload closes each, and checks every byte of the
+    responses. Returns the last response's field `x-way`, in which an application says how it has sent the content."""
     import http.client
 
     content = b"x" * request.size or None
@@ -169,7 +169,7 @@ def by_hand(request: Request, times: int = 2, timeout: float = 5.0) -> str:
 
 
 class Idle:
-    """Connections that have each been answered once, and then ask for nothing."""
+    """Connections that are idle after one request each."""
 
     def __init__(self, request: Request, count: int, timeout: float = 60.0) -> None:
         self.sockets: list[socket.socket] = []
@@ -177,7 +177,7 @@ class Idle:
         try:
             for _ in range(count):
                 if time.monotonic() > deadline:
-                    raise Unmeasured(f"took only {len(self.sockets)} connections in {timeout:.0f} s")
+                    raise Unmeasured(f"accepted only {len(self.sockets)} connections in {timeout:.0f} s")
                 sock = socket.create_connection(("127.0.0.1", request.port), timeout=5)
                 self.sockets.append(sock)
                 sock.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
@@ -191,7 +191,7 @@ class Idle:
             raise Unmeasured(f"connection {len(self.sockets)} of {count}: {error}") from None
 
     def check(self) -> None:
-        """Are they all still open?"""
+        """Raises Unmeasured when one of them is no longer open."""
         poll = select.poll()
         for sock in self.sockets:
             poll.register(sock, select.POLLIN)

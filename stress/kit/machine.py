@@ -1,9 +1,9 @@
-"""CPUs, and what a tree of processes has used of them and of memory.
+"""CPUs, priorities and limits of this machine, and the CPU time and memory that a tree of processes uses.
 
 CPU time is read from each process's own CPU clock (clock_getcpuclockid(3)), not from utime and stime in
-/proc/PID/stat: those are cut to ticks of 10 ms, the clock counts nanoseconds. It also counts the threads that have
-ended, which a sum over /proc/PID/task/*/schedstat would lose. Only for processes that have ended and were waited for
-is the tick-counted cutime and cstime of their parent all there is.
+/proc/PID/stat: those have a resolution of 10 ms, the clock has nanoseconds. The clock includes threads that
+have ended, which a sum over /proc/PID/task/*/schedstat omits. For child processes that have ended, the cutime and
+cstime of their parent are the only source.
 
 Memory is PSS (proportional set size, /proc/PID/smaps_rollup): what two workers share is counted once, where a sum of
 RSS would count it twice.
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
-FIRST = -15  # nice
+HIGH_PRIORITY = -15  # a nice value
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Process:
 
 
 def fields(pid: int) -> list[str]:
-    """What proc_pid_stat(5) says of a process, from its third field on: the second, its name in brackets, may contain
-    anything. Raises OSError where there is none."""
+    """The fields of proc_pid_stat(5) from the third on: the second, the name in brackets, may contain anything. Raises
+    OSError when there is no such process."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
@@ -44,7 +44,7 @@ def _process(pid: int) -> Process | None:
 
 
 def tree(leader: int) -> list[Process]:
-    """The session that `leader` has begun, and all descendants: a process may leave one, hardly both."""
+    """The session of `leader` and all its descendants: a process that has left one of the two is found by the other."""
     everything = [p for name in os.listdir("/proc") if name.isdigit() and (p := _process(int(name)))]
     found = {p.pid: p for p in everything if p.pid == leader or p.session == leader}
     before = -1
@@ -55,7 +55,7 @@ def tree(leader: int) -> list[Process]:
 
 
 def cpu_seconds(leader: int) -> float:
-    """CPU time that the tree has used until now."""
+    """CPU time, in seconds, that the tree has used until now."""
     total = 0.0
     for process in tree(leader):
         with contextlib.suppress(OSError):
@@ -70,7 +70,7 @@ def cpu_clock(pid: int) -> int:
 
 
 def busy_seconds(cpus: frozenset[int]) -> float:
-    """How long these CPUs have worked until now, for whomever; in ticks, so only good for a whole run."""
+    """Seconds that these CPUs have been busy until now, with any process; in ticks, too coarse for a short run."""
     total = 0
     for line in Path("/proc/stat").read_text().splitlines():
         name, *ticks = line.split()
@@ -81,7 +81,7 @@ def busy_seconds(cpus: frozenset[int]) -> float:
 
 
 class Meter:
-    """Counts from its making: CPU seconds of a tree of processes, and of others on the same CPUs."""
+    """Measures from its construction to `stop`: CPU seconds of a tree of processes, and of others on the same CPUs."""
 
     def __init__(self, leader: int, cpus: frozenset[int]) -> None:
         self._leader, self._cpus = leader, cpus
@@ -94,7 +94,7 @@ class Meter:
 
 
 def memory(leader: int) -> int:
-    """Bytes of memory (PSS) that the tree holds now."""
+    """Bytes of memory (PSS) that the tree uses now."""
     total = 0
     for process in tree(leader):
         with contextlib.suppress(OSError):
@@ -106,7 +106,7 @@ def memory(leader: int) -> int:
 
 @dataclass(frozen=True)
 class Share:
-    """Which CPUs the server has, and which the load generator."""
+    """The CPUs of the server and those of the load generator."""
 
     server: frozenset[int]
     load: frozenset[int]
@@ -122,7 +122,7 @@ class Share:
 
 
 def share(workers: int) -> Share:
-    """A CPU for each worker, and as many for the load, as far as they go. Where there are too few, both have all."""
+    """A CPU for each worker, then as many for the load, as far as there are. With too few, both share all."""
     cpus = _physical_first(os.sched_getaffinity(0))
     if len(cpus) <= workers:
         return Share(frozenset(cpus), frozenset(cpus))
@@ -130,7 +130,7 @@ def share(workers: int) -> Share:
 
 
 def _physical_first(cpus: Iterable[int]) -> list[int]:
-    """One CPU of each core first: two threads of one core slow each other down."""
+    """One CPU of each core first, as two hardware threads of one core slow each other down."""
     seen: set[str] = set()
     first: list[int] = []
     second: list[int] = []
@@ -146,7 +146,7 @@ def _physical_first(cpus: Iterable[int]) -> list[int]:
 
 @contextlib.contextmanager
 def on_cpus(cpus: frozenset[int]) -> Iterator[None]:
-    """Whatever is started within runs on these CPUs: children inherit it."""
+    """Processes that are started within run on these CPUs: children inherit the affinity."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cpus)
     try:
@@ -160,14 +160,14 @@ def _list(cpus: Iterable[int]) -> str:
 
 
 def set_session_priority(leader: int, nice: int) -> None:
-    """Where Linux schedules sessions as groups (sched(7), "The autogroup feature"), a nice value counts within its
-    session only."""
+    """Sets the nice value of a session where Linux schedules sessions as groups (sched(7), "The autogroup feature"):
+    there the value of a process counts within its session only."""
     with contextlib.suppress(OSError):
         Path(f"/proc/{leader}/autogroup").write_text(str(nice))
 
 
 def raise_descriptor_limit() -> int:
-    """Lets this process, and what it starts, open as many files as the machine allows."""
+    """Raises the soft limit of open files to the hard one, for this process and its children. Returns it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard if hard != resource.RLIM_INFINITY else 1 << 20

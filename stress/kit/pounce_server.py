@@ -16,20 +16,20 @@ from pathlib import Path
 from typing import Self
 
 from stress.kit.errors import Unmeasured
-from stress.kit.machine import FIRST, memory, set_session_priority, tree
+from stress.kit.machine import HIGH_PRIORITY, memory, set_session_priority, tree
 from stress.kit.scenario import MIB, Setting
 
 APPS = Path(__file__).parents[1] / "apps"
 START = 60.0  # seconds a server may take until it listens, on a busy machine
-END = 60.0  # seconds it may take to end; its own patience with running requests is half of that
-FOREIGN = ("POUNCE_", "UVICORN_", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS")
+END = 60.0  # seconds until it has ended: twice its graceful timeout
+NOT_INHERITED = ("POUNCE_", "UVICORN_", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS")
 
 Address = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Vitals:
-    """What a server, with all its processes, holds of the machine."""
+class Usage:
+    """What a server with all its processes uses."""
 
     memory: int  # PSS, bytes
     fds: int
@@ -40,7 +40,7 @@ class Vitals:
 
 
 class Pounce:
-    """`pounce APP` from this checkout, in a session of its own. Ended, with all it has started, when left."""
+    """`pounce APP` from this checkout, in a session of its own, which is killed when the context ends."""
 
     def __init__(
         self, setting: Setting, app: str = "busy:app", *options: str, workers: int = 1, port: int = 0,
@@ -51,9 +51,10 @@ class Pounce:
         self.folder = setting.folder
         self.port = port
         self.host = "127.0.0.1"
-        self._env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-        # This checkout, whichever the environment has installed.
-        self._env |= {"PYTHONPATH": str(APPS.parent.parent), "STRESS_FILE": str(a_file(setting.folder)), **(env or {})}
+        self._env = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
+        # The path comes first: the environment may have installed another checkout.
+        self._env |= {"PYTHONPATH": str(APPS.parents[1]), "STRESS_FILE": str(sample_file(setting.folder))}
+        self._env |= env or {}
         self._process: subprocess.Popen[bytes] | None = None
         self._logs: list[Path] = []
 
@@ -92,61 +93,61 @@ class Pounce:
 
     @property
     def log(self) -> str:
-        """Everything that was said, by all that were started in turn."""
+        """The log of every start, joined."""
         return "".join(path.read_text(errors="replace") for path in self._logs)
 
     def worker_pids(self) -> list[int]:
-        """The processes that serve."""
+        """The worker processes; with threads, the one process."""
         pids = [process.pid for process in tree(self.pid)]
         return pids if len(pids) == 1 else [pid for pid in pids if pid != self.pid]
 
-    def vitals(self) -> Vitals:
+    def usage(self) -> Usage:
         fds = threads = 0
         for process in tree(self.pid):
             with contextlib.suppress(OSError):
                 fds += len(os.listdir(f"/proc/{process.pid}/fd"))
                 threads += len(os.listdir(f"/proc/{process.pid}/task"))
-        return Vitals(memory(self.pid), fds, threads)
+        return Usage(memory(self.pid), fds, threads)
 
-    def census(self, patience: float = 30.0) -> Counter[str]:
-        """The server's own objects by type, counted in every one of its processes by the application."""
+    def object_counts(self, timeout: float = 30.0) -> Counter[str]:
+        """The server's own objects by type, counted by the application in each process. Raises Unmeasured."""
         missing, total = set(self.worker_pids()), Counter[str]()
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         while missing:
-            counted = json.loads(get(self.address, "/census"))
+            counted = json.loads(get(self.address, "/objects"))
             if (pid := counted.pop("pid")) in missing:
                 missing.remove(pid)
                 total.update(counted)
             if time.monotonic() > deadline:
-                raise Unmeasured(f"processes {sorted(missing)} were not reached in {patience:.0f} s")
+                raise Unmeasured(f"processes {sorted(missing)} were not reached in {timeout:.0f} s")
         return total
 
-    def quiet(self, patience: float = 45.0) -> Counter[str]:
-        """The census when every connection but the census's own is gone, or when patience is."""
-        deadline = time.monotonic() + patience
-        while (census := self.census())["HTTP1Connection"] > len(self.worker_pids()):
+    def wait_idle(self, timeout: float = 45.0) -> Counter[str]:
+        """The objects when no connection is left but the one that asks in each process, or after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while (counts := self.object_counts())["HTTP1Connection"] > len(self.worker_pids()):
             if time.monotonic() > deadline:
-                return census
+                return counts
             time.sleep(0.2)
-        return census
+        return counts
 
-    def limit_descriptors(self, room: int | None) -> None:
-        """Leaves each process room for so many more descriptors than it has; None takes the limit back."""
+    def limit_descriptors(self, spare: int | None) -> None:
+        """Lets each worker process open `spare` more descriptors than it has; None lifts the limit."""
         for pid in self.worker_pids():
             _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-            soft = hard if room is None else len(os.listdir(f"/proc/{pid}/fd")) + room
+            soft = hard if spare is None else len(os.listdir(f"/proc/{pid}/fd")) + spare
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
 
-    def go_first(self) -> None:
-        """Lets it run before others on the machine, where that is allowed: a neighbour's load is no attack's."""
+    def raise_priority(self) -> None:
+        """Raises its priority where that is allowed, so that other programs' load is not taken for the attack's."""
         for process in tree(self.pid):
             for thread in os.listdir(f"/proc/{process.pid}/task"):
                 with contextlib.suppress(OSError):
-                    os.setpriority(os.PRIO_PROCESS, int(thread), FIRST)
-        set_session_priority(self.pid, FIRST)
+                    os.setpriority(os.PRIO_PROCESS, int(thread), HIGH_PRIORITY)
+        set_session_priority(self.pid, HIGH_PRIORITY)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Asks it to end, and gives its exit code."""
+        """Sends the signal and returns the exit code. Raises Unmeasured when the server does not end."""
         self.process.send_signal(number)
         try:
             return self.process.wait(END)
@@ -155,17 +156,17 @@ class Pounce:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and self._logs:
-            print("the server's last words:\n" + "\n".join(self._last_log().splitlines()[-20:]), flush=True)
+            print("the end of the server's log:\n" + "\n".join(self._last_log().splitlines()[-20:]), flush=True)
         if self._process is not None:
-            # Not waited for before: the number of a zombie's group stays its own.
+            # Before it is waited for: until then the number of its process group is not used again.
             if self._process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
 
-def a_file(folder: Path) -> Path:
-    """What `/file` sends."""
+def sample_file(folder: Path) -> Path:
+    """The file that the application sends for `/file`."""
     path = folder / "file"
     if not path.exists():
         path.write_bytes(bytes(range(256)) * 1024)
@@ -173,7 +174,7 @@ def a_file(folder: Path) -> Path:
 
 
 def get(address: Address, path: str, timeout: float = 30.0) -> bytes:
-    """Asks on a connection of its own, and gives the content of the answer. Raises OSError, Unmeasured."""
+    """The content of a 200, on a new connection. Raises OSError and, for another status, Unmeasured."""
     with socket.create_connection(address, timeout) as sock:
         sock.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
         answer = b"".join(iter(lambda: sock.recv(65536), b""))

@@ -10,15 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 THREADS = not getattr(sys, "_is_gil_enabled", lambda: True)()
-"""Are several workers threads of one process here?"""
+"""Are workers threads of one process with this interpreter?"""
 MIB = 1 << 20
 
 
 @dataclass(frozen=True)
 class Setting:
+    """How long a scenario runs, on how many workers."""
+
     minutes: float
-    workers: int | None  # None: as the scenario likes it
-    folder: Path  # scratch
+    workers: int | None  # None: the scenario's own number
+    folder: Path  # for temporary files, removed afterwards
 
     @property
     def seconds(self) -> float:
@@ -27,25 +29,25 @@ class Setting:
 
 @dataclass
 class Report:
-    """What was done and counted, shown as it happens, and what it means."""
+    """Prints what a scenario does and counts as it happens, and collects its checks for the verdict."""
 
     name: str
     red: list[str] = field(default_factory=list)
     green: int = 0
     began: float = field(default_factory=time.monotonic)
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         print(f"{self.name}: {time.monotonic() - self.began:6.1f} s  {text}", flush=True)
 
     def check(self, passed: bool, text: str) -> None:
-        self.say(f"{'ok   ' if passed else 'RED  '} {text}")
+        self.log(f"{'ok   ' if passed else 'RED  '} {text}")
         if passed:
             self.green += 1
         else:
             self.red.append(text)
 
     def verdict(self) -> bool:
-        """Says how it all ended. True when nothing is red; a scenario that has checked nothing has shown nothing."""
+        """Prints the verdict. True when checks were made and all have passed."""
         passed = bool(self.green and not self.red)
         took = time.monotonic() - self.began
         what = f"{self.green} checks passed" if passed else f"RED: {'; '.join(self.red) or 'nothing was checked'}"

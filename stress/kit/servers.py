@@ -1,9 +1,7 @@
-"""How each server is started, waited for, and ended.
+"""Starts a server that is compared with others, waits until it listens, and ends it.
 
-Every server gets what its documentation recommends for speed, one worker unless asked otherwise, its access log off
-unless asked otherwise, and no other option: what people run is what is measured. It runs in a session of its own, on
-the CPUs that are meant for it, in the folder of the applications, without this project or the person's settings in
-its environment.
+A server runs in a session of its own, on the CPUs of the server's share, in the directory of the applications. Neither
+this project nor the settings of whoever runs the benchmark are in its environment.
 """
 
 import contextlib
@@ -23,18 +21,18 @@ from stress.kit.machine import on_cpus
 
 APPS = Path(__file__).parents[1] / "apps"
 START = 30.0  # seconds a server may take until it listens
-END = 5.0  # seconds it may take to end when asked politely
+END = 5.0  # seconds after SIGTERM until it is killed
 PORTS = range(18000, 28000)  # below those the kernel gives to clients
-FOREIGN = ("PYTHON", "POUNCE_", "UVICORN_", "GRANIAN_", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS", "VIRTUAL_ENV")
+NOT_INHERITED = ("PYTHON", "POUNCE_", "UVICORN_", "GRANIAN_", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS", "VIRTUAL_ENV")
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What one workload asks of a server's command line."""
+    """What a workload requires of a server's command line."""
 
     app: str
     port: int
-    folder: Path  # scratch: `answer` is the content of the right answer, `response` the whole of it
+    folder: Path  # temporary; the file `answer` is the content of the response, `response` all of it
     workers: int = 1
     access_log: bool = False
     keep_alive: int | None = None  # seconds; None for the server's own default
@@ -49,36 +47,38 @@ class Setup:
 
 @dataclass(frozen=True)
 class Server:
+    """A kind of server, and how to start it."""
+
     name: str
     about: str
-    needs: tuple[str, ...]  # distributions; for nginx the program
+    needs: tuple[str, ...]  # distributions, its own first; for nginx the program
     command: Callable[[Environment, Setup], list[str]]
     logs: bool = True  # can it write an access log here?
 
 
 @dataclass(frozen=True)
 class Running:
-    """A server that listens."""
+    """A server that listens, with its log."""
 
     pid: int
     log: Path
 
     def lines(self) -> int:
-        """Lines it has written so far."""
+        """The number of lines it has logged so far."""
         with open(self.log, "rb") as file:
             return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
-    def last_words(self) -> str:
+    def last_line(self) -> str:
         lines = self.log.read_text(errors="replace").strip().splitlines()
-        return lines[-1].strip()[:160] if lines else "it wrote nothing"
+        return lines[-1].strip()[:160] if lines else "its log is empty"
 
-    def switched_gil_on(self) -> bool:
+    def enabled_gil(self) -> bool:
         with open(self.log, "rb") as file:
             return b"global interpreter lock (GIL) has been enabled" in file.read(1 << 16)
 
 
 def free_port() -> int:
-    # Several servers can listen at one port (SO_REUSEPORT): two benchmarks at once must not meet there.
+    # At random: with SO_REUSEPORT the servers of two benchmarks that run at once could share a port.
     for port in random.sample(PORTS, 100):
         with socket.socket() as sock:
             try:
@@ -90,14 +90,14 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(server: Server, place: Environment, setup: Setup, cpus: frozenset[int]) -> Iterator[Running]:
-    """Starts a server, waits until it listens, and ends it, with all it has started, in any case."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    environment["STRESS_FILE"] = str(setup.folder / "answer")
+def running(server: Server, environment: Environment, setup: Setup, cpus: frozenset[int]) -> Iterator[Running]:
+    """A server that listens. At the end it is stopped and its session is killed. Raises Unmeasured."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
+    variables["STRESS_FILE"] = str(setup.folder / "answer")
     log = setup.folder / f"{server.name}.log"
     with open(log, "wb") as output, on_cpus(cpus):
         process = subprocess.Popen(
-            server.command(place, setup), cwd=APPS, env=environment, stdin=subprocess.DEVNULL, stdout=output,
+            server.command(environment, setup), cwd=APPS, env=variables, stdin=subprocess.DEVNULL, stdout=output,
             stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     try:
@@ -111,17 +111,17 @@ def running(server: Server, place: Environment, setup: Setup, cpus: frozenset[in
 def _wait(pid: int, alive: Running, port: int) -> None:
     deadline = time.monotonic() + START
     while time.monotonic() < deadline:
-        if _over(pid):
-            raise Unmeasured(f"does not start: {alive.last_words()}")
+        if _ended(pid):
+            raise Unmeasured(f"does not start: {alive.last_line()}")
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return
         time.sleep(0.05)
-    raise Unmeasured(f"does not listen after {START:.0f} s: {alive.last_words()}")
+    raise Unmeasured(f"does not listen after {START:.0f} s: {alive.last_line()}")
 
 
-def _over(pid: int) -> bool:
-    """Has the process ended? It stays a zombie, so that its number, and its group's, stay its own."""
+def _ended(pid: int) -> bool:
+    """Has the process ended? It stays a zombie, so that its number and that of its group are not used again."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
@@ -129,7 +129,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(process.pid, signal.SIGTERM)
     deadline = time.monotonic() + END
-    while not _over(process.pid) and time.monotonic() < deadline:
+    while not _ended(process.pid) and time.monotonic() < deadline:
         time.sleep(0.02)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -1,7 +1,7 @@
-"""The clients people point at servers, each with a hundred thousand requests, on one worker and on four: curl, wrk, ab,
-h2load and httpx, without one error. Then ten times as many by wrk: the server holds no more than before.
+"""Popular clients with 100,000 requests each, on one worker and on four: curl, wrk, ab, h2load and httpx, without an
+error. Then ten times as many from wrk, after which the server uses no more memory than before.
 
-A shorter run asks less: 10,000 requests for each minute.
+A short run sends fewer requests: 10,000 for each minute.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable
 
-from stress.kit.child_process import Apart
+from stress.kit.child_process import ChildProcess
 from stress.kit.errors import Unmeasured
 from stress.kit.pounce_server import Pounce
 from stress.kit.scenario import MIB, Report, Setting
@@ -18,15 +18,15 @@ from stress.kit.scenario import MIB, Report, Setting
 TOOLS = ("curl", "wrk", "ab", "h2load")
 
 REQUESTS, PER_MINUTE = 100_000, 10_000
-NOISE = 4 * MIB  # and a tenth
-ROUNDS = 3  # of that: what leaks grows in each, what an allocator of many threads keeps by chance does not
-KEEP_ALIVE = 600  # seconds: a client that the machine does not let run must not find its connection closed
-PATIENCE = 3600.0  # seconds for one client; each request of it has its own bound
+NOISE = 4 * MIB  # of growth, and a tenth of the memory before
+ROUNDS = 3  # a leak grows in each; what an allocator keeps for its threads does not
+KEEP_ALIVE = 600  # seconds: a client that the machine does not schedule must not find its connection closed
+TIMEOUT = 3600.0  # seconds for one client; each of its requests has a deadline of its own
 
 
 def _run(*command: str) -> str:
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, errors="replace", timeout=PATIENCE)  # fmt: skip
+                          text=True, errors="replace", timeout=TIMEOUT)  # fmt: skip
     if done.returncode:
         raise Unmeasured(f"{command[0]} ended with {done.returncode}: {done.stdout[-300:]}")
     return done.stdout
@@ -37,14 +37,14 @@ def _number(pattern: str, text: str) -> int:
     return int(found[1]) if found else 0
 
 
-# Each gives how many requests were answered rightly, and what was wrong with others.
+# Each client returns the number of correct responses, and what was wrong with the others.
 
 Counted = tuple[int, str]
 
 
 def curl(url: str, count: int) -> Counted:
-    """Four at a time, on kept connections."""
-    # What it has received it writes as well: `got` marks what it says itself.
+    """Four connections at a time, each for many requests."""
+    # curl writes the content to its output too; `got` marks its own lines.
     text = _run("curl", "-sS", "--no-progress-meter", "--parallel", "--parallel-max", "4", "-o", "/dev/null", "-w",
                 "got %{http_code} %{errormsg}\\n", f"{url}/number?[1-{count}]")  # fmt: skip
     seen = Counter(re.findall(r"got (.*)", text))
@@ -53,7 +53,7 @@ def curl(url: str, count: int) -> Counted:
 
 
 def wrk(url: str, count: int) -> Counted:
-    """wrk knows seconds, not requests: as often as it takes."""
+    """Repeatedly, until there are enough: wrk counts seconds, not requests."""
     good, bad, seconds = 0, "", 5 if count >= 10_000 else 1
     while good < count and not bad:
         text = _run("wrk", "-c256", "-t2", f"-d{seconds}s", "--timeout", "30s", f"{url}/")
@@ -76,14 +76,14 @@ def h2load(url: str, count: int) -> Counted:
         return 0, text[-300:]
     size = _number(r"\((\d+)\) data", text)
     wrong = sum(map(int, statuses.groups()[1:])) + int(done[4])
-    # It knows no status where the reason phrase is empty, which RFC 9112 allows: the content is what counts.
+    # h2load reports no status where the reason phrase is empty, which RFC 9112 allows: the content is checked.
     bad = f"{wrong} wrong, {size} bytes of content" if wrong or size != count * len("hello") else ""
     return int(done[2]), bad
 
 
 def httpx(url: str, count: int) -> Counted:
-    with Apart(_httpx, url, count) as client:
-        good, bad = client.result(PATIENCE)
+    with ChildProcess(_httpx, url, count) as client:
+        good, bad = client.result(TIMEOUT)
     return good, bad
 
 
@@ -128,15 +128,15 @@ def run(setting: Setting, report: Report) -> None:
                 try:
                     good, bad = client(url, count)
                 except subprocess.TimeoutExpired:
-                    good, bad = 0, f"not over after {PATIENCE:.0f} s"
+                    good, bad = 0, f"not finished after {TIMEOUT:.0f} s"
                 what = f"{good} of {count} requests answered" if name != "wrk -c256" else f"{good} requests answered"
                 report.check(good >= count and not bad, f"{workers} worker(s): {name}: {what} {bad}")
             for _ in range(ROUNDS):
-                server.quiet()
-                before = server.vitals()
+                server.wait_idle()
+                before = server.usage()
                 good, bad = wrk(url, 10 * count)
-                server.quiet()
-                after = server.vitals()
+                server.wait_idle()
+                after = server.usage()
                 bound = NOISE + before.memory / 10
                 if bad or after.memory - before.memory <= bound:
                     break

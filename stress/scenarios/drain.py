@@ -1,9 +1,8 @@
-"""Restarts under load behind HAProxy: two servers, of which one is always stopped and started again. Whoever asks the
-proxy must never notice.
+"""Restarts under load behind HAProxy: two servers, one of which is always being restarted. No request may fail.
 
-What the proxy is told is what its manual recommends: a health check, redispatch, and to try again where no connection
-could be made (the default of retry-on) or the server closed one that was idle. It never sends a request a second time
-that a server may have begun to serve; POST and streams are among the requests.
+The proxy is configured as its manual recommends: a health check, redispatch, and another attempt where no connection
+could be made (the default of retry-on) or the server has closed an idle one. It never sends a request again that a
+server may have begun to serve; POST and streamed responses are among the requests.
 """
 
 import asyncio
@@ -25,9 +24,9 @@ TOOLS = ("haproxy",)
 
 CLIENTS = 24
 LOG = "haproxy.log"
-PAUSE = 900  # milliseconds; refused by the only server that it sees, the proxy waits for a second
+PAUSE = 900  # milliseconds; when its only server refuses a connection, HAProxy waits for a second
 LINE = re.compile(r" pounce/\S+ \d+/(-?\d+)/\S+ (\d+) ")
-"""In a line of the proxy's log: milliseconds of all tries but the last, and the status."""
+"""A line of HAProxy's log: milliseconds of all attempts before the last one, and the status."""
 CONFIG = """
 global
     maxconn 4000
@@ -66,14 +65,14 @@ def free_port() -> int:
 
 
 def both_up(about: int) -> bool:
-    """Does the proxy see both servers?"""
+    """Does the proxy consider both servers up?"""
     rows = [line.split(",") for line in get(("127.0.0.1", about), "/stats;csv").decode().splitlines()]
     return sum(row[0] == "pounce" and row[1] in ("a", "b") and row[17] == "UP" for row in rows if len(row) > 17) == 2
 
 
 @contextlib.contextmanager
 def haproxy(setting: Setting, a: int, b: int) -> Iterator[tuple[int, int]]:
-    """The ports at which it and its statistics can be reached, with both servers up."""
+    """The ports of the proxy and of its statistics, when both servers are up."""
     port, about = free_port(), free_port()
     config, log = setting.folder / "haproxy.cfg", setting.folder / LOG
     config.write_text(CONFIG.format(port=port, about=about, a=a, b=b))
@@ -105,7 +104,7 @@ async def _restarts(traffic: Traffic, servers: list[Pounce], seconds: float, abo
             server = servers[len(codes) % len(servers)]
             codes.append(await asyncio.to_thread(server.stop))
             await asyncio.to_thread(server.start)
-            await asyncio.sleep(0.3)  # for the proxy to see that it was away
+            await asyncio.sleep(0.3)  # until the proxy has noticed the restart
             while not await asyncio.to_thread(both_up, about):
                 await asyncio.sleep(0.1)
             await asyncio.sleep(0.5)
@@ -114,13 +113,13 @@ async def _restarts(traffic: Traffic, servers: list[Pounce], seconds: float, abo
     return codes
 
 
-def _tell(report: Report, log: str) -> None:
-    """What the proxy has had to do so that nobody noticed, and what it says of who did."""
+def _log_proxy(report: Report, log: str) -> None:
+    """Logs how often the proxy had to wait, and the requests that it failed."""
     found = [(int(parts[1]), int(parts[2]), line) for line in log.splitlines() if (parts := LINE.search(line))]
     waits = [wait for wait, _, _ in found if wait >= PAUSE]
-    report.say(f"the proxy has paused for {len(waits)} requests, the longest time {max(waits, default=0) / 1e3:.2f} s")
+    report.log(f"the proxy waited before {len(waits)} requests, at most {max(waits, default=0) / 1e3:.2f} s")
     for line in [line for _, status, line in found if status >= 500][:5]:
-        report.say(f"the proxy's log: {line}")
+        report.log(f"the proxy's log: {line}")
 
 
 def run(setting: Setting, report: Report) -> None:
@@ -128,16 +127,16 @@ def run(setting: Setting, report: Report) -> None:
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(Pounce(setting, workers=workers)) for _ in range(2)]
         port, about = stack.enter_context(haproxy(setting, *(server.port for server in servers)))
-        deeds = HARMLESS | {ticking: 10, fresh: 20}
-        traffic = Traffic(("127.0.0.1", port), deeds, CLIENTS, Tally())
+        actions = HARMLESS | {ticking: 10, fresh: 20}
+        traffic = Traffic(("127.0.0.1", port), actions, CLIENTS, Tally())
         codes = asyncio.run(_restarts(traffic, servers, setting.seconds, about))
         tally = traffic.tally
-        report.say(f"{len(codes)} restarts; {tally}")
-        report.say(", ".join(f"{name} {count}" for name, count in tally.kinds.most_common()))
+        report.log(f"{len(codes)} restarts; {tally}")
+        report.log(", ".join(f"{name} {count}" for name, count in tally.kinds.most_common()))
         report.check(tally.balances, "every request is accounted for")
-        failed = len(tally.cuts) + len(tally.wrong) + tally.refused + tally.not_connected
-        what = [str(cut) for cut in tally.cuts[:3]] + tally.wrong[:3]
-        _tell(report, (setting.folder / LOG).read_text(errors="replace"))
+        failed = len(tally.lost) + len(tally.wrong) + tally.refused + tally.not_connected
+        what = [str(each) for each in tally.lost[:3]] + tally.wrong[:3]
+        _log_proxy(report, (setting.folder / LOG).read_text(errors="replace"))
         report.check(not failed, f"failed requests: {failed} of {tally.sent} {what or ''}")
         report.check(len(codes) >= 2, f"{len(codes)} servers ended, with {sorted(set(codes))}")
         log = "".join(server.log for server in servers)

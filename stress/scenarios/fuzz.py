@@ -1,12 +1,12 @@
-"""Bytes that nobody would send, to both lanes of the reader and to a whole server: `python -m stress fuzz`.
+"""Generated and mutated requests, to both lanes of the reader and to a server.
 
-    lanes   generated and mutated connections; the fast lane, the slow lane and h11 must read the same, in one piece
-            and in several, with a fresh memory and one that has seen it before
-    server  such connections over real sockets, on both lanes; every request that the reader alone accepts must be
-            answered with what was sent, in order, then the refusal if there is one, then the end; nothing else
+    lanes   the fast lane, the reference and h11 must give the same result, for the bytes of a connection in one piece
+            and in several, with an empty cache and a filled one
+    server  the same over real sockets, on both lanes: every request that the reader accepts must be answered with what
+            was sent, in order, then an error where the reader rejects, then the end; nothing else
 
-The table of `tests/support/cases.py` is the seed. What is found is made small and shown as a line for the corpus of
-`tests/protocols/test_h1_lanes.py`. A run is repeated with `--seed`.
+The table of `tests/support/cases.py` is the seed. A finding is reduced and shown as a line for the corpus of
+`tests/protocols/test_h1_lanes.py`. `--seed` repeats a run.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from tests.support.lanes import Reading, SlowReader, check, connection, read
 
 EXAMPLES = 200_000
 SERVED = 10  # one connection over sockets for so many in memory
-ENOUGH = 5  # findings after which there is no need for more
+MAX_FINDINGS = 5  # after so many a run ends
 BODY = 2000
 LIMITS = Limits(body=BODY)
 
@@ -36,7 +36,7 @@ type Connection = tuple[bytes, list[int]]
 
 
 class Until:
-    """True for so many examples, or for so many seconds."""
+    """True until a number of examples, or a number of seconds, is reached."""
 
     def __init__(self, examples: int | None, seconds: float | None) -> None:
         self._examples = examples
@@ -48,8 +48,8 @@ class Until:
         return self._examples is not None and done < self._examples
 
 
-def smaller(data: bytes, places: list[int], fails: Callable[[bytes, list[int]], object]) -> Connection:
-    """A connection that fails too, with nothing in it that could go without healing it."""
+def reduced(data: bytes, places: list[int], fails: Callable[[bytes, list[int]], object]) -> Connection:
+    """A connection that fails too, from which nothing can be removed without that it passes."""
     size = len(data) // 2
     while size:
         for place in range(0, len(data), size):
@@ -67,7 +67,7 @@ def smaller(data: bytes, places: list[int], fails: Callable[[bytes, list[int]], 
 
 
 def problem(data: bytes, places: list[int]) -> str | None:
-    """What is wrong with the reading of a connection."""
+    """How the readings of a connection differ; None if they do not."""
     try:
         check(data, [max(0, place) for place in places])
     except Exception as error:
@@ -79,20 +79,20 @@ def fuzz_lanes(report: Report, rng: random.Random, until: Until) -> None:
     counts: Counter[str] = Counter()
     found: list[str] = []
     done = size = 0
-    while until(done) and len(found) < ENOUGH:
+    while until(done) and len(found) < MAX_FINDINGS:
         data, places = connection(rng.randrange)
         done += 1
         size += len(data)
         what = problem(data, places)
         if what is not None:
-            data, places = smaller(data, places, problem)
+            data, places = reduced(data, places, problem)
             found.append(f"{what}: ({data!r}, {places})")
-            report.say(found[-1])
-        if done % 50 == 0:  # a sample is enough to show that all kinds come up
+            report.log(found[-1])
+        if done % 50 == 0:  # a sample shows that all kinds occur
             *requests, end = read([data], fast=True)
             counts["accepted"] += len(requests)
             counts[" ".join(str(word) for word in end[:2]) if end[0] != "content awaited" else end[0]] += 1
-    report.say(f"lanes: {done:,} connections, {size:,} bytes; of every fiftieth: {_shown(counts)}")
+    report.log(f"lanes: {done:,} connections, {size:,} bytes; of every fiftieth: {_shown(counts)}")
     report.check(not found, f"both lanes and h11 read {done:,} connections the same")
 
 
@@ -110,7 +110,7 @@ async def echo(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 def expected(reading: Reading) -> tuple[list[tuple[Any, ...]], Any]:
-    """The requests that a server must answer, and how the connection ends."""
+    """The requests that a server must answer, and the end of the connection."""
     requests = []
     *accepted, end = reading
     for one in accepted:
@@ -121,13 +121,13 @@ def expected(reading: Reading) -> tuple[list[tuple[Any, ...]], Any]:
 
 
 def served_wrong(address: tuple[str, int], data: bytes, counts: Counter[str]) -> str | None:
-    """Sends a connection to the server and says what is wrong with what comes back."""
+    """Sends the bytes of a connection to the server. Returns what is wrong with the responses, or None."""
     requests, end = expected(read([data], fast=True, limits=LIMITS))
     heads = {number for number, request in enumerate(requests) if request[0] == "HEAD"}
     try:
-        came, _ = exchange(address, data, ends=True)
-        # Is the request that was refused a HEAD? Then its answer has no content.
-        answers = read_answers(came, heads | {len(requests)} if came.endswith(b"\r\n\r\n") else heads)
+        received, _ = exchange(address, data, ends=True)
+        # If the rejected request is a HEAD, its response has no content.
+        answers = read_answers(received, heads | {len(requests)} if received.endswith(b"\r\n\r\n") else heads)
     except (AssertionError, OSError) as error:
         return f"{type(error).__name__}: {error}"
     answers = [answer for answer in answers if answer.status >= 200]
@@ -142,7 +142,7 @@ def served_wrong(address: tuple[str, int], data: bytes, counts: Counter[str]) ->
             return f"answer {number} is of another request"
     if end[0] == "refused":
         fine = len(rest) == 1 and 400 <= rest[0].status < 506
-    elif end[0] == "content awaited":  # and it never comes
+    elif end[0] == "content awaited":  # which does not arrive
         fine = len(rest) <= 1 and all(answer.status >= 400 for answer in rest)
     else:
         fine = not rest
@@ -150,14 +150,14 @@ def served_wrong(address: tuple[str, int], data: bytes, counts: Counter[str]) ->
 
 
 class Errors(logging.Handler):
-    """What the server says that it should not have to say."""
+    """Collects the errors of the server's log."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.said: list[str] = []
+        self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(self.format(record))
+        self.lines.append(self.format(record))
 
 
 def fuzz_server(report: Report, rng: random.Random, until: Until) -> None:
@@ -173,28 +173,28 @@ def fuzz_server(report: Report, rng: random.Random, until: Until) -> None:
         with TestServer(echo, lifespan="off", limit_request_body=BODY) as server:
             address = server.host, server.port
             for done in itertools.count():
-                if not until(done) or len(found) >= ENOUGH:
+                if not until(done) or len(found) >= MAX_FINDINGS:
                     break
                 data, _ = connection(rng.randrange)
                 if b"websocket" in data.lower():
                     continue
-                # The server of this process: one lane, then the other.
+                # The server is in this process: the lanes alternate.
                 RequestReader._read_fast = fast_lane if done % 2 else SlowReader._read_fast  # type: ignore[method-assign]
                 what = served_wrong(address, data, counts)
                 if what is not None:
-                    data, _ = smaller(data, [], lambda data, _: served_wrong(address, data, Counter()))
+                    data, _ = reduced(data, [], lambda data, _: served_wrong(address, data, Counter()))
                     found.append(f"{what}: {data!r}")
-                    report.say(found[-1])
+                    report.log(found[-1])
             RequestReader._read_fast = fast_lane  # type: ignore[method-assign]
             alive = served_wrong(address, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", Counter()) is None
     finally:
         RequestReader._read_fast = fast_lane  # type: ignore[method-assign]
         logger.removeHandler(errors)
         logger.propagate = True
-    report.say(f"server: {done:,} connections; answers: {_shown(counts)}")
+    report.log(f"server: {done:,} connections; answers: {_shown(counts)}")
     report.check(not found, f"the server answers {done:,} connections as the reader alone reads them")
-    report.check(not errors.said, f"nothing in the log is an error: {errors.said[:1]}")
-    report.check(alive, "the server serves on")
+    report.check(not errors.lines, f"nothing in the log is an error: {errors.lines[:1]}")
+    report.check(alive, "the server still answers")
 
 
 def _shown(counts: Counter[str]) -> str:
@@ -202,10 +202,10 @@ def _shown(counts: Counter[str]) -> str:
 
 
 def run(minutes: float | None = None, examples: int = EXAMPLES, seed: int | None = None) -> bool:
-    """Both parts, for so long, or for so many examples. True when nothing was found."""
+    """Both parts, for a time or a number of examples. True when nothing was found."""
     report = Report("fuzz")
     seed = random.randrange(1 << 32) if seed is None else seed
-    report.say(f"seed {seed}, {f'{examples:,} examples' if minutes is None else f'{minutes:g} minutes'}")
+    report.log(f"seed {seed}, {f'{examples:,} examples' if minutes is None else f'{minutes:g} minutes'}")
     rng = random.Random(seed)
     seconds = None if minutes is None else minutes * 30
     fuzz_lanes(report, rng, Until(examples, seconds))
@@ -216,8 +216,8 @@ def run(minutes: float | None = None, examples: int = EXAMPLES, seed: int | None
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m stress fuzz", description=__doc__, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("--minutes", type=float, metavar="N", help="in place of a number of examples")
+    parser.add_argument("--minutes", type=float, metavar="N", help="instead of a number of examples")
     parser.add_argument("--examples", type=int, default=EXAMPLES, metavar="N", help=f"default: {EXAMPLES:,}")
-    parser.add_argument("--seed", type=int, metavar="N", help="that of a run that found something")
+    parser.add_argument("--seed", type=int, metavar="N", help="of the run that is repeated")
     options = parser.parse_args(arguments)
     return 0 if run(options.minutes, options.examples, options.seed) else 1

@@ -1,5 +1,5 @@
-"""WebSocket clients that mean no good, many of each kind at a time, beside one that does: each is ended at its
-deadline, with the code that says why, memory stays bounded, and the good one hears back everything it says.
+"""Hostile WebSocket clients, many of each kind at a time, beside a normal one: each is ended at its deadline with the
+correct code, memory stays bounded, and every message of the normal client is echoed.
 """
 
 import os
@@ -20,47 +20,51 @@ from stress.kit.websockets import DEFLATE, Client, frame
 
 TOOLS = ()
 
-EACH = 50  # clients of each kind; those who flood with pings make work for the server until its buffer is full
-FLOODING = 10
-SHORT = 2.0  # seconds: every deadline, where there is no time for the defaults
-MESSAGE = 1 << 20  # bytes: the longest that is taken
-HELD = 1 << 20  # bytes of the server's memory that one may hold: messages that wait, a full buffer, half a frame
-LATE = 15.0  # seconds an end may come too late: a machine with other things to do fills buffers slowly
-WINDOW = 32768  # bytes: else the attackers' own kernel reads megabytes for each
+EACH = 50  # clients of each kind
+FLOODING = 10  # clients that flood with pings: they occupy the server until its buffer is full
+SHORT = 2.0  # seconds: every deadline in a short run
+MESSAGE = 1 << 20  # bytes: --ws-max-size
+HELD = 1 << 20  # bytes of the server's memory for a client: queued messages, a full buffer, half a frame
+LATE = 15.0  # seconds that an end may be late: buffers fill slowly on a busy machine
+WINDOW = 32768  # bytes: by default the kernel would receive megabytes for each client
 GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
-RESET = 0  # in place of a code
+RESET = 0  # no Close was received
 PAYLOAD = os.urandom(125)
 SMALL = frame(0x82, PAYLOAD)
 
 
 @dataclass(frozen=True)
 class Kind:
+    """What the clients of one kind do."""
+
     name: str
     data: bytes
     code: int
     deadline: float
-    """Seconds after which the server has ended it."""
+    """Seconds until the server has ended it."""
     floods: bool = False
-    """Does it send that for ever?"""
+    """Does it send `data` without end?"""
     count: int = EACH
     offer: bytes = b""
-    """Of extensions, in its handshake."""
+    """The extensions that it offers in its handshake."""
 
 
 def kinds(ping: float, write: float) -> tuple[Kind, ...]:
-    """With these seconds until a ping, and for a pong; and for a client to read."""
-    message, unheard = frame(0x82, bytes(60_000)), 2 * ping
+    """The kinds, for these deadlines: `ping` seconds until a ping and for its pong, `write` for the client to read."""
+    message, no_pong = frame(0x82, bytes(60_000)), 2 * ping
     return (
-        Kind("never reads", message, RESET, unheard + write, floods=True),
-        Kind("floods pings", frame(0x89, bytes(125)) * 100, RESET, unheard + write, floods=True, count=FLOODING),
-        Kind("stops in half a frame", message[:30_000], 1011, unheard),
+        Kind("never reads", message, RESET, no_pong + write, floods=True),
+        Kind("floods pings", frame(0x89, bytes(125)) * 100, RESET, no_pong + write, floods=True, count=FLOODING),
+        Kind("stops within a frame", message[:30_000], 1011, no_pong),
         Kind("sends a bomb", frame(0xC2, bytes(64 * MIB)), 1009, 0.0, offer=DEFLATE),
-        Kind("dies without a word", b"", 1011, unheard),
+        Kind("vanishes", b"", 1011, no_pong),
     )
 
 
 @dataclass
-class Attacker:
+class HostileClient:
+    """A client of a kind, and how its connection ended."""
+
     kind: Kind
     sock: socket.socket
     left: bytes
@@ -70,135 +74,135 @@ class Attacker:
 
 
 @dataclass
-class Good:
-    """Says something every few milliseconds, and hears it back."""
+class NormalClient:
+    """Sends a message every few milliseconds and checks its echo."""
 
     client: Client
     times: list[float] = field(default_factory=list)
     wrong: str = ""
-    enough: threading.Event = field(default_factory=threading.Event)
+    stop_requested: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
         try:
-            while not self.enough.wait(0.005):
+            while not self.stop_requested.wait(0.005):
                 began = time.monotonic()
                 self.client.sock.sendall(SMALL)
-                while (seen := self.client.read())[0] == 0x89:  # it answers pings
+                while (seen := self.client.read())[0] == 0x89:  # a ping of the server
                     self.client.sock.sendall(frame(0x8A, seen[1]))
                 if seen != (0x82, PAYLOAD):
-                    raise Unmeasured(f"hears {seen!r}")
+                    raise Unmeasured(f"receives {seen!r}")
                 self.times.append(time.monotonic() - began)
         except (OSError, Unmeasured) as error:
             self.wrong = f"{type(error).__name__}: {error}"
 
 
-def attack(port: int, kinds: Iterable[Kind], patience: float) -> list[Attacker]:
-    """All kinds at a time, until each has been ended or patience is."""
-    attackers: dict[int, Attacker] = {}
+def attack(port: int, kinds: Iterable[Kind], timeout: float) -> list[HostileClient]:
+    """Runs all kinds at a time, until each client has been ended or `timeout` seconds are over."""
+    clients: dict[int, HostileClient] = {}
     for kind in [one for one in kinds for _ in range(one.count)]:
         sock = Client(port, kind.offer, WINDOW).sock
         sock.setblocking(False)
-        attackers[sock.fileno()] = Attacker(kind, sock, kind.data, time.monotonic())
-    poll, until = select.poll(), time.monotonic() + patience
-    for fd, each in attackers.items():
+        clients[sock.fileno()] = HostileClient(kind, sock, kind.data, time.monotonic())
+    poll, until = select.poll(), time.monotonic() + timeout
+    for fd, each in clients.items():
         poll.register(fd, GONE | (select.POLLOUT if each.left else 0))
-    waiting = set(attackers)
+    waiting = set(clients)
     while waiting and time.monotonic() < until:
         for fd, events in poll.poll(200):
-            each = attackers[fd]
+            each = clients[fd]
             if events & GONE:
                 poll.unregister(fd)
                 waiting.discard(fd)
-                each.ended, each.code = time.monotonic(), last_word(each.sock)
+                each.ended, each.code = time.monotonic(), close_code(each.sock)
                 continue
             try:
                 each.left = each.left[each.sock.send(each.left) :]
-            except OSError:  # full; or gone, and the next look says so
+            except OSError:  # full, or closed, which the next poll reports
                 continue
             if not each.left and each.kind.floods:
                 each.left = each.kind.data
             elif not each.left:
                 poll.modify(fd, GONE)
-    for each in attackers.values():
+    for each in clients.values():
         each.sock.close()
-    return list(attackers.values())
+    return list(clients.values())
 
 
-def last_word(sock: socket.socket) -> int:
-    """The code of the Close that is the last thing that came; RESET where the connection was cut."""
+def close_code(sock: socket.socket) -> int:
+    """The code of the Close at the end of what was received; RESET if there is none."""
     data = b""
     try:
         while part := sock.recv(1 << 20):
             data = (data + part)[-200:]
     except OSError:
         pass
-    place = data.rfind(b"\x88")
-    return int.from_bytes(data[place + 2 : place + 4]) if place >= 0 and len(data) >= place + 4 else RESET
+    at = data.rfind(b"\x88")
+    return int.from_bytes(data[at + 2 : at + 4]) if at >= 0 and len(data) >= at + 4 else RESET
 
 
 def run(setting: Setting, report: Report) -> None:
     raise_descriptor_limit()
     ping, write = (20.0, 30.0) if setting.minutes >= 8 else (SHORT, SHORT)
-    everyone = kinds(ping, write)
+    all_kinds = kinds(ping, write)
     options = (f"--ws-ping-interval={ping}", f"--ws-ping-timeout={ping}", f"--timeout-write={write}",
                f"--ws-max-size={MESSAGE}")  # fmt: skip
     with Pounce(setting, "sockets:echo", *options, workers=setting.workers or 1) as server:
-        good = Good(Client(server.port))
-        thread = threading.Thread(target=good.run)
+        normal = NormalClient(Client(server.port))
+        thread = threading.Thread(target=normal.run)
         thread.start()
         try:
             time.sleep(1.0)
-            alone, before, most = len(good.times), server.vitals(), 0
+            alone, before, most = len(normal.times), server.usage(), 0
             end, number = time.monotonic() + setting.seconds, 0
             while not number or time.monotonic() < end:
                 number += 1
                 peak = Peak(server)
                 peak.start()
-                attackers = attack(server.port, everyone, 2 * ping + write + LATE + 5.0)
+                clients = attack(server.port, all_kinds, 2 * ping + write + LATE + 5.0)
                 most = max(most, peak.stop())
-                report.say(f"{number}: then {server.vitals()}")
-                for kind in everyone:
-                    each = [one for one in attackers if one.kind is kind]
+                report.log(f"{number}: then {server.usage()}")
+                for kind in all_kinds:
+                    each = [one for one in clients if one.kind is kind]
                     late = [one for one in each if not one.ended or one.ended - one.began > kind.deadline + LATE]
                     slowest = max((one.ended - one.began for one in each if one.ended), default=0.0)
                     codes = Counter(one.code for one in each)
                     report.check(not late, f"{number}: {kind.name}: {len(each)}, ended too late: {len(late)}, "
                                            f"the last after {slowest:.1f} s")  # fmt: skip
-                    if kind.code:  # else whatever was said is behind what it never reads
-                        report.check(set(codes) == {kind.code}, f"{number}: {kind.name}: told {dict(codes)}")
+                    if kind.code:  # a client that never reads does not receive its Close
+                        report.check(set(codes) == {kind.code}, f"{number}: {kind.name}: closed with {dict(codes)}")
         finally:
-            good.enough.set()
+            normal.stop_requested.set()
             thread.join(60)
-        held = (most - before.memory) / len(attackers)
-        report.check(held <= HELD, f"{held / 1024:.0f} KiB of memory for each of {len(attackers)} at the most")
-        report.check(not good.wrong, f"the good one heard back {len(good.times)} messages; {good.wrong or 'all'}")
-        report.say(f"p95 {percentile(good.times[:alone], 95) * 1e3:.1f} ms alone, "
-                   f"{percentile(good.times[alone:], 95) * 1e3:.1f} ms with all")  # fmt: skip
-        good.client.sock.close()
+        held = (most - before.memory) / len(clients)
+        report.check(held <= HELD, f"{held / 1024:.0f} KiB of memory for each of {len(clients)}, at most")
+        report.check(not normal.wrong, f"the normal client: {len(normal.times)} echoed; {normal.wrong or 'all'}")
+        report.log(f"p95 {percentile(normal.times[:alone], 95) * 1e3:.1f} ms alone, "
+                   f"{percentile(normal.times[alone:], 95) * 1e3:.1f} ms with all")  # fmt: skip
+        normal.client.sock.close()
         time.sleep(LINGER_TIMEOUT + 1)
-        after = server.vitals()
+        after = server.usage()
         report.check(after.fds < before.fds, f"descriptors {before.fds} -> {after.fds}, {after.memory / MIB:.1f} MiB")
         server.stop()
         report.check("Traceback" not in server.log, f"tracebacks in the log: {server.log.count('Traceback')}")
 
 
 class Peak:
-    """The most memory that a server has while others look away."""
+    """Measures the highest memory use of a server, on a thread of its own."""
 
     def __init__(self, server: Pounce) -> None:
         self._server = server
-        self._most = 0
-        self._enough = threading.Event()
-        self._thread = threading.Thread(target=self._look)
+        self._highest = 0
+        self._stop_requested = threading.Event()
+        self._thread = threading.Thread(target=self._measure)
 
     def start(self) -> None:
         self._thread.start()
 
-    def _look(self) -> None:
-        while not self._enough.wait(0.2):
-            self._most = max(self._most, self._server.vitals().memory)
+    def _measure(self) -> None:
+        while not self._stop_requested.wait(0.2):
+            self._highest = max(self._highest, self._server.usage().memory)
 
     def stop(self) -> int:
-        self._enough.set()
+        self._stop_requested.set()
         self._thread.join()
-        return self._most
+        return self._highest

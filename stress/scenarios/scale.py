@@ -1,7 +1,7 @@
-"""Ten thousand connections that ask for nothing, and a thousand that ask all the time: what does an idle one cost, in
-memory and in CPU, and does it still answer when it asks again?
+"""10,000 idle connections and 1,000 busy ones: the memory and CPU time that an idle connection costs, and whether its
+next request is answered.
 
-The idle ones come from several addresses of the loopback network, as one has only so many ports.
+The idle connections come from several addresses of the loopback network, as one address has too few ports.
 """
 
 import asyncio
@@ -12,8 +12,8 @@ import time
 from typing import Any
 
 from stress.kit.actions import HARMLESS, fresh, get, request
-from stress.kit.child_process import Apart
-from stress.kit.clients import LEAST, Traffic
+from stress.kit.child_process import ChildProcess
+from stress.kit.clients import MIN_RATE, Traffic
 from stress.kit.errors import Unmeasured
 from stress.kit.machine import Meter, raise_descriptor_limit
 from stress.kit.pounce_server import Address, Pounce
@@ -23,14 +23,14 @@ TOOLS = ()
 
 IDLE, BUSY = 10_000, 1000
 SPARE = 600  # descriptors for everything else
-EACH = 24 * 1024  # bytes of memory an idle connection may cost
-SOURCES = 5  # addresses to come from
+EACH = 24 * 1024  # bytes of memory that an idle connection may cost
+SOURCES = 5  # addresses of the clients
 KEEP_ALIVE = 3600  # seconds
 SETTLE = 1.0  # seconds
 
 
 class Idle:
-    """Connections that have each been answered once."""
+    """Connections that are idle after one request each."""
 
     def __init__(self, address: Address, count: int) -> None:
         self.sockets: list[socket.socket] = []
@@ -51,7 +51,7 @@ class Idle:
                 raise Unmeasured(f"a connection ended without an answer: {answer!r}")
             answer += data
 
-    def gone(self) -> int:
+    def closed(self) -> int:
         poll = select.poll()
         for sock in self.sockets:
             poll.register(sock, select.POLLIN)
@@ -63,13 +63,13 @@ class Idle:
 
 
 def busy(address: Address, count: int, seconds: float) -> dict[str, Any]:
-    """A thousand clients that ask; what became of it."""
-    deeds = {deed: weight for deed, weight in HARMLESS.items() if deed is not fresh} | {get: 60}
-    tally = asyncio.run(Traffic(address, deeds, count).run(seconds))
+    """Clients that send without pause; returns the outcome of their requests."""
+    actions = {action: weight for action, weight in HARMLESS.items() if action is not fresh} | {get: 60}
+    tally = asyncio.run(Traffic(address, actions, count).run(seconds))
     return {
         "text": str(tally), "balances": tally.balances, "answered": tally.answered,
-        "away": tally.refused + tally.not_connected,
-        "lost": [str(cut) for cut in tally.cuts] + tally.wrong,
+        "refused": tally.refused + tally.not_connected,
+        "lost": [str(each) for each in tally.lost] + tally.wrong,
         "p50": percentile(tally.times, 50), "p95": percentile(tally.times, 95),
     }  # fmt: skip
 
@@ -82,41 +82,41 @@ def run(setting: Setting, report: Report) -> None:
     if idle + active > most or idle < 100:
         raise Unmeasured(f"ulimit -Hn allows only {most + SPARE} descriptors")
     with Pounce(setting, "busy:app", f"--timeout-keep-alive={KEEP_ALIVE}", workers=workers) as server:
-        with contextlib.closing(Idle(server.address, 100)):  # what is made when it is first needed
-            server.census()
-        server.quiet()
-        empty = server.vitals()
+        with contextlib.closing(Idle(server.address, 100)):  # for all that the server creates on first use
+            server.object_counts()
+        server.wait_idle()
+        empty = server.usage()
         began = time.monotonic()
         connections = Idle(server.address, idle)
         with contextlib.closing(connections):
             took = time.monotonic() - began
             time.sleep(SETTLE)
-            full, meter = server.vitals(), Meter(server.pid, frozenset())
+            full, meter = server.usage(), Meter(server.pid, frozenset())
             time.sleep(max(2.0, min(30.0, setting.seconds / 6)))
             meter.stop()
             each = (full.memory - empty.memory) / idle
-            report.say(f"{idle} connections in {took:.1f} s; before {empty}; with them {full}")
+            report.log(f"{idle} connections in {took:.1f} s; before {empty}; with them {full}")
             report.check(each <= EACH, f"{each / 1024:.2f} KiB of memory for an idle connection")
             share = meter.used / meter.seconds
             report.check(share < 0.02, f"CPU while all are idle: {share:.2%} of one, over {meter.seconds:.0f} s")
             seconds = max(3.0, setting.seconds * 0.6)
-            with Apart(busy, server.address, active, seconds) as clients:
+            with ChildProcess(busy, server.address, active, seconds) as clients:
                 time.sleep(seconds / 2)
-                both = server.vitals()
+                both = server.usage()
                 seen = clients.result(seconds + 200)
-            report.say(f"{active} busy beside them: {seen['text']}")
-            report.say(f"with both {both}; p50 {seen['p50'] * 1e3:.0f} ms, p95 {seen['p95'] * 1e3:.0f} ms")
+            report.log(f"{active} busy beside them: {seen['text']}")
+            report.log(f"with both {both}; p50 {seen['p50'] * 1e3:.0f} ms, p95 {seen['p95'] * 1e3:.0f} ms")
             report.check(seen["balances"] and not seen["lost"], f"busy requests lost: {seen['lost'][:3] or 0}")
             report.check(
-                seen["answered"] >= max(LEAST * seconds, active) and not seen["away"],
-                f"{seen['answered'] / seconds:.0f} busy answers a second; refused or turned away: {seen['away']}",
+                seen["answered"] >= max(MIN_RATE * seconds, active) and not seen["refused"],
+                f"{seen['answered'] / seconds:.0f} busy responses/s; refused: {seen['refused']}",
             )
-            report.check(not connections.gone(), f"idle connections gone: {connections.gone()}")
+            report.check(not connections.closed(), f"idle connections closed: {connections.closed()}")
             for sock in connections.sockets:
                 connections.ask(sock)
-            report.check(True, f"each of the {idle} has answered again")
-        server.quiet()
-        after = server.vitals()
+            report.check(True, f"the next request is answered on each of the {idle}")
+        server.wait_idle()
+        after = server.usage()
         report.check(
             after.fds <= empty.fds, f"descriptors {empty.fds} -> {after.fds}; then {after.memory / MIB:.1f} MiB"
         )

@@ -1,13 +1,13 @@
-"""Slow attacks: a thousand clients that hold on to the server, and one normal client that must not notice.
+"""Slow attacks: 1,000 clients that hold on to the server, and one normal client, whose requests must stay fast.
 
-By clients of our own, each kind for itself: connections on which nothing comes, heads and contents that trickle,
-answers that are not taken, from the server or from its kernel, connections that ask once and stay. Each attacker is
-ended at its deadline, and comes again at once. Then the same by slowhttptest.
+The attacks of this module, one kind after the other: connections without a byte, heads and contents that arrive slowly,
+responses that are not read from the server or from its kernel, connections that stay open after one request. The server
+ends each of them at its deadline; it connects again at once. Then the attacks of slowhttptest.
 
-The normal client asks every few milliseconds, by turns on a kept and on a new connection, before, under, and after each
-attack; the 95th percentile of its times under the attack is at most twice that without. Both are of one run, a few
-seconds apart, and the server and its client run before everything else on the machine, where that is allowed. Each
-attack is tried until most of three tries say the same: what a neighbour did does not happen in most of them.
+The normal client sends a request every few milliseconds, alternating between one connection and new ones, before,
+during and after each attack. The 95th percentile of its times during the attack is at most twice that without. Both are
+measured a few seconds apart, and the server and the normal client get a high priority where that is allowed. An attack
+is repeated until most of three tries agree, as the load of other programs is not the same in most tries.
 """
 
 import asyncio
@@ -22,31 +22,33 @@ from pathlib import Path
 from typing import Any
 
 from stress.kit.actions import request
-from stress.kit.child_process import Apart
+from stress.kit.child_process import ChildProcess
 from stress.kit.clients import Connection
-from stress.kit.machine import FIRST
-from stress.kit.pounce_server import Address, Pounce, Vitals, get
+from stress.kit.machine import HIGH_PRIORITY
+from stress.kit.pounce_server import Address, Pounce, Usage, get
 from stress.kit.scenario import MIB, Report, Setting, percentile
 
 TOOLS = ("slowhttptest",)
 
-ATTACKERS = 1000
-FEW = 100  # of each kind, where there is little time
-HELD = 0.95  # of the attackers at once, or it was no attack
+CLIENTS = 1000
+FEW = 100  # of each kind in a short run
+HELD = 0.95  # of the slow clients that must be connected at once
 PROBE_EVERY = 0.008  # seconds
 RATIO = 2.0
-EACH = 160 * 1024  # bytes of the server's memory that an attacker may hold: two full buffers and change
-SHORT = 4.0  # seconds: every deadline, where there is no time for the defaults
-TRIES = 3  # odd: their median counts
-NICE = 10  # attackers have machines of their own
-LOOK = 0.5  # seconds between two looks whether an attacker has been ended
-PATIENCE = 8.0  # seconds longer than an attack slowhttptest would go on
+EACH = 160 * 1024  # bytes of the server's memory for a slow client: two full buffers and a little more
+SHORT = 4.0  # seconds: every deadline in a short run
+TRIES = 3  # odd, so that one result has the majority
+NICE = 10  # slow clients would be on other machines
+CHECK_EVERY = 0.5  # seconds between two checks whether a client has been ended
+EXTRA = 8.0  # seconds that slowhttptest would go on after an attack
 BRIEF = 1.5
-LATE = 5.0  # seconds an end may come too late, on a machine with other things to do
+LATE = 5.0  # seconds that an end may be late on a busy machine
 
 
 @dataclass(frozen=True)
 class Deadlines:
+    """The server's deadlines, in seconds."""
+
     head: float
     body: float
     write: float
@@ -60,11 +62,13 @@ class Deadlines:
 
 @dataclass(frozen=True)
 class Attack:
+    """What the slow clients of one kind do."""
+
     name: str
     deadline: str  # a field of Deadlines
     first: bytes  # sent at once
-    then: bytes = b""  # sent twice in a deadline: it need not show more life than that
-    reads: int = 0  # bytes read as often
+    then: bytes = b""  # sent twice within the deadline
+    reads: int = 0  # bytes read twice within the deadline
     window: int | None = None
 
 
@@ -73,13 +77,13 @@ ATTACKS = (
     Attack("slow head", "head", b"GET / HTTP/1.1\r\nHost: stress\r\n", b"X-a: b\r\n"),
     Attack("slow content", "body", request("/upload", bytes(1_000_000))[:-1_000_000], b"x" * 10),
     Attack("slow reading", "write", request("/big?8000000"), reads=16, window=4096),
-    Attack("no reading", "write", request("/wait?100000"), window=4096),  # the server's kernel takes it all
+    Attack("no reading", "write", request("/wait?100000"), window=4096),  # fits into the buffers of the server's kernel
     Attack("idleness", "keep_alive", request("/"), reads=65536),
 )
 
 
 def probe(address: Address, seconds: float) -> list[float]:
-    """Seconds that each of a normal client's requests took."""
+    """The times, in seconds, of a normal client's requests."""
     times: list[float] = []
     end, kept = time.monotonic() + seconds, None
     while (now := time.monotonic()) < end:
@@ -103,18 +107,18 @@ def probe(address: Address, seconds: float) -> list[float]:
 
 @dataclass
 class Seen:
-    """By the attackers of one kind."""
+    """What the slow clients of one kind have seen."""
 
     ended: list[float] = field(default_factory=list)
-    """How long each that was ended had been let in."""
+    """Seconds from the connection of each to its end."""
     overdue: list[float] = field(default_factory=list)
     refused: int = 0
     held: int = 0
-    most: int = 0
+    max_held: int = 0
 
 
 def hold(address: Address, attacks: Sequence[tuple[Attack, float]], count: int, seconds: float) -> list[Seen]:
-    """Holds so many attackers of each kind for so long."""
+    """Runs `count` slow clients of each kind for `seconds`."""
 
     async def all_kinds() -> list[Seen]:
         kinds = (_hold(address, attack, count, seconds, deadline) for attack, deadline in attacks)
@@ -126,8 +130,8 @@ def hold(address: Address, attacks: Sequence[tuple[Attack, float]], count: int, 
 async def _hold(address: Address, attack: Attack, count: int, seconds: float, deadline: float) -> Seen:
     seen, end = Seen(), time.monotonic() + seconds
 
-    async def attacker(number: int) -> None:
-        await asyncio.sleep(number / count)  # not all in one moment
+    async def slow_client(number: int) -> None:
+        await asyncio.sleep(number / count)  # spread over a second
         while (began := time.monotonic()) < end:
             try:
                 connection = await Connection.open(address, window=attack.window)
@@ -136,22 +140,22 @@ async def _hold(address: Address, attack: Attack, count: int, seconds: float, de
                 await asyncio.sleep(0.5)
                 continue
             seen.held += 1
-            seen.most = max(seen.most, seen.held)
-            over, acts = not await _started(connection, attack), began + deadline / 2
-            while not over and time.monotonic() < end:
-                await asyncio.sleep(LOOK)
-                over = _over(connection)
-                if not over and time.monotonic() >= acts:
-                    over, acts = not _go_on(connection, attack), acts + deadline / 2
+            seen.max_held = max(seen.max_held, seen.held)
+            ended, acts = not await _started(connection, attack), began + deadline / 2
+            while not ended and time.monotonic() < end:
+                await asyncio.sleep(CHECK_EVERY)
+                ended = _ended(connection)
+                if not ended and time.monotonic() >= acts:
+                    ended, acts = not _continue(connection, attack), acts + deadline / 2
             lasted = time.monotonic() - began
-            if over:
+            if ended:
                 seen.ended.append(lasted)
             elif lasted > deadline + LATE:
                 seen.overdue.append(lasted)
             seen.held -= 1
             connection.close(reset=True)
 
-    await asyncio.gather(*(attacker(number) for number in range(count)))
+    await asyncio.gather(*(slow_client(number) for number in range(count)))
     return seen
 
 
@@ -163,15 +167,15 @@ async def _started(connection: Connection, attack: Attack) -> bool:
     return True
 
 
-def _over(connection: Connection) -> bool:
-    """Has the server ended it, however that shows?"""
+def _ended(connection: Connection) -> bool:
+    """Has the server closed or reset the connection?"""
     poll = select.poll()
     poll.register(connection.sock, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
     return bool(poll.poll(0))
 
 
-def _go_on(connection: Connection, attack: Attack) -> bool:
-    """Does a little. False when the server has ended it."""
+def _continue(connection: Connection, attack: Attack) -> bool:
+    """Sends or reads a little. False when the server has ended the connection."""
     try:
         if attack.then:
             connection.sock.send(attack.then)
@@ -196,7 +200,7 @@ SLOWHTTPTEST = {
 
 
 def slowhttptest(arguments: list[str], url: str, rate: int, seconds: float, folder: Path) -> dict[str, Any]:
-    command = ["slowhttptest", "-c", str(ATTACKERS), "-r", str(rate), "-l", str(round(seconds)), "-p", "5", "-g", "-o",
+    command = ["slowhttptest", "-c", str(CLIENTS), "-r", str(rate), "-l", str(round(seconds)), "-p", "5", "-g", "-o",
                str(folder / "slowhttptest"), *(word.format(url=url) for word in arguments)]  # fmt: skip
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           text=True, errors="replace", timeout=seconds + 60)  # fmt: skip
@@ -219,72 +223,75 @@ class Slow:
     report: Report
     server: Pounce
     deadlines: Deadlines
-    beside: float  # seconds of the normal client's life before and after each attack
-    least: float  # seconds of an attack
+    beside: float  # seconds of the normal client before and after each attack
+    shortest: float  # seconds of an attack, at least
     folder: Path
     brief: bool = False
-    """There is no time for more than to see that the attackers end."""
-    left: int = 0  # descriptors at the end of the last attack, before the attackers went
+    """A short run: only the ends of the slow clients are checked."""
+    left: int = 0  # the server's connections at the end of the last attack, while the slow clients were there
 
     def _times(self, seconds: float) -> list[float]:
-        with Apart(probe, self.server.address, seconds, nice=FIRST) as client:
+        with ChildProcess(probe, self.server.address, seconds, nice=HIGH_PRIORITY) as client:
             return client.result(seconds + 60)
 
-    def under(self, attackers: Apart, seconds: float, empty: Vitals, until: float) -> tuple[Any, list[float], Vitals]:
-        """Under an attack that has just begun and is there for so long: what the attackers say, the normal client's
-        times, what is held. Waits until then for the attackers' ends."""
-        with attackers:
-            time.sleep(1.5)  # until they are there
-            with Apart(probe, self.server.address, seconds - 2.0, nice=FIRST) as client:
+    def under(
+        self, slow_clients: ChildProcess, seconds: float, empty: Usage, until: float
+    ) -> tuple[Any, list[float], Usage]:
+        """During an attack that has just begun and takes `seconds`: what the slow clients have seen, the normal
+        client's times, and the usage. Waits until `until` for the ends of the slow clients."""
+        with slow_clients:
+            time.sleep(1.5)  # until the slow clients are connected
+            with ChildProcess(probe, self.server.address, seconds - 2.0, nice=HIGH_PRIORITY) as client:
                 time.sleep(max(0.5, (seconds - 2.0) / 2))
-                held = self.server.vitals()
+                held = self.server.usage()
                 times = client.result(seconds + 60)
-            while (left := self.server.vitals().fds - empty.fds) > 2 and time.monotonic() < until:
+            while (left := self.server.usage().fds - empty.fds) > 2 and time.monotonic() < until:
                 time.sleep(0.2)
             self.left = max(left, self.left)
-            return attackers.result(seconds + 120), times, held
+            return slow_clients.result(seconds + 120), times, held
 
     def attack(
-        self, name: str, start: Callable[[float], Apart], deadline: float, count: int = ATTACKERS, *, once: bool = False
+        self, name: str, start: Callable[[float], ChildProcess], deadline: float, count: int = CLIENTS, *,
+        once: bool = False
     ) -> list[Any]:  # fmt: skip
-        """Gives what the attackers have seen in each try. Judges the normal client and the memory. `once`: the
-        attackers do not come again, so that it looks for them until the deadline only."""
-        # What lies in the kernel is looked at now and then, and its end is an eighth of the deadline late.
-        seconds = max(self.least, deadline * 1.125 + 5)
-        empty, self.left = self.server.vitals(), 0
-        saw: list[Any] = []
+        """Checks the normal client and the memory during an attack, and returns what the slow clients have seen in each
+        try. `once`: they do not connect again, so that they are connected until the deadline only."""
+        # The server scans for progress in the kernel's buffers; that end is up to an eighth of the deadline late.
+        seconds = max(self.shortest, deadline * 1.125 + 5)
+        empty, self.left = self.server.usage(), 0
+        results: list[Any] = []
         ratios: list[float] = []
         most = 0
         while max(good := sum(ratio <= RATIO for ratio in ratios), len(ratios) - good) <= TRIES // 2:
             without = self._times(self.beside)
-            until = time.monotonic() + seconds + PATIENCE - 1 if once else 0.0  # before they go by themselves
+            until = time.monotonic() + seconds + EXTRA - 1 if once else 0.0  # before slowhttptest ends by itself
             seen, under, held = self.under(start(seconds), deadline if once else seconds, empty, until)
             without += self._times(self.beside)
             before, after = (percentile(times, 95) * 1e3 for times in (without, under))
-            saw.append(seen)
+            results.append(seen)
             ratios.append(after / before)
             most = max(most, held.memory - empty.memory)
-            self.report.say(f"{name}: {seen_text(seen)}; {held.fds - empty.fds} fds; "
-                            f"normal p95 {before:.2f} ms without, {after:.2f} ms under it")  # fmt: skip
+            self.report.log(f"{name}: {seen_text(seen)}; {held.fds - empty.fds} fds; "
+                            f"normal p95 {before:.2f} ms without, {after:.2f} ms during it")  # fmt: skip
             if self.brief:
                 break
         text = f"{name}: a normal client's p95 is {', '.join(f'{ratio:.2f}' for ratio in ratios)} times that without"
         if self.brief:
-            self.report.say(f"{text}; too few to judge")
+            self.report.log(f"{text}; too few for a verdict")
         else:
             self.report.check(good > TRIES // 2, text)
         each = most / count
-        self.report.check(each <= EACH, f"{name}: {each / 1024:.1f} KiB an attacker")
-        return saw
+        self.report.check(each <= EACH, f"{name}: {each / 1024:.1f} KiB for a slow client")
+        return results
 
     def own(self, attacks: Sequence[Attack], count: int) -> None:
-        """These at a time."""
+        """The attacks of this module, these at a time."""
         deadlines = [getattr(self.deadlines, attack.deadline) for attack in attacks]
 
         pairs = list(zip(attacks, deadlines, strict=True))
 
-        def start(seconds: float) -> Apart:
-            return Apart(hold, self.server.address, pairs, count, seconds, nice=NICE)
+        def start(seconds: float) -> ChildProcess:
+            return ChildProcess(hold, self.server.address, pairs, count, seconds, nice=NICE)
 
         name = attacks[0].name if len(attacks) == 1 else "all kinds"
         tries = self.attack(name, start, max(deadlines), count * len(attacks))
@@ -297,30 +304,30 @@ class Slow:
                 f"{attack.name}: {len(ended)} ended, after {min(ended, default=0):.1f} to "
                 f"{max(ended, default=0):.1f} s (deadline {deadline:g} s), {overdue} overdue",
             )
-            least = min(seen.most for seen in each)
+            least = min(seen.max_held for seen in each)
             self.report.check(least >= count * HELD, f"{attack.name}: {least} of {count} held at once")
 
-    def theirs(self, name: str, arguments: list[str]) -> None:
+    def by_slowhttptest(self, name: str, arguments: list[str]) -> None:
         deadline = self.deadlines.write if "-X" in arguments else self.deadlines.head
-        answered = "-R" in arguments  # at once: there is nothing to hold, so that they come one after the other
+        answered = "-R" in arguments  # at once: the connections are not held, and are opened one after the other
 
-        def start(seconds: float) -> Apart:
-            url, rate = f"http://127.0.0.1:{self.server.port}", round(ATTACKERS / seconds) if answered else ATTACKERS
-            return Apart(slowhttptest, arguments, url, rate, seconds + PATIENCE, self.folder)
+        def start(seconds: float) -> ChildProcess:
+            url, rate = f"http://127.0.0.1:{self.server.port}", round(CLIENTS / seconds) if answered else CLIENTS
+            return ChildProcess(slowhttptest, arguments, url, rate, seconds + EXTRA, self.folder)
 
         tries = self.attack(name, start, deadline, once=True)
         self.report.check(all(seen["available"] == ["YES"] for seen in tries), f"{name}: the service was available")
-        # What has come in the last second it does not say.
+        # It does not report the connections of its last second.
         what, share = ("connected or closed", 0.7) if answered else ("connected", HELD)
         least = min(seen[what] for seen in tries)
-        self.report.check(least >= ATTACKERS * share, f"{name}: {least} of {ATTACKERS} {what}")
-        # It opens each connection once, so that none may be left before it ends; it does not notice every end itself.
+        self.report.check(least >= CLIENTS * share, f"{name}: {least} of {CLIENTS} {what}")
+        # It opens each connection once, so that none may be left when it ends. It does not notice every end itself.
         self.report.check(self.left <= 2, f"{name}: connections not ended at the deadline: {self.left}")
 
 
 def seen_text(seen: Any) -> str:
     if isinstance(seen, list):
-        return f"{sum(one.most for one in seen)} held at once, {sum(one.refused for one in seen)} turned away"
+        return f"{sum(one.max_held for one in seen)} held at once, {sum(one.refused for one in seen)} failed to connect"
     return ", ".join(f"{name} {value}" for name, value in seen.items())
 
 
@@ -331,19 +338,19 @@ def run(setting: Setting, report: Report) -> None:
     deadlines = Deadlines(*each_deadline)
     with Pounce(setting, "busy:app", *deadlines.options, workers=setting.workers or 1) as server:
         slow = Slow(report, server, deadlines, max(1.0, each * 0.15), each * 0.5, setting.folder, brief)
-        server.go_first()
+        server.raise_priority()
         slow._times(1.0)  # what is loaded when it is first needed is loaded
-        before = server.quiet(), server.vitals()
+        before = server.wait_idle(), server.usage()
         if brief:
             slow.own(ATTACKS, FEW)
         for attack in ATTACKS if not brief else ():
-            slow.own((attack,), ATTACKERS)
+            slow.own((attack,), CLIENTS)
         for name, arguments in SLOWHTTPTEST.items() if not brief else ():
-            slow.theirs(name, arguments)
-        census, after = server.quiet(), server.vitals()
+            slow.by_slowhttptest(name, arguments)
+        census, after = server.wait_idle(), server.usage()
         report.check(after.fds <= before[1].fds, f"descriptors {before[1].fds} -> {after.fds}")
         grown = after.memory - before[1].memory
-        report.check(grown <= EACH * ATTACKERS, f"memory kept when all were gone: {grown / MIB:.1f} MiB more")
+        report.check(grown <= EACH * CLIENTS, f"memory kept when all were gone: {grown / MIB:.1f} MiB more")
         report.check(census["Exchange"] <= before[0]["Exchange"], f"exchanges left: {census['Exchange'] - 1}")
         get(server.address, "/")
         server.stop()

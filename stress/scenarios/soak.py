@@ -1,10 +1,10 @@
-"""Mixed traffic for as long as you like, in rounds. After each round, when every client has gone, the server must
-hold what it held after the first one: memory, descriptors, threads, tasks and connections, and objects at all.
+"""Mixed traffic in rounds. After each round, when every client has disconnected, the server must use what it used after
+the first round: memory, descriptors, threads, tasks, connections and objects.
 
-What is made when it is first needed comes in the first third of the rounds. From the middle third to the last, by their
-medians, nothing grows any more but by chance: gc's objects, blocks of Python's allocator (bytes and strings are among
-them), bytes lent by malloc, and memory that was written to. That last one grows longest, as allocators keep what they
-cannot join; what malloc has lent does not. The more requests, the smaller the leak that shows: it is said how small.
+What is created on first use appears in the first third of the rounds. From the middle third to the last, by their
+medians, growth within the noise is accepted of: gc's objects, blocks of Python's allocator (which include bytes and
+strings), bytes allocated by malloc, and anonymous memory. Anonymous memory grows longest, as allocators keep fragments.
+The more requests, the smaller the leak that is visible; the report says how small.
 """
 
 import asyncio
@@ -21,44 +21,44 @@ from pounce.connections.websocket import CLOSE_TIMEOUT
 from stress.kit.actions import MIXED
 from stress.kit.clients import Tally, Traffic
 from stress.kit.machine import tree
-from stress.kit.pounce_server import Pounce, Vitals
+from stress.kit.pounce_server import Pounce, Usage
 from stress.kit.scenario import MIB, THREADS, Report, Setting, percentile
 
 TOOLS = ()
 
 CLIENTS = 32
 ROUNDS = 9  # at least: three for each median
-NOISE = 8 * MIB  # what an allocator may keep more or less of, by chance; and a tenth of the whole
-# The same from the middle third to the last, for each worker. It remembers some heads, and forgets them all at a time.
+NOISE = 8 * MIB  # of what an allocator keeps, and a tenth of the memory before
+# The same from the middle third to the last, for each worker, whose caches of heads fill and are emptied at once.
 SLOPE = {"objects": 500, "blocks": 3000, "malloc": MIB // 4, "memory": 2 * MIB}
-PATIENCE = CLOSE_TIMEOUT + LINGER_TIMEOUT + 1  # seconds until the last connection has ended
-HELPERS = min(32, (os.process_cpu_count() or 1) + 4)  # of a process: ThreadPoolExecutor's default
+END = CLOSE_TIMEOUT + LINGER_TIMEOUT + 1  # seconds until the last connection is closed
+HELPERS = min(32, (os.process_cpu_count() or 1) + 4)  # threads of ThreadPoolExecutor, by default, in a process
 KINDS = ("HTTP1Connection", "WebSocketConnection", "SocketStream", "Exchange", "WebSocketExchange", "Task")
 
 
 @dataclass(frozen=True)
 class Sample:
-    vitals: Vitals
+    usage: Usage
     tasks: Counter[str]
     objects: int
     blocks: int
     malloc: int
     memory: int
-    """Bytes that are no file's. What is shared with a file counts for less when a neighbour starts the same program."""
+    """Bytes of anonymous memory. The share of mapped files changes when another process maps the same files."""
 
 
-def tasks(census: Counter[str]) -> Counter[str]:
-    """Those of the census's own request in each process are among them."""
-    return Counter({kind: census[kind] for kind in KINDS if census[kind]})
+def tasks(counts: Counter[str]) -> Counter[str]:
+    """The server's tasks and connections; those of the request that counts them are included."""
+    return Counter({kind: counts[kind] for kind in KINDS if counts[kind]})
 
 
 def sample(server: Pounce, at_rest: int) -> Sample:
-    """When all have gone: connections that the client has ended have the time that they have without that."""
-    until = time.monotonic() + PATIENCE
-    while tasks(census := server.quiet()).total() > at_rest and time.monotonic() < until:
+    """When all clients have disconnected, and connections that linger have had the time for it."""
+    until = time.monotonic() + END
+    while tasks(counts := server.wait_idle()).total() > at_rest and time.monotonic() < until:
         time.sleep(0.2)
-    figures = (census[name] for name in ("objects", "blocks", "malloc"))
-    return Sample(server.vitals(), tasks(census), *figures, anonymous(server.pid))
+    figures = (counts[name] for name in ("objects", "blocks", "malloc"))
+    return Sample(server.usage(), tasks(counts), *figures, anonymous(server.pid))
 
 
 def anonymous(leader: int) -> int:
@@ -72,7 +72,7 @@ def anonymous(leader: int) -> int:
 
 
 def later_growth(samples: list[Sample], name: str) -> float:
-    """From the middle third of the rounds to the last."""
+    """Growth of the median from the middle third of the rounds to the last."""
     figures, third = [getattr(each, name) for each in samples], len(samples) // 3
     return statistics.median(figures[-third:]) - statistics.median(figures[-2 * third : -third])
 
@@ -83,34 +83,34 @@ def run(setting: Setting, report: Report) -> None:
     seconds = setting.seconds / rounds
     pools = 1 if THREADS else workers
     with Pounce(setting, workers=workers) as server:
-        at_rest, threads = tasks(server.quiet()).total(), server.vitals().threads
+        at_rest, threads = tasks(server.wait_idle()).total(), server.usage().threads
         samples: list[Sample] = []
         tallies: list[Tally] = []
         for number in range(rounds):
             tally = asyncio.run(_round(server, seconds, number))
             samples.append(sample(server, at_rest))
             tallies.append(tally)
-            report.say(f"{tally}; p95 {percentile(tally.times, 95) * 1e3:.1f} ms")
+            report.log(f"{tally}; p95 {percentile(tally.times, 95) * 1e3:.1f} ms")
             now = samples[-1]
-            report.say(
-                f"then {now.vitals}, {now.memory >> 10} KiB no file's, {now.malloc >> 10} KiB by malloc, "
+            report.log(
+                f"then {now.usage}, {now.memory >> 10} KiB anonymous, {now.malloc >> 10} KiB by malloc, "
                 f"{now.blocks} blocks, {now.objects} objects, {now.tasks.total()} tasks and connections"
             )
         kinds = sum((tally.kinds for tally in tallies), start=type(tallies[0].kinds)())
         total = sum(tally.sent for tally in tallies)
-        report.say(f"{total} requests: " + ", ".join(f"{name} {count}" for name, count in kinds.most_common()))
-        cuts = [str(cut) for tally in tallies for cut in tally.cuts]
+        report.log(f"{total} requests: " + ", ".join(f"{name} {count}" for name, count in kinds.most_common()))
+        lost = [str(each) for tally in tallies for each in tally.lost]
         wrong = [text for tally in tallies for text in tally.wrong]
         report.check(all(tally.balances for tally in tallies), "every request is accounted for")
-        report.check(not cuts, f"requests cut: {len(cuts)} {cuts[:3] or ''}")
-        report.check(not wrong, f"answers wrong: {len(wrong)} {wrong[:3] or ''}")
-        report.check(not any(tally.refused or tally.again for tally in tallies), "requests refused: 0")
+        report.check(not lost, f"requests lost: {len(lost)} {lost[:3] or ''}")
+        report.check(not wrong, f"wrong responses: {len(wrong)} {wrong[:3] or ''}")
+        report.check(not any(tally.refused or tally.retriable for tally in tallies), "requests refused: 0")
         first, last = samples[0], samples[-1]
-        growth = last.vitals.memory - first.vitals.memory
+        growth = last.usage.memory - first.usage.memory
         later = sum(tally.sent for tally in tallies[1:])
         report.check(
-            growth <= NOISE + first.vitals.memory / 10,
-            f"memory {first.vitals.memory / MIB:.1f} -> {last.vitals.memory / MIB:.1f} MiB, "
+            growth <= NOISE + first.usage.memory / 10,
+            f"memory {first.usage.memory / MIB:.1f} -> {last.usage.memory / MIB:.1f} MiB, "
             f"{growth / max(later, 1):.1f} bytes a request",
         )
         between = total / 3
@@ -119,14 +119,14 @@ def run(setting: Setting, report: Report) -> None:
             report.check(
                 grown <= noise * workers,
                 f"{name} from the middle third to the last: {grown:+.0f}, {grown / between:+.4f} a request "
-                f"(more than {noise * workers / between:.4f} would be a leak)",
+                f"(a leak would be more than {noise * workers / between:.4f})",
             )
-        report.check(last.vitals.fds <= first.vitals.fds, f"fds {first.vitals.fds} -> {last.vitals.fds}")
-        # Helper threads are made when so many are needed at a time for the first time, which may be late.
+        report.check(last.usage.fds <= first.usage.fds, f"fds {first.usage.fds} -> {last.usage.fds}")
+        # The thread pool starts a thread when all others are busy, which may happen late.
         report.check(
-            last.vitals.threads <= threads + pools * HELPERS,
-            f"threads {threads} at rest, {first.vitals.threads} -> {last.vitals.threads}, "
-            f"{pools * HELPERS} of them may be helpers",
+            last.usage.threads <= threads + pools * HELPERS,
+            f"threads {threads} at rest, {first.usage.threads} -> {last.usage.threads}, "
+            f"{pools * HELPERS} of them may be of the thread pool",
         )
         report.check(last.tasks.total() <= at_rest, f"tasks and connections {at_rest} -> {dict(last.tasks)}")
         report.check(

@@ -115,6 +115,6 @@ def test_a_request_that_is_cut_is_counted():
         tally = Tally()
         asyncio.run(ask(tally))
         thread.join()
-    assert (tally.sent, tally.answered, len(tally.cuts), len(tally.wrong)) == (2, 0, 1, 1)
+    assert (tally.sent, tally.answered, len(tally.lost), len(tally.wrong)) == (2, 0, 1, 1)
     assert tally.balances
-    assert "ended by the server" in str(tally.cuts[0])
+    assert "ended by the server" in str(tally.lost[0])
