@@ -22,12 +22,14 @@ WORKLOADS = {
     "stream-64k": "64 KiB streamed in 16 parts",
 }
 REFERENCES = ("floor", "nginx")  # no ASGI servers: no bars
+LIBRARIES = ("uvloop", "httptools", "starlette")  # whose versions matter too
 SUBJECT = "pounce"
+NAMES = {"uvicorn": "uvicorn (uvloop)", "uvicorn-h11": "uvicorn (h11)"}  # what the bars of two are called
 KEY = "cpu_us"  # of a closed workload: microseconds of CPU per request
 
 # Lengths in pixels.
 WIDTH, MARGIN, COLUMNS = 800, 16, 2
-LABEL, VALUE = 132, 44  # room for the names of servers, and for figures
+LABEL, VALUE = 118, 44  # room for the names of servers, and for figures
 ROW, BAR, HEAD, GAP = 19, 13, 24, 14  # heights: of a row, its bar, a heading, the space under a group
 STYLE = """
     text { font: 12px system-ui, sans-serif; fill: #1f2328 }
@@ -67,9 +69,8 @@ def group(run: dict[str, Any], workload: str, x: float, y: float, width: float) 
     for number, (name, figure) in enumerate(found):
         top = y + HEAD + number * ROW
         middle, subject = top + BAR / 2, name == SUBJECT
-        version = run["versions"].get(name, "")
         parts += [
-            text(x + LABEL - 6, middle, f"{name} {version}", "name bold" if subject else "name"),
+            text(x + LABEL - 6, middle, NAMES.get(name, name), "name bold" if subject else "name"),
             f'<rect x="{x + LABEL:.0f}" y="{top:.1f}" width="{figure * scale:.1f}" height="{BAR}" rx="2" '
             f'class="{"subject" if subject else "peer"}"/>',
             text(x + LABEL + figure * scale + 5, middle, f"{figure:.1f}", "value bold" if subject else "value"),
@@ -84,12 +85,16 @@ def panel(run: dict[str, Any], y: float) -> tuple[list[str], float]:
     """The groups of one interpreter, and where the next panel may begin."""
     settings, present = run["settings"], [name for name in WORKLOADS if name in run["workloads"]]
     workers = f"{settings['threads']} worker{'s' if settings['threads'] > 1 else ''}"
+    measured = {name for workload in present for name, _ in rows(run, workload)}
+    versions = {name.partition("-h11")[0]: version for name, version in run["versions"].items() if name in measured}
+    versions |= {name: run["versions"][name] for name in LIBRARIES if name in run["versions"]}
     parts = [
         text(MARGIN, y + 14, run["python"], "title"),
         text(MARGIN, y + 32, f"{run['machine']}; {run['date'][:10]}; commit {run['commit']}; {workers}, medians of "
                              f"{settings['runs']} runs of {settings['seconds']:g} s", "small"),
+        text(MARGIN, y + 47, ", ".join(f"{name} {version}" for name, version in versions.items()), "small"),
     ]  # fmt: skip
-    y += 46
+    y += 62
     width = (WIDTH - MARGIN * (COLUMNS + 1)) / COLUMNS
     for first in range(0, len(present), COLUMNS):
         line = present[first : first + COLUMNS]

@@ -1,17 +1,17 @@
-"""Finds, or makes, the Python that Pounce is developed with.
+"""Finds or installs the Python that Pounce is developed with.
 
-Runs on any Python >= 3.11, with nothing but its standard library, because that is what a fresh machine has.
-Tries in this order, and stops at the first that answers:
+Runs on any Python >= 3.11 with only the standard library, as a new machine has no more. These are tried in order, and
+the first one that works is used:
 
-1. $POUNCE_PYTHON                     the person's own choice: taken as it is, or refused in one line
-2. python3.14t on PATH
-3. one made earlier by 4 or 5         in the cache, checked before it is used, removed if broken
-4. uv python install 3.14t            once, with a short time-out: its download host is not always in reach
-5. a free-threaded CPython built from the distribution's own source package (Debian, Ubuntu)
-6. any Python >= 3.13 with the GIL    the workers are then processes, and the person is told so
+1. $POUNCE_PYTHON                     an explicit choice: used as it is, or an error in one line
+2. python3.14t, then python3.15t, on PATH
+3. one that 4 or 5 has installed      in the cache; checked before it is used, removed if it is broken
+4. uv python install 3.14t            once, with a short timeout: its download host cannot always be reached
+5. a free-threaded CPython built from the source package of the distribution (Debian, Ubuntu)
+6. any Python >= 3.13 with the GIL    workers are then processes, and a line says so
 
-Nothing on the system changes but the build dependencies of step 5, and those only as root or with a sudo that
-does not ask. The cache is $POUNCE_CACHE, else $XDG_CACHE_HOME/pounce, else ~/.cache/pounce; removing it is safe.
+Nothing on the system changes except the build dependencies of step 5, which are installed only as root or with a sudo
+that does not ask. The cache is $POUNCE_CACHE, else $XDG_CACHE_HOME/pounce, else ~/.cache/pounce. It may be removed.
 """
 
 import contextlib
@@ -43,8 +43,8 @@ CACHE = Path(
     )
 )
 
-# What a usable interpreter must be able to import; a build without TLS or SQLite helps nobody.
-# A virtual environment answers with the interpreter it was made from: it may be the one about to be made again.
+# What a usable interpreter must be able to import: a build without TLS or SQLite is of no use.
+# Prints the base interpreter: a virtual environment may be the one that is about to be made again.
 CHECK = """
 import sys, ssl, sqlite3, ctypes, zlib, bz2, lzma, select, socket
 if sys.version_info >= (3, 14): from compression import zstd
@@ -54,18 +54,19 @@ print(*sys.version_info[:2], int(getattr(sys, "_is_gil_enabled", lambda: True)()
 BUILD_PACKAGES = ("gcc", "libc6-dev", "make", "pkgconf", "libssl-dev", "zlib1g-dev", "libffi-dev", "libsqlite3-dev",
                   "libbz2-dev", "liblzma-dev", "libreadline-dev", "libncurses-dev", "uuid-dev",
                   "libzstd-dev")  # fmt: skip
-# Where a newer CPython than the running release's may be found. "devel" is Ubuntu's name for its next release.
+# Suites with a newer CPython than that of the running release. "devel" is Ubuntu's name for its next release.
 SUITES = {"debian": ("unstable", "testing", "stable"), "ubuntu": ("devel", "resolute", "questing")}
 MIRRORS = {"debian": "http://deb.debian.org/debian", "ubuntu": "http://archive.ubuntu.com/ubuntu"}
-UV_TIMEOUT = 180.0  # seconds: for a whole interpreter over a slow line; a host that never answers ends after 15
-ROOM = 600 << 20  # bytes: indexes, archive, sources, objects and the installation, all at once
+FREE_THREADED = ("python3.14t", "python3.15t")  # on PATH, in this order
+UV_TIMEOUT = 180.0  # seconds: for an interpreter over a slow line; a host that does not answer takes 15
+DISK_SPACE = 600 << 20  # bytes: for indexes, archive, sources, objects and the installation at once
 GAVE_UP = CACHE / "no-free-threaded-python"
 DAY = 86400.0  # seconds
 OLDEST = (3, 13)
 
 
 class Failed(Exception):
-    """One step did not work; the text says what was tried and what the person can do."""
+    """A step has failed; the text says what was tried and, where there is something to do, what to do."""
 
 
 class Interpreter(NamedTuple):
@@ -94,8 +95,8 @@ def output(
     cwd: Path | None = None,
     shielded: bool = False,
 ) -> str:
-    """What a command prints, run out of sight. Failed, with the last line of it, when it does not work.
-    A shielded one is not broken off by Ctrl-C, but ends first."""
+    """The output of a command. Raises Failed, with its last line, when it fails or takes longer than `timeout` seconds.
+    A shielded command is not interrupted by Ctrl-C: it ends first."""
     try:
         with subprocess.Popen(
             command,
@@ -112,9 +113,9 @@ def output(
                 text, _ = child.communicate(timeout=timeout)
             except subprocess.TimeoutExpired:
                 child.kill()
-                raise Failed(f"no end after {timeout:.0f} s") from None
+                raise Failed(f"timed out after {timeout:.0f} s") from None
             except KeyboardInterrupt:
-                child.communicate()  # the Ctrl-C has ended it too, unless it was shielded from that
+                child.communicate()  # Ctrl-C has ended it too, unless it is shielded
                 raise
     except OSError as error:
         raise Failed(str(error)) from None
@@ -125,7 +126,7 @@ def output(
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Two `make` at once wait for each other instead of building twice. A killed one leaves no lock behind."""
+    """A second `make` waits for the first instead of building too. The kernel releases the lock of a killed one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as file:
         try:
@@ -138,25 +139,25 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def scratch(kind: str, parent: Path = CACHE) -> Iterator[Path]:
-    """A folder for one piece of work, under a lock. What is finished is renamed out of it, so that nothing half made
-    is ever in place; what a killed run left behind goes first."""
-    for left in parent.glob(f"{kind}-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{kind}-", dir=parent, ignore_cleanup_errors=True) as place:
-        yield Path(place)
+    """A temporary folder, used under a lock. A finished result is renamed out of it, so that nothing incomplete is ever
+    in place. Folders of killed runs are removed first."""
+    for old in parent.glob(f"{kind}-*"):
+        shutil.rmtree(old, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{kind}-", dir=parent, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def probe(python: str | Path) -> Interpreter:
-    """What this interpreter is. Failed, with the reason, where it is missing, broken or lacks a module of CHECK."""
+    """Describes an interpreter. Raises Failed, with the reason, if it is missing, broken or lacks a module of CHECK."""
     try:
         major, minor, gil, path = output([python, "-I", "-c", CHECK], timeout=60).splitlines()[-1].split(maxsplit=3)
         return Interpreter(Path(path), (int(major), int(minor)), gil == "1")
     except (IndexError, ValueError):
-        raise Failed("it does not answer as a Python does") from None
+        raise Failed("it does not behave like a Python") from None
 
 
 def find() -> Interpreter:
-    """The interpreter to use; exits with one line when there is none."""
+    """The interpreter to use. Exits with one line when there is none."""
     chosen = os.environ.get("POUNCE_PYTHON")
     if chosen:
         try:
@@ -178,7 +179,7 @@ def find() -> Interpreter:
 
 
 def gave_up() -> bool:
-    """Whether steps 4 and 5 have come to nothing within the last day; hearing it again would take as long."""
+    """Have steps 4 and 5 failed within the last day? Trying again would take as long."""
     try:
         return time.time() - GAVE_UP.stat().st_mtime < DAY
     except OSError:
@@ -186,11 +187,12 @@ def gave_up() -> bool:
 
 
 def on_path() -> Interpreter | None:
-    path = shutil.which("python3.14t")
-    try:
-        return probe(path) if path else None
-    except Failed as reason:
-        raise Failed(f"{path} does not work ({reason}): going on without it") from None
+    for path in filter(None, map(shutil.which, FREE_THREADED)):
+        try:
+            return probe(path)
+        except Failed as reason:
+            say(f"{path} does not work ({reason}): going on without it")
+    return None
 
 
 def cached() -> Interpreter | None:
@@ -205,7 +207,7 @@ def cached() -> Interpreter | None:
 
 def from_uv() -> Interpreter | None:
     program = uv()
-    say("asking uv for a free-threaded Python 3.14 (uv python install 3.14t)")
+    say("installing a free-threaded Python 3.14 (uv python install 3.14t)")
     env = {
         "UV_PYTHON_INSTALL_DIR": str(CACHE / "uv-python"),
         "UV_PYTHON_INSTALL_BIN": "0",
@@ -215,27 +217,26 @@ def from_uv() -> Interpreter | None:
     try:
         output([program, "python", "install", "3.14t"], UV_TIMEOUT, env)
     except Failed as reason:
-        raise Failed(f"uv cannot download it ({reason}): going on without; one on PATH would be taken") from None
+        raise Failed(f"uv cannot download it ({reason}): going on without; python3.14t on PATH would be used") from None
     return cached()
 
 
 def uv() -> Path:
-    """uv from PATH, else from PyPI into the cache: by pip where there is one (it knows the person's mirror and
-    certificates), else straight from PyPI. Exits with one line when neither works: without uv there is no
-    environment to run anything in."""
+    """The path of uv: on PATH, else from PyPI into the cache, by pip where it is installed (it knows the mirror and the
+    certificates of the machine), else directly. Exits with one line when neither works, as nothing runs without uv."""
     os.environ.setdefault("UV_CACHE_DIR", str(CACHE / "uv-cache"))
-    os.environ.setdefault("UV_SYSTEM_CERTS", "1")  # trust what the system trusts, a company's own authority included
+    os.environ.setdefault("UV_SYSTEM_CERTS", "1")  # trust the authorities that the system trusts, also a company's own
     home = CACHE / "uv"
     with locked(CACHE / "uv.lock"):
         for program in filter(None, (shutil.which("uv"), home / "bin" / "uv")):
             with contextlib.suppress(Failed):
-                output([program, "pip", "install", "--group", "dev", "--help"])  # an old one does not know groups
+                output([program, "pip", "install", "--group", "dev", "--help"])  # an old uv does not know groups
                 return Path(program)
         say(f"installing uv from PyPI into {home}")
         pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input",
                "--root-user-action=ignore", "--retries=0", "--timeout=15"]  # fmt: skip
-        with scratch("fetching") as place:
-            fresh = place / "uv"
+        with scratch("fetching") as folder:
+            fresh = folder / "uv"
             try:
                 try:
                     output([*pip, "--target", fresh, "uv"])
@@ -243,7 +244,7 @@ def uv() -> Path:
                     uv_from_pypi(fresh)
                 output([fresh / "bin" / "uv", "--version"])
             except Failed as reason:
-                fail(f"cannot get uv from PyPI ({reason}): install it and put it on PATH, or mend the network")
+                fail(f"cannot get uv from PyPI ({reason}): install it and put it on PATH, or repair the network")
             shutil.rmtree(home, ignore_errors=True)
             fresh.rename(home)
     return home / "bin" / "uv"
@@ -272,7 +273,7 @@ def uv_from_pypi(into: Path) -> None:
 
 
 def distribution() -> str | None:
-    """The family of distributions that this system is of, if it is one whose packages are known here."""
+    """The family of this system's distribution, if its packages are known here."""
     try:
         release = platform.freedesktop_os_release()
     except OSError:
@@ -285,12 +286,12 @@ def from_distribution() -> Interpreter | None:
     family = distribution()
     if family is None:
         return None
-    if shutil.disk_usage(CACHE).free < ROOM:
-        raise Failed(f"building CPython needs {ROOM >> 20} MiB in {CACHE}: make room there, or set POUNCE_CACHE")
+    if shutil.disk_usage(CACHE).free < DISK_SPACE:
+        raise Failed(f"building CPython needs {DISK_SPACE >> 20} MiB in {CACHE}: make room there, or set POUNCE_CACHE")
     install_build_packages()
-    with scratch("building") as place:
-        archive = fetch_source(place, family)
-        build(place, archive)
+    with scratch("building") as folder:
+        archive = fetch_source(folder, family)
+        build(folder, archive)
     return cached()
 
 
@@ -304,41 +305,42 @@ def install_build_packages() -> None:
     if os.geteuid() != 0:
         apt = ["sudo", "-n", *apt]
     try:
-        with contextlib.suppress(Failed):  # one source out of reach need not matter
+        with contextlib.suppress(Failed):  # an unreachable source may not matter
             output([*apt, "update"])
         output([*apt, "install", "-y", "--no-install-recommends", *missing], shielded=True)
     except Failed as reason:
         raise Failed(f"they cannot be installed ({reason}); as root: apt-get install {' '.join(missing)}") from None
 
 
-def fetch_source(place: Path, family: str) -> Path:
-    """The newest source archive of CPython that this mirror really has: its index may name files that answer 404."""
+def fetch_source(folder: Path, family: str) -> Path:
+    """The newest source archive of CPython that the mirror has: its index may name files that do not exist."""
     mirror = mirror_of(family)
     say(f"looking for CPython's source package at {mirror}")
-    options = private_apt(place, family, "deb-src")
+    options = private_apt(folder, family, "deb-src")
     for name in ("python3.14", "python3.13"):
         versions: set[str] = set()
         with contextlib.suppress(Failed):
             versions.update(re.findall(r"^Version: (\S+)", output(["apt-cache", *options, "showsrc", name]), re.M))
         for version in sorted(versions, key=lambda text: [int(n) for n in re.findall(r"\d+", text)], reverse=True):
             with contextlib.suppress(Failed):
-                output(["apt-get", *options, "source", "--download-only", "--tar-only", f"{name}={version}"], cwd=place)
-                return next(place.glob(f"{name}_*.orig.tar.*"))
+                source = ["source", "--download-only", "--tar-only", f"{name}={version}"]
+                output(["apt-get", *options, *source], cwd=folder)
+                return next(folder.glob(f"{name}_*.orig.tar.*"))
             say(f"  {name} {version} is in the index, but cannot be fetched")
     raise Failed(f"{mirror} has no source package of CPython 3.14 or 3.13 to build from: going on without")
 
 
-def private_apt(place: Path, family: str, kind: str) -> list[str]:
-    """Options for apt to read the newer suites with lists of its own, just made in `place`: the system's stay as they
-    are. `kind` is "deb" or "deb-src". apt checks what it fetches against the signed index."""
+def private_apt(folder: Path, family: str, kind: str) -> list[str]:
+    """Options with which apt reads the newer suites into lists in `folder`; the lists of the system are not changed.
+    `kind` is "deb" or "deb-src". apt checks what it downloads against the signed index."""
     area = "main universe" if family == "ubuntu" else "main"
     source = f"{kind} [signed-by=/usr/share/keyrings/{family}-archive-keyring.gpg] {mirror_of(family)} %s {area}\n"
-    (place / "sources.list").write_text("".join(source % suite for suite in SUITES[family]))
-    (place / "lists" / "partial").mkdir(parents=True)
+    (folder / "sources.list").write_text("".join(source % suite for suite in SUITES[family]))
+    (folder / "lists" / "partial").mkdir(parents=True)
     private = {
-        "Dir::Etc::sourcelist": place / "sources.list",
+        "Dir::Etc::sourcelist": folder / "sources.list",
         "Dir::Etc::sourceparts": "-",
-        "Dir::State::Lists": place / "lists",
+        "Dir::State::Lists": folder / "lists",
         "Dir::Cache::pkgcache": "",
         "Dir::Cache::srcpkgcache": "",
         "APT::Sandbox::User": "root",
@@ -349,13 +351,13 @@ def private_apt(place: Path, family: str, kind: str) -> list[str]:
     options = ["-qq", *(f"-o{name}={value}" for name, value in private.items())]
     try:
         output(["apt-get", *options, "update"])
-    except Failed as reason:  # a suite that this mirror lacks, or lets grow old, must not hide the others
+    except Failed as reason:  # a suite that is missing or outdated on this mirror must not hide the others
         say(f"  not all of its indexes can be used ({reason})")
     return options
 
 
 def mirror_of(family: str) -> str:
-    """The mirror that the system itself uses, so that nothing new has to be trusted."""
+    """The mirror that the system uses: no other one has to be trusted."""
     text = ""
     for path in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]:
         with contextlib.suppress(OSError):
@@ -364,18 +366,18 @@ def mirror_of(family: str) -> str:
     return next((url for url in urls if url.rstrip("/").endswith("/" + family)), MIRRORS[family])
 
 
-def build(place: Path, archive: Path) -> None:
-    """configure, make, install: optimised as by default (-O3), but without debugging symbols, which took a quarter of
-    the time, C test modules, ensurepip, and compiling the whole library to bytecode, which importing does later."""
+def build(folder: Path, archive: Path) -> None:
+    """configure, make, install, with the default optimisation (-O3). Left out: debugging symbols, a quarter of the
+    time; C test modules; ensurepip; and bytecode of the library, which is compiled on import."""
     version = archive.name.split("_")[1].split(".orig")[0]
-    prefix, stage, log = CACHE / f"cpython-{version}t", place / "stage", CACHE / "build.log"
+    prefix, stage, log = CACHE / f"cpython-{version}t", folder / "stage", CACHE / "build.log"
     say(f"building free-threaded CPython {version} into {prefix} (once; about 2 minutes on 2 cores)")
     with tarfile.open(archive) as tar:
-        tar.extractall(place)
-    source = next(place.glob("Python-*/"))
+        tar.extractall(folder)
+    source = next(folder.glob("Python-*/"))
     configure = ["./configure", "--quiet", "--disable-gil", f"--prefix={prefix}", "--without-ensurepip",
                  "--disable-test-modules", "--without-static-libpython", "OPT=-O3"]  # fmt: skip
-    # What `make run` leaves in the environment is for its own rules.
+    # Variables of `make run` are for its own rules.
     env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "PYTHON"))}
     with open(log, "wb") as file:
         for command in (
@@ -390,12 +392,12 @@ def build(place: Path, archive: Path) -> None:
             say(f"  {' '.join(command[:3])}: {time.monotonic() - began:.0f} s")
     made = Path(f"{stage}{prefix}")
     library = next(made.glob("lib/python3.*/"))
-    # --disable-test-modules leaves out the test package altogether; asyncio's tests are of use to Pounce too.
+    # --disable-test-modules omits the whole test package; Pounce runs asyncio's tests too.
     shutil.copytree(source / "Lib" / "test", library / "test", dirs_exist_ok=True)
     try:
         probe(made / "bin" / library.name)
     except Failed as reason:
-        raise Failed(f"the CPython just built is of no use ({reason}), see {log}: going on without") from None
+        raise Failed(f"the CPython that was built does not work ({reason}), see {log}: going on without") from None
     shutil.rmtree(prefix, ignore_errors=True)
     made.rename(prefix)
 

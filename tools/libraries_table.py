@@ -1,4 +1,4 @@
-"""The table of libraries in docs/threads.md, made of what tests/system/test_libraries.py found last:
+"""Writes the table of libraries in docs/threads.md, from the last results of tests/system/test_libraries.py:
 
 python3 tools/dev.py pytest -q tests/system/test_libraries.py                          on each interpreter
 python3 tools/libraries_table.py
@@ -17,20 +17,20 @@ MODES = ("1 worker", "4 threads", "4 threads, copied", "2 processes")
 LEGEND = """
 Each is a program of a few lines in `tests/apps/libraries`, and "yes" means that it answers, logs and ends as under
 uvicorn. "Copied" is the same program with an `asyncio.Lock` in its module. "-" is not run: the library has one of
-something per process, and on an interpreter with the GIL threads are only taken where they are asked for. A library
-that cannot be shared by threads even outside of a server has a note, and is run copied and in processes.
+something per process, and on an interpreter with the GIL threads are only used if they are asked for. A library that
+threads cannot share even outside of a server has a note, and is run copied and in processes.
 """
 
 
 def races(name: str) -> str:
-    """What the program says of its library and threads that share it."""
+    """Why threads cannot share the library, if its program says so."""
     tree = ast.parse((ROOT / "tests" / "apps" / "libraries" / f"{name}.py").read_text())
     return next((ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign)
                  and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "RACES"), "")  # fmt: skip
 
 
 def titles() -> dict[str, str]:
-    """The library's name, as the first words of its program give it, by the program's."""
+    """The name of the library, from the docstring of its program, by the name of the program."""
     found = {}
     for path in sorted((ROOT / "tests" / "apps" / "libraries").glob("*.py")):
         found[path.stem] = (ast.get_docstring(ast.parse(path.read_text())) or path.stem).partition(":")[0]
@@ -38,7 +38,7 @@ def titles() -> dict[str, str]:
 
 
 def results() -> dict[str, dict[str, dict[str, dict[str, str]]]]:
-    """By interpreter, program and mode."""
+    """Results by interpreter, program and mode."""
     files = sorted((ROOT / ".venv").glob("*-libraries/results.json"))
     return {file.parent.name.removesuffix("-libraries"): json.loads(file.read_text()) for file in files}
 
@@ -46,13 +46,13 @@ def results() -> dict[str, dict[str, dict[str, dict[str, str]]]]:
 def row(name: str, title: str, known: dict[str, dict[str, dict[str, dict[str, str]]]]) -> str:
     notes, cells = [], []
     for mode in MODES:
-        said = {}
+        results_by_python = {}
         for python, programs in known.items():
             if (found := programs.get(name, {}).get(mode)) is not None:
                 chosen = found["ran"] == "processes" and mode != "2 processes"
-                said[python] = "**no**" if found["wrong"] else "in processes" if chosen else "yes"
-        different = len(set(said.values())) > 1
-        words = [f"{python}: {word}" if different else word for python, word in said.items()] or ["-"]
+                results_by_python[python] = "**no**" if found["wrong"] else "in processes" if chosen else "yes"
+        different = len(set(results_by_python.values())) > 1
+        words = [f"{python}: {word}" if different else word for python, word in results_by_python.items()] or ["-"]
         cells.append(", ".join(words) if different else words[0])
     for python, programs in known.items():
         if "lacking" in programs.get(name, {}):
@@ -73,20 +73,20 @@ def table() -> str:
 
 def parts(text: str) -> tuple[str, str, str]:
     before, _, rest = text.partition(BEGIN)
-    ours, _, after = rest.partition(END)
-    return before, ours, after
+    table, _, after = rest.partition(END)
+    return before, table, after
 
 
-def check(ours: str) -> str | None:
-    """The table may be of an earlier run, but it names the programs that there are."""
-    named = re.findall(r"^\| ([^|]+) \| (?!1 worker|---)", ours, re.M)
+def check(table: str) -> str | None:
+    """The table may be of an earlier run, but it must name the programs that exist."""
+    named = re.findall(r"^\| ([^|]+) \| (?!1 worker|---)", table, re.M)
     if named == list(titles().values()):
         return None
     return "docs/threads.md: the programs of tests/apps/libraries have changed: tools/libraries_table.py makes it again"
 
 
 if __name__ == "__main__":
-    before, ours, after = parts(DOCUMENT.read_text())
+    before, current, after = parts(DOCUMENT.read_text())
     if "--check" in sys.argv:
-        sys.exit(check(ours))
+        sys.exit(check(current))
     DOCUMENT.write_text(f"{before}{BEGIN}{LEGEND}\n{table()}\n{END}{after}")

@@ -115,6 +115,8 @@ class Pounce:
         deadline = time.monotonic() + timeout
         while missing:
             counted = json.loads(get(self.address, "/objects"))
+            if not (counted.get("HTTP1Connection") and counted.get("Exchange")):
+                raise Unmeasured(f"the request that counts is not among the objects: {counted}")
             if (pid := counted.pop("pid")) in missing:
                 missing.remove(pid)
                 total.update(counted)

@@ -16,8 +16,13 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from pounce.asgi.exchange import Exchange
+from pounce.asgi.websocket import WebSocketExchange
 from pounce.connections.context import LINGER_TIMEOUT
-from pounce.connections.websocket import CLOSE_TIMEOUT
+from pounce.connections.http1 import HTTP1Connection
+from pounce.connections.websocket import CLOSE_TIMEOUT, WebSocketConnection
+from pounce.kernel.task import Task
+from pounce.net.stream import SocketStream
 from stress.kit.actions import MIXED
 from stress.kit.clients import Tally, Traffic
 from stress.kit.machine import tree
@@ -33,7 +38,9 @@ NOISE = 8 * MIB  # of what an allocator keeps, and a tenth of the memory before
 SLOPE = {"objects": 500, "blocks": 3000, "malloc": MIB // 4, "memory": 2 * MIB}
 END = CLOSE_TIMEOUT + LINGER_TIMEOUT + 1  # seconds until the last connection is closed
 HELPERS = min(32, (os.process_cpu_count() or 1) + 4)  # threads of ThreadPoolExecutor, by default, in a process
-KINDS = ("HTTP1Connection", "WebSocketConnection", "SocketStream", "Exchange", "WebSocketExchange", "Task")
+KINDS = [
+    kind.__name__ for kind in (HTTP1Connection, WebSocketConnection, SocketStream, Exchange, WebSocketExchange, Task)
+]
 
 
 @dataclass(frozen=True)
