@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from pounce.supervisor.slot import TRANSITIONS, SlotState
+from pounce.supervisor.slot import SlotState
 from pounce.worker.control import Report
 from tests.support.workers import FIRST, SECOND, THIRD, Crowd
 
@@ -227,8 +227,3 @@ def test_an_added_worker_that_does_not_start_leaves_no_slot_behind(caplog):
     assert "Worker 2 does not start; the server goes on without it." in caplog.text
     assert crowd.pool.count == 1
     assert crowd.pool.slots[1].state is SlotState.REMOVED
-
-
-def test_every_state_of_a_slot_can_be_reached_and_left():
-    assert set(TRANSITIONS) == set(SlotState)
-    assert set().union(*TRANSITIONS.values()) == set(SlotState)

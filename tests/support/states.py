@@ -1,33 +1,40 @@
 """State machines: every change of a state is checked against the table beside the code."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from pounce.connections import http1, http1_state, websocket
 from pounce.kernel import task
+from pounce.net import stream
 from pounce.supervisor import slot, supervisor
 
 illegal: list[str] = []
 """Changes that no table lists. `conftest` fails the test that made them."""
 
-MACHINES: list[tuple[type, Mapping[Any, Any]]] = [
-    (task.Task, task.TRANSITIONS),
-    (slot.Slot, slot.TRANSITIONS),
-    (supervisor.Supervisor, supervisor.TRANSITIONS),
+MACHINES: list[tuple[type, str, Mapping[Any, Any]]] = [
+    (task.Task, "state", task.TRANSITIONS),
+    (stream.SocketStream, "state", stream.TRANSITIONS),
+    (http1.HTTP1Connection, "state", http1_state.TRANSITIONS),
+    (websocket.WebSocketConnection, "_state", websocket.TRANSITIONS),
+    (slot.Slot, "state", slot.TRANSITIONS),
+    (supervisor.Supervisor, "state", supervisor.TRANSITIONS),
 ]
-"""Classes whose attribute `state` is a state machine, and for each state what may follow on it."""
+"""Classes, the attribute that holds their state, and for each state what may follow on it."""
 
 
 class CheckedState:
     """Takes the place of the attribute, and notes every change that the table does not list."""
 
-    def __init__(self, owner: type, transitions: Mapping[Any, Any]) -> None:
-        self._slot = vars(owner).get("state")  # where the class has `__slots__`
+    def __init__(self, owner: type, name: str, transitions: Mapping[Any, Any]) -> None:
+        self._slot = inspect.getattr_static(owner, name, None)  # where the class has `__slots__`
+        self._name = name
         self._transitions = transitions
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
             return self
-        return instance.__dict__["state"] if self._slot is None else self._slot.__get__(instance)
+        return instance.__dict__[self._name] if self._slot is None else self._slot.__get__(instance)
 
     def __set__(self, instance: Any, state: Any) -> None:
         try:
@@ -37,12 +44,12 @@ class CheckedState:
         if state is not before and state not in self._transitions[before]:
             illegal.append(f"{type(instance).__name__}: {before} -> {state}")
         if self._slot is None:
-            instance.__dict__["state"] = state
+            instance.__dict__[self._name] = state
         else:
             self._slot.__set__(instance, state)
 
 
 def check() -> None:
     """From now on, in this process."""
-    for owner, transitions in MACHINES:
-        owner.state = CheckedState(owner, transitions)  # type: ignore[attr-defined]
+    for owner, name, transitions in MACHINES:
+        setattr(owner, name, CheckedState(owner, name, transitions))
