@@ -41,7 +41,7 @@ class WorkerHandle(Protocol):
     def cancel(self) -> None:
         """Cancels what it has in flight: the time for draining is over."""
 
-    def abandon(self) -> None:
+    def abort(self) -> None:
         """Ends at once, without its lifespan's shutdown."""
 
     def kill(self) -> bool:
@@ -50,10 +50,10 @@ class WorkerHandle(Protocol):
     def join(self) -> None:
         """Waits for the thread of a worker that has reported its end."""
 
-    def stand_in(self, number: int) -> None:
+    def accept_for(self, number: int) -> None:
         """Accepts from the sockets of this slot, too."""
 
-    def step_back(self, number: int) -> None: ...
+    def stop_accepting_for(self, number: int) -> None: ...
 
     def blocked_for(self, now: float) -> float:
         """Seconds for which it has not turned its loop, as far as is known at the time `now`."""
@@ -62,12 +62,12 @@ class WorkerHandle(Protocol):
     def hung(self) -> bool:
         """Has nothing in it answered, neither its loop nor its side channel, within --timeout-worker-healthcheck?"""
 
-    def describe(self) -> tuple[str, str]:
+    def describe_block(self) -> tuple[str, str]:
         """What a blocked worker is doing: the request, and the stack, innermost line first."""
 
     def in_flight(self) -> InFlight:
         """As of the last answer; asks a process again."""
 
-    def lose(self) -> None:
+    def give_up(self) -> None:
         """It is blocked for too long, and another replaces it. A process is killed; a thread retires if it ever turns
         its loop again."""

@@ -75,10 +75,10 @@ class LocalWorker(InProcessWorker):
     def join(self) -> None:
         """It has ended before its report is read."""
 
-    def stand_in(self, number: int) -> None:
+    def accept_for(self, number: int) -> None:
         """It has no board, and shares its only sockets with any other worker."""
 
-    def step_back(self, number: int) -> None: ...
+    def stop_accepting_for(self, number: int) -> None: ...
 
-    def describe(self) -> tuple[str, str]:
+    def describe_block(self) -> tuple[str, str]:
         return current_request(self._worker), stacks.of(partial(signal.pthread_kill, self._thread))

@@ -200,7 +200,7 @@ class Pool:
         """Its worker is blocked for too long. This is not counted as a failure, or a client that knows a request that
         blocks could stop the server."""
         assert slot.worker is not None
-        slot.worker.lose()
+        slot.worker.give_up()
         self._restart(slot, 0.0)
 
     def _replace(self, slot: Slot) -> None:

@@ -159,7 +159,7 @@ class ProcessWorker:
     def cancel(self) -> None:
         self._send(child.CANCEL)
 
-    def abandon(self) -> None:
+    def abort(self) -> None:
         self._send(child.ABORT)
         self._signal(signal.SIGTERM)  # its loop may have ended, and the interpreter's exit reads no command
 
@@ -170,10 +170,10 @@ class ProcessWorker:
 
     def join(self) -> None: ...
 
-    def stand_in(self, number: int) -> None:
+    def accept_for(self, number: int) -> None:
         self._send(child.ACCEPT_FOR + number.to_bytes(2))
 
-    def step_back(self, number: int) -> None:
+    def stop_accepting_for(self, number: int) -> None:
         self._send(child.STOP_ACCEPTING_FOR + number.to_bytes(2))
 
     def blocked_for(self, now: float) -> float:
@@ -194,7 +194,7 @@ class ProcessWorker:
         limit = self._config.timeout_worker_healthcheck
         return limit is not None and self._missed_checks * CHECK_INTERVAL > limit
 
-    def describe(self) -> tuple[str, str]:
+    def describe_block(self) -> tuple[str, str]:
         assert self._side_channel is not None
         self._side_channel.settimeout(ANSWER_TIMEOUT)
         try:
@@ -216,5 +216,5 @@ class ProcessWorker:
                 self._partial_answer = b""
         return self._in_flight
 
-    def lose(self) -> None:
+    def give_up(self) -> None:
         self.kill()

@@ -44,7 +44,7 @@ class InProcessWorker:
     def cancel(self) -> None:
         self._post(self._worker.cancel)
 
-    def abandon(self) -> None:
+    def abort(self) -> None:
         self._post(self._worker.abandon)
 
     def _post(self, call: Callable[[], object]) -> None:
@@ -61,7 +61,7 @@ class InProcessWorker:
     def in_flight(self) -> InFlight:
         return in_flight(self._worker)
 
-    def lose(self) -> None:
+    def give_up(self) -> None:
         """If it turns its loop again, it drains and ends like one that retires."""
         self.retire()
 
@@ -120,13 +120,13 @@ class ThreadWorker(InProcessWorker):
     def join(self) -> None:
         self._thread.join()
 
-    def stand_in(self, number: int) -> None:
+    def accept_for(self, number: int) -> None:
         self._post(lambda: self._worker.intake.stand_in(number))
 
-    def step_back(self, number: int) -> None:
+    def stop_accepting_for(self, number: int) -> None:
         self._post(lambda: self._worker.intake.step_back(number))
 
-    def describe(self) -> tuple[str, str]:
+    def describe_block(self) -> tuple[str, str]:
         ident = self._thread.ident
         assert ident is not None
         return current_request(self._worker), stacks.of(partial(signal.pthread_kill, ident))

@@ -102,12 +102,12 @@ class Watchdog:
         if waited < BLOCKED_AFTER:
             if watched.blocked_at is not None:
                 level = logging.INFO if watched.warning_logged else logging.DEBUG
-                logger.log(level, "Worker %d turns again, after %.1f s.", slot.number + 1, now - watched.blocked_at)
+                logger.log(level, "Worker %d responds again, after %.1f s.", slot.number + 1, now - watched.blocked_at)
                 self._set_blocked(slot, None)
             return 0
         if worker.hung or (self._stuck_timeout is not None and waited >= self._stuck_timeout):
             why = "nothing in it has answered" if worker.hung else "blocked"
-            logger.error("Worker %d (%s) is lost, %s for %.1f s.", slot.number + 1, worker.name, why, waited)
+            logger.error("Worker %d (%s) is given up, %s for %.1f s.", slot.number + 1, worker.name, why, waited)
             self._set_blocked(slot, None)
             self._on_give_up(slot)
             return 0
@@ -138,17 +138,17 @@ class Watchdog:
             wanted = accepting[slot.number % len(accepting)] if accepting else None
         before, watched.covered_by = watched.covered_by, wanted
         if before is not wanted and before is not None and before.worker is not None:
-            before.worker.step_back(slot.number)
+            before.worker.stop_accepting_for(slot.number)
         if wanted is not None and wanted.worker is not None:
             # At every scan: more may have been handed to the blocked worker, and the covering slot's worker may be new.
-            wanted.worker.stand_in(slot.number)
+            wanted.worker.accept_for(slot.number)
 
     def _log_blocked(self, slot: Slot, level: int, single: bool) -> None:
         worker, watched = slot.worker, self._watched[slot.number]
         assert worker is not None
         assert watched.blocked_at is not None
         seconds = self._loop.clock() - watched.blocked_at
-        request, stack = worker.describe()
+        request, stack = worker.describe_block()
         if level == logging.WARNING:
             level = self._level_of(stack)
             watched.warning_logged = level == logging.WARNING
@@ -203,8 +203,8 @@ class WatchdogThread:
         if handled():
             return
         worker = self._slots[0].worker
-        request = worker.describe()[0] if worker is not None else "something"
-        logger.warning("Shutting down once %s lets go of the server's thread (CTRL+C to interrupt it)", request)
+        request = worker.describe_block()[0] if worker is not None else "something"
+        logger.warning("Shutting down once %s returns; it blocks the server's thread (CTRL+C to interrupt it)", request)
         if timeout is not None:
             self._loop.call_later(timeout, lambda: self._interrupt(handled))
 

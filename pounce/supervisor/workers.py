@@ -131,7 +131,7 @@ class Workers:
         """Ends every worker at once."""
         self._progress.stop()
         for worker in self._alive:
-            worker.abandon()
+            worker.abort()
         self._loop.call_later(ABORT_GRACE, lambda: self._kill_or_abandon(self._alive))
 
     def _kill_or_abandon(self, workers: Iterable[WorkerHandle]) -> None:

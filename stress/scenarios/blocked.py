@@ -206,7 +206,7 @@ def stuck(setting: Setting, report: Report) -> None:
         report.check(serving == WORKERS, f"stuck: {serving} workers serve when one has been given up")
         # A process is killed. A thread cannot be ended from outside; its response is sent when it turns again.
         report.check(outcome == ("answered" if THREADS else "lost"), f"stuck: the request that blocked it is {outcome}")
-        lines = re.findall(r" is lost, blocked for [\d.]+ s|Starting worker \d+ again|Traceback", server.log)
+        lines = re.findall(r" is given up, blocked for [\d.]+ s|Starting worker \d+ again|Traceback", server.log)
         report.check(len(lines) == 2, f"stuck: in the log: {lines}")
         server.stop()
 
@@ -219,7 +219,7 @@ async def replace_stuck(server: Pounce) -> tuple[int, str]:
         waiting = asyncio.create_task(ask(blocker, f"/block?{2 * STUCK}"))
         found: set[str] = set()
         while len(found) < WORKERS and time.monotonic() < began + BACK:
-            if " is lost, blocked for " not in server.log:
+            if " is given up, blocked for " not in server.log:
                 await asyncio.sleep(SHORT_REQUEST)
                 continue
             async with connections(server.address, 1) as (connection,):

@@ -252,7 +252,7 @@ def test_a_stopped_worker_process_is_covered_and_given_up():
         begun = time.monotonic()
         assert [get(server.address) for _ in range(30)] == [(200, b"hello")] * 30
         assert time.monotonic() - begun < 2
-        server.wait_for("is lost, blocked for 2.")
+        server.wait_for("is given up, blocked for 2.")
         assert gone(victim)
         server.wait_for("Starting worker")
         assert server.stop() == 0

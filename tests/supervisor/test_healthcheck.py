@@ -31,20 +31,20 @@ def folder(tmp_path):
 def test_a_process_that_does_not_answer_is_replaced(folder):
     with Running("app:app", *ARGUMENTS, "--timeout-worker-healthcheck", "1", cwd=folder) as server:
         hung = int(get(server.address, "/hang")[1])
-        line = server.wait_for("is lost, nothing in it has answered for")
+        line = server.wait_for("is given up, nothing in it has answered for")
         assert f"(process {hung})" in line
         server.wait_for("Starting worker")
         assert hung not in pids(server)
         assert server.stop() == 0
-        assert server.log.count("is lost") == 1
+        assert server.log.count("is given up") == 1
 
 
 def test_a_handler_that_blocks_is_not_ended(folder):
     with Running("app:app", *ARGUMENTS, "--timeout-worker-healthcheck", "1", cwd=folder) as server:
         answer = ask(server.address, b"GET /block HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 200 ")
-        server.wait_for("turns again")
-        assert "is lost" not in server.log
+        server.wait_for("responds again")
+        assert "is given up" not in server.log
 
 
 def test_it_can_be_off_and_means_nothing_for_threads(folder):

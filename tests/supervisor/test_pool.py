@@ -16,7 +16,7 @@ def test_timeout_worker_stuck_counts_lost_workers_as_no_deaths(caplog):
         crowd.pool.slots[0].worker.waited = 1.2
         crowd.look(2)
         crowd.pool.slots[0].worker.report(Report.READY)
-    assert caplog.text.count("is lost") == MAX_QUICK_FAILURES + 3
+    assert caplog.text.count("is given up") == MAX_QUICK_FAILURES + 3
     assert crowd.owner.failures == []
 
 
@@ -129,8 +129,8 @@ def test_timeout_graceful_shutdown_is_followed_by_cancel_abandon_and_kill():
             told.setdefault(name, crowd.loop.clock() - began)
         crowd.handles[0].kill = lambda: told.setdefault("kill", crowd.loop.clock() - began) < 0  # a thread: it cannot
         crowd.look()
-    assert list(told) == ["stop", "cancel", "abandon", "kill"]
+    assert list(told) == ["stop", "cancel", "abort", "kill"]
     assert told["stop"] == 0
     assert told["cancel"] == pytest.approx(30, abs=1)
-    assert told["abandon"] == pytest.approx(62, abs=1)  # exchanges, then lifespan had their time
+    assert told["abort"] == pytest.approx(62, abs=1)  # exchanges, then lifespan had their time
     assert told["kill"] == pytest.approx(63, abs=1)

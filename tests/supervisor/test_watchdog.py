@@ -15,18 +15,18 @@ def test_a_blocked_worker_is_covered_by_a_sibling_until_it_turns_again(caplog):
     two.waited = BLOCKED_AFTER
     crowd.look()
     helper = one if one.said else three
-    assert helper.said == [("stand_in", 1)]
+    assert helper.said == [("accept_for", 1)]
     assert list(crowd.board.blocked) == [0, 1, 0]
     assert "Worker 2 (handle 1) has been blocked for 0.6 s by GET /x; worker " in caplog.text
     crowd.look(3)
-    assert helper.said == [("stand_in", 1)] * 4  # something may have been handed over meanwhile
+    assert helper.said == [("accept_for", 1)] * 4  # something may have been handed over meanwhile
     assert caplog.text.count("blocked") == 1
     two.waited = 0.0
     caplog.set_level("INFO", "pounce.error")
     crowd.look()
-    assert helper.said[-1] == ("step_back", 1)
+    assert helper.said[-1] == ("stop_accepting_for", 1)
     assert list(crowd.board.blocked) == [0, 0, 0]
-    assert "Worker 2 turns again, after 1.4 s." in caplog.text
+    assert "Worker 2 responds again, after 1.4 s." in caplog.text
     crowd.forget()
     crowd.look(3)
     assert helper.said == []
@@ -41,12 +41,12 @@ def test_a_covering_worker_that_is_blocked_as_well_is_relieved():
     crowd.forget()
     crowd.look()
     last = next(handle for handle in crowd.handles if handle.waited == 0)
-    assert sorted(last.said) == [("stand_in", 0), ("stand_in", first.number)]
-    assert ("step_back", 0) in first.said
+    assert sorted(last.said) == [("accept_for", 0), ("accept_for", first.number)]
+    assert ("stop_accepting_for", 0) in first.said
     last.waited = 1.0
     crowd.forget()
     crowd.look()  # nobody is left, and nothing breaks
-    assert [call for handle in crowd.handles for call in handle.said if call[0] == "stand_in"] == []
+    assert [call for handle in crowd.handles for call in handle.said if call[0] == "accept_for"] == []
 
 
 def test_a_sibling_accepts_for_a_missing_worker():
@@ -54,15 +54,15 @@ def test_a_sibling_accepts_for_a_missing_worker():
     one, two = crowd.handles
     one.report(Report.RETIRING)  # its successor starts, which may take a while
     crowd.look()
-    assert two.said == [("stand_in", 0)]
+    assert two.said == [("accept_for", 0)]
     crowd.owner.made[-1].report(Report.READY)
     crowd.look()
-    assert two.said[-1] == ("step_back", 0)
+    assert two.said[-1] == ("stop_accepting_for", 0)
     crowd.forget()
     two.report(Report.ENDED)  # it has died
     crowd.loop.turn(0)
     crowd.look()
-    assert ("stand_in", 1) in crowd.pool.slots[0].worker.said
+    assert ("accept_for", 1) in crowd.pool.slots[0].worker.said
 
 
 def test_a_line_that_blocks_is_a_warning_once(caplog):
@@ -111,15 +111,15 @@ def test_timeout_worker_stuck_gives_up_a_blocked_worker_and_replaces_it(caplog):
     one, two = crowd.handles
     one.waited = 4.9
     crowd.look()
-    assert ("lose",) not in one.said
+    assert ("give_up",) not in one.said
     one.waited = 5.0
     crowd.look()
-    assert one.said == [("lose",)]
-    assert two.said[-1] == ("stand_in", 0)  # until the new one is there
+    assert one.said == [("give_up",)]
+    assert two.said[-1] == ("accept_for", 0)  # until the new one is there
     crowd.look()
     assert len(crowd.owner.made) == 3
     assert crowd.owner.made[-1].number == 0
-    assert "Worker 1 (handle 0) is lost, blocked for 5.0 s." in caplog.text
+    assert "Worker 1 (handle 0) is given up, blocked for 5.0 s." in caplog.text
     one.report(Report.RETIRING)  # it turns again, drains and ends
     one.report(Report.ENDED)
     assert len(crowd.owner.made) == 3

@@ -35,7 +35,7 @@ class Handle:
     def in_flight(self):
         return NONE_IN_FLIGHT
 
-    def describe(self):
+    def describe_block(self):
         return "GET /x", self.stack
 
 

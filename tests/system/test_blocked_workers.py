@@ -60,7 +60,7 @@ def test_a_blocked_worker_holds_up_its_own_clients_only():
         assert clients.bad == []
         assert max(clients.times) < 1.5
         assert blocker.recv(1000).endswith(b"blocked")
-        server.wait_for("turns again, after ")
+        server.wait_for("responds again, after ")
         assert '/plain.py", line' in server.log
         assert server.log.count("by GET /block; worker ") == 1
         assert {get(server.address)[0] for _ in range(20)} == {200}
@@ -93,14 +93,14 @@ def test_log_level_debug_names_what_blocks_the_only_worker():
         line = server.wait_for("has been blocked for")
         assert line.startswith("DEBUG:")
         assert line.endswith("by GET /block; it is the only one, so every other client waits until that is over.")
-        assert server.wait_for("Worker 1 turns again").startswith("DEBUG:")
+        assert server.wait_for("Worker 1 responds again").startswith("DEBUG:")
         blocker.close()
 
 
 def test_timeout_worker_stuck_replaces_a_blocked_worker():
     with Running("plain:app", "--port", "0", "--workers", "2", "--timeout-worker-stuck", "1.5") as server:
         blocker = begin(server.address, "/block?4")
-        server.wait_for("is lost, blocked for 1.")
+        server.wait_for("is given up, blocked for 1.")
         server.wait_for("again.")
         assert all(get(server.address) == (200, b"hello") for _ in range(20))
         if has_gil():
@@ -118,7 +118,7 @@ def test_timeout_worker_stuck_abandons_a_lost_thread_at_the_end():
     arguments = ("--workers", "2", "--timeout-worker-stuck", "1", "--timeout-graceful-shutdown", "0")
     with Running("plain:app", "--port", "0", *arguments) as server:
         blocker = begin(server.address, "/block?600")
-        server.wait_for("is lost, blocked for 1.")
+        server.wait_for("is given up, blocked for 1.")
         assert get(server.address) == (200, b"hello")
         assert server.stop() == (0 if has_gil() else 143)
         assert ("it is abandoned" in server.log) is not has_gil()

@@ -99,7 +99,7 @@ def test_a_second_ctrl_c_interrupts_what_holds_up_the_thread(tmp_path):
         client.sendall(b"GET /it HTTP/1.1\r\nHost: a\r\n\r\n")
         server.wait_until_busy(server.address)
         server.send_signal(signal.SIGINT)
-        server.wait_for("Shutting down once GET /it lets go of the server's thread (CTRL+C to interrupt it)")
+        server.wait_for("Shutting down once GET /it returns; it blocks the server's thread (CTRL+C to interrupt it)")
         server.send_signal(signal.SIGINT)
         assert server.end() == 0
         assert "Interrupted: app (made.py:" in server.log
@@ -124,7 +124,7 @@ def test_a_blocked_request_is_named_by_the_watch(tmp_path):
     with Running("made:app", "--port", "0", "--log-level", "debug", cwd=write(tmp_path, request=request)) as server:
         assert get(server.address, "/slow")[0] == 200
         server.wait_for("has been blocked for")
-        server.wait_for("turns again")
+        server.wait_for("responds again")
 
 
 async def plain(scope, receive, send):
