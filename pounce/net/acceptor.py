@@ -10,33 +10,34 @@ from collections.abc import Callable
 
 from pounce.kernel.loop import READ, Loop, Timer
 
-BATCH = 64
+MAX_PER_TURN = 64
 """Connections accepted in one turn: enough to empty a burst, few enough not to starve those already open."""
 
-NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+NO_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 RETRY = 1.0  # seconds until the next try when the machine had no room
 
-GONE = frozenset((errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN,
-                  errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.ENONET))  # fmt: skip
-"""One client went away, or was turned away, while it waited: accept(2), "Error handling"."""
+CLIENT_GONE = frozenset((errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENETDOWN, errno.ENOPROTOOPT,
+                         errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH,
+                         errno.ENONET))  # fmt: skip
+"""The client went away while it waited in the queue, or a firewall has refused it: accept(2), "Error handling"."""
 
 logger = logging.getLogger("pounce.error")
 
 
 class Acceptor:
-    """Calls `accepted(socket, peer name)` for each new connection; the socket is non-blocking."""
+    """Calls `accepted(socket, peer name)` for each new connection. The socket is non-blocking."""
 
     def __init__(
         self, loop: Loop, listening: socket.socket, accepted: Callable[[socket.socket, object], object],
-        *, may_be_shut: bool = False,
+        *, may_be_shut_down: bool = False,
     ) -> None:  # fmt: skip
-        """`may_be_shut`: the server shuts the socket itself when it ends, in this worker or in another."""
+        """`may_be_shut_down`: the server shuts the socket down when it ends, in this worker or in another."""
         self._loop = loop
         self.listening = listening
         self._accepted = accepted
-        self._may_be_shut = may_be_shut
+        self._may_be_shut_down = may_be_shut_down
         self._retry: Timer | None = None
-        self._no_room = False  # said once, until accepting works again
+        self._exhausted = False  # said once, until accepting works again
         self.accepting = False
 
     def start(self) -> None:
@@ -53,44 +54,43 @@ class Acceptor:
             self.accepting = False
             self._loop.unwatch(self.listening)
 
-    def drain(self) -> bool:
-        """Takes every connection that lies in the queue, however many. False when there is no room, were it for
-        nobody."""
-        while self._take():
+    def accept_all(self) -> bool:
+        """Accepts every connection in the queue, however many. False when the machine has no room for another."""
+        while self._accept_one():
             pass
-        return not self._no_room
+        return not self._exhausted
 
     def _ready(self, _events: int) -> None:
-        for _ in range(BATCH):
-            if not self._take():
+        for _ in range(MAX_PER_TURN):
+            if not self._accept_one():
                 return
 
-    def _take(self) -> bool:
+    def _accept_one(self) -> bool:
         try:
             sock, name = self.listening.accept()
         except (BlockingIOError, InterruptedError):
-            self._no_room = False  # Linux looks for a descriptor before it looks into the queue
+            self._exhausted = False  # Linux looks for a descriptor before it looks into the queue
             return False
         except OSError as error:
-            if error.errno in NO_ROOM:
+            if error.errno in NO_RESOURCES:
                 self._pause(error)
                 return False
-            if error.errno in GONE:
+            if error.errno in CLIENT_GONE:
                 return True
-            if error.errno == errno.EINVAL and self._may_be_shut:
-                self._no_room = False
+            if error.errno == errno.EINVAL and self._may_be_shut_down:
+                self._exhausted = False
                 self.stop()
                 return False
             raise
-        self._no_room = False
+        self._exhausted = False
         sock.setblocking(False)
         self._accepted(sock, name)
         return True
 
     def _pause(self, error: OSError) -> None:
         """The socket stays readable, so without a pause the loop would spin."""
-        if not self._no_room:
-            self._no_room = True
+        if not self._exhausted:
+            self._exhausted = True
             logger.error(
                 "Cannot accept connections: %s. Trying again every second; "
                 "raise the limit (ulimit -n) or set --limit-concurrency.",

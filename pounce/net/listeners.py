@@ -31,10 +31,10 @@ BALANCES = sys.platform == "linux"
 SO_ATTACH_FILTER, SO_BINDTOIFINDEX = 26, 62
 """From Linux's asm-generic/socket.h; the standard library does not name them."""
 
-NOWHERE = (1 << 31) - 1
+NO_INTERFACE = (1 << 31) - 1
 """The index of no network interface: it is the largest there can be, and they are counted from 1."""
 
-UNSENT = 256 * 1024
+MAX_UNSENT = 256 * 1024
 """Bytes that the kernel may hold for a client that does not take them. Without a bound it takes 2.8 MB for each, and a
 thousand slow readers all the memory that Linux gives to TCP; with it, what an application streams stays with the
 application until the client takes it. `net.stream` lends more to a few."""
@@ -73,7 +73,7 @@ class Listener:
         """Lets clients in. Raises StartupError when another server has begun to listen here since `open`."""
         try:
             if len(self.sockets) > 1:
-                _refuse_taken(self.sockets[0].family, self.sockets[0].getsockname())
+                _check_free(self.sockets[0].family, self.sockets[0].getsockname())
             for sock in self.sockets:
                 sock.setblocking(False)
                 sock.listen(backlog)
@@ -82,12 +82,12 @@ class Listener:
                 f"cannot listen at {self.url}: {_reason(error, self.address[1] or self.address[0])}"
             ) from None
 
-    def refuse(self) -> None:
+    def stop_handshakes(self) -> None:
         """Lets no new connection begin; what has begun can still be accepted. May be asked by several workers."""
         for sock in self.sockets if not self.inherited else ():
-            refuse_new_connections(sock)
+            stop_handshakes(sock)
 
-    def shut(self) -> None:
+    def shut_down(self) -> None:
         """Refuses whoever comes from now on, in all processes that have the sockets, and lets another server listen
         here. An inherited socket is somebody else's to shut."""
         for sock in self.sockets if not self.inherited else ():
@@ -140,9 +140,9 @@ def _reason(error: OSError, place: str | int) -> str:
     text = error.strerror or str(error)
     text = text[:1].lower() + text[1:]
     if error.errno == errno.EADDRINUSE:
-        from pounce.net import holder
+        from pounce.net import port_user
 
-        who = holder.holder_of_path(place) if isinstance(place, str) else holder.holder_of_port(place)
+        who = port_user.user_of_path(place) if isinstance(place, str) else port_user.user_of_port(place)
         by, whom = (f" by {who}", "it") if who else ("", "the other server")
         return f"{text}{by}; stop {whom} or choose another address"
     if error.errno in (errno.EMFILE, errno.ENFILE):
@@ -152,7 +152,7 @@ def _reason(error: OSError, place: str | int) -> str:
     return text
 
 
-def adopt(sockets: Sequence[socket.socket]) -> list[Listener]:
+def from_sockets(sockets: Sequence[socket.socket]) -> list[Listener]:
     """Listens at sockets of the caller's, which stay its own."""
     return [_open_fd(sock.fileno()) for sock in sockets]
 
@@ -211,7 +211,11 @@ def _open_tcp(host: str, port: int, workers: int, *, dual: bool) -> list[Listene
                 sockets = _bind_tcp(family, (name[0], port, *name[2:]), workers, dual=dual)
             except OSError as error:
                 # The name resolves to IPv6 as well, but this machine has none: the other address will do.
-                if error.errno in _ABSENT and len(addresses) > 1 and (listeners or name is not addresses[-1][1]):
+                if (
+                    error.errno in _NO_SUCH_FAMILY
+                    and len(addresses) > 1
+                    and (listeners or name is not addresses[-1][1])
+                ):
                     continue
                 raise
             port = sockets[0].getsockname()[1]
@@ -223,12 +227,12 @@ def _open_tcp(host: str, port: int, workers: int, *, dual: bool) -> list[Listene
     return listeners
 
 
-_ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_NO_SUCH_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 def _bind_tcp(family: int, name: tuple[str | int, ...], workers: int, *, dual: bool) -> list[socket.socket]:
     if workers > 1 and name[1]:
-        _refuse_taken(family, name)
+        _check_free(family, name)
     sockets: list[socket.socket] = []
     try:
         for _ in range(workers):
@@ -243,7 +247,7 @@ def _bind_tcp(family: int, name: tuple[str | int, ...], workers: int, *, dual: b
             # of clients in one moment, more than a network's queue holds, and gives up those it could not ask.)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if TCP_NOTSENT_LOWAT:
-                sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT)
+                sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, MAX_UNSENT)
             sock.bind(name)
             name = (name[0], sock.getsockname()[1], *name[2:])  # port 0: the first socket chooses for all
     except BaseException:
@@ -253,7 +257,7 @@ def _bind_tcp(family: int, name: tuple[str | int, ...], workers: int, *, dual: b
     return sockets
 
 
-def _refuse_taken(family: int, name: tuple[str | int, ...]) -> None:
+def _check_free(family: int, name: tuple[str | int, ...]) -> None:
     """SO_REUSEPORT would let us in beside another server of the same user, who would then wonder where half of
     the requests went. A socket without it is refused when anybody else listens there."""
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -261,7 +265,7 @@ def _refuse_taken(family: int, name: tuple[str | int, ...]) -> None:
         probe.bind(name)
 
 
-def refuse_new_connections(sock: socket.socket) -> None:
+def stop_handshakes(sock: socket.socket) -> None:
     """Lets no further client begin a connection, while those that have begun can still be accepted.
 
     A listening socket that is closed resets what lies in its queue, and handshakes that are under way: requests of
@@ -274,13 +278,13 @@ def refuse_new_connections(sock: socket.socket) -> None:
         return
     try:
         # To bind it again takes a privilege, and a sibling may have done so already.
-        if sock.getsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX) != NOWHERE:
-            sock.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, NOWHERE)
+        if sock.getsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX) != NO_INTERFACE:
+            sock.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, NO_INTERFACE)
     except OSError:  # an older kernel
-        _drop_new_connections(sock)
+        _drop_syns(sock)
 
 
-def _drop_new_connections(sock: socket.socket) -> None:
+def _drop_syns(sock: socket.socket) -> None:
     """The same with a socket filter: a new SYN gets no answer. Its client tries again a second later."""
     # Classic BPF over the TCP header: flags are byte 13. Load it, keep SYN and ACK, drop what is SYN alone.
     program = (

@@ -28,14 +28,15 @@ from pounce.kernel.loop import READ, Loop
 from pounce.kernel.task import Interrupted
 from pounce.net.listeners import Listener
 from pounce.supervisor.interpreter_exit import end_interpreter, exit_now
-from pounce.worker.balance import Board
+from pounce.worker.balance import Balancer
 from pounce.worker.census import current_request, in_flight
 from pounce.worker.control import Report
 from pounce.worker.worker import CANCEL_GRACE, Worker
 
 REPORT_OF_CODE = {
-    b"r": Report.READY, b"f": Report.FAILED, b"t": Report.RETIRING, b"c": Report.CRASHED, b"e": Report.ENDED,
-    b"u": Report.UNSUPPORTED, b"l": Report.CLOSING, b"d": Report.CLOSED, b"n": Report.UNCLOSED,
+    b"r": Report.READY, b"f": Report.START_FAILED, b"t": Report.WANTS_SUCCESSOR, b"c": Report.LOOP_FAILED,
+    b"e": Report.ENDED, b"u": Report.LIFESPAN_UNSUPPORTED, b"l": Report.LIFESPAN_ENDING, b"d": Report.LIFESPAN_ENDED,
+    b"n": Report.LIFESPAN_END_FAILED,
 }  # fmt: skip
 CODE_OF_REPORT = {report: code for code, report in REPORT_OF_CODE.items()}
 
@@ -59,7 +60,7 @@ ASK_REQUEST, ASK_IN_FLIGHT = b"?", b"u"
 
 def run_child(
     number: int, config: Config, listeners: list[Listener], control: socket.socket, side_channel: socket.socket,
-    parents: Loop, board: Board | None, mask: set[signal.Signals | int],
+    parents: Loop, board: Balancer | None, mask: set[signal.Signals | int],
 ) -> NoReturn:  # fmt: skip
     """The life of a worker process, in the slot `number`. Never returns: the frames above belong to the supervisor.
 
@@ -131,7 +132,7 @@ class ChildSignals:
 
 def _run_worker(
     number: int, config: Config, listeners: list[Listener], control: socket.socket, side_channel: socket.socket,
-    board: Board | None,
+    board: Balancer | None,
 ) -> Worker:  # fmt: skip
     control.setblocking(False)
     loop = Loop()
@@ -167,9 +168,9 @@ def _run_worker(
                     return  # the rest is on its way
                 received = received[3:]
                 if code == ACCEPT_FOR:
-                    worker.intake.stand_in(int.from_bytes(slot))
+                    worker.intake.accept_for(int.from_bytes(slot))
                 else:
-                    worker.intake.step_back(int.from_bytes(slot))
+                    worker.intake.stop_accepting_for(int.from_bytes(slot))
                 continue
             received = received[1:]
             if code == ALIVE:

@@ -19,7 +19,7 @@ from pounce.supervisor.handle import OnReport, WorkerHandle
 from pounce.supervisor.local import LocalWorker, RunHere
 from pounce.supervisor.processes import ProcessWorker
 from pounce.supervisor.threads import ThreadWorker
-from pounce.worker.balance import Board
+from pounce.worker.balance import Balancer
 from pounce.worker.control import Report
 
 
@@ -36,7 +36,7 @@ class Surroundings(NamedTuple):
     loop: Loop
     """The supervisor's."""
     listeners: list[Listener]
-    board: Board | None
+    board: Balancer | None
     """What the workers know of each other; None: nothing."""
 
 
@@ -76,8 +76,8 @@ class Generation:
         def on_thread_report(report: Report) -> None:
             if report is Report.READY:
                 application.ready(number)
-            failed = (report is Report.UNSUPPORTED and application.lifespan_unsupported(number)) or (
-                report is Report.FAILED and application.start_failed(number)
+            failed = (report is Report.LIFESPAN_UNSUPPORTED and application.lifespan_unsupported(number)) or (
+                report is Report.START_FAILED and application.start_failed(number)
             )
             if failed and on_threads_fail is not None:
                 failure = worker.start_failure

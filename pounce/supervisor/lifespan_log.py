@@ -18,18 +18,18 @@ class LifespanLog:
         """From the worker in the slot `number`. While the server is `stopping`, all workers shut down together, and
         their reports make one line."""
         self._counts[report] += 1
-        if report is Report.UNSUPPORTED and self._counts[report] == 1:
+        if report is Report.LIFESPAN_UNSUPPORTED and self._counts[report] == 1:
             logger.info("ASGI 'lifespan' protocol appears unsupported.")
-        elif report is Report.UNCLOSED and not stopping:
+        elif report is Report.LIFESPAN_END_FAILED and not stopping:
             logger.error("Application shutdown of worker %d failed.", number + 1)
         if not stopping:
-            self._counts[Report.CLOSING] = self._counts[Report.CLOSED] = self._counts[Report.UNCLOSED] = 0
-        elif report is Report.CLOSING and self._counts[report] == 1:
+            self._counts[Report.LIFESPAN_ENDING] = self._counts[Report.LIFESPAN_ENDED] = self._counts[Report.LIFESPAN_END_FAILED] = 0
+        elif report is Report.LIFESPAN_ENDING and self._counts[report] == 1:
             logger.info("Waiting for application shutdown.")
 
     def pool_ended(self) -> None:
         """The last worker has ended."""
-        if self._counts[Report.UNCLOSED]:
+        if self._counts[Report.LIFESPAN_END_FAILED]:
             logger.error("Application shutdown failed. Exiting.")
-        elif self._counts[Report.CLOSING] and self._counts[Report.CLOSED] == self._counts[Report.CLOSING]:
+        elif self._counts[Report.LIFESPAN_ENDING] and self._counts[Report.LIFESPAN_ENDED] == self._counts[Report.LIFESPAN_ENDING]:
             logger.info("Application shutdown complete.")

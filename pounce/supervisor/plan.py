@@ -27,7 +27,7 @@ from pounce.net.listeners import BALANCES
 from pounce.observe import stacks
 from pounce.supervisor.cpus import usable_cpus
 from pounce.supervisor.generation import Generation, Kind
-from pounce.worker.balance import Board
+from pounce.worker.balance import Balancer
 
 PROCESSES_REASON = "POUNCE_PROCESSES_BECAUSE"
 """The environment variable that tells a server why it was executed again with worker processes."""
@@ -78,7 +78,7 @@ class Plan:
         )
         self._kind = Kind.PROCESS if processes else Kind.THREAD
         self._generations = 0
-        self.board: Board | None = None
+        self.board: Balancer | None = None
         """What the workers know of each other. A single worker has none."""
 
     @property
@@ -94,7 +94,7 @@ class Plan:
 
     def _make_board(self) -> None:
         if self.count > 1 and (BALANCES or not self.processes):
-            self.board = Board(self.count, processes=self.processes)
+            self.board = Balancer(self.count, processes=self.processes)
 
     def _generation(self, application: Sharing | None) -> Generation:
         self._generations += 1

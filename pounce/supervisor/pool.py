@@ -24,7 +24,7 @@ from pounce.supervisor.lifespan_log import LifespanLog
 from pounce.supervisor.slot import Slot, SlotState
 from pounce.supervisor.watchdog import Watchdog, WatchdogThread
 from pounce.supervisor.workers import Workers
-from pounce.worker.balance import Board
+from pounce.worker.balance import Balancer
 from pounce.worker.control import Report
 
 QUICK_FAILURE = 10.0
@@ -69,7 +69,7 @@ class _Successor(NamedTuple):
 
 class Pool:
     def __init__(
-        self, owner: PoolOwner, loop: Loop, generation: Generation, count: int, board: Board | None = None,
+        self, owner: PoolOwner, loop: Loop, generation: Generation, count: int, board: Balancer | None = None,
         stuck_timeout: float | None = None, *, single: bool = False, grace: float | None = None,
     ) -> None:  # fmt: skip
         """`stuck_timeout`: seconds after which a blocked worker is given up; None: never. `single`: the only worker may
@@ -149,21 +149,21 @@ class Pool:
         if slot.worker is not worker:
             return
         self._lifespan_log.on_report(slot.number, report, stopping=self._workers.stopping)
-        if report is Report.FAILED and not self._serving:
+        if report is Report.START_FAILED and not self._serving:
             logger.error("Application startup failed. Exiting.")
             self._owner.pool_failed(3)
         elif self._workers.stopping:
             return
         elif report is Report.READY:
             self._on_ready(slot, worker)
-        elif report is Report.RETIRING and not (self._serving and slot.ready):
+        elif report is Report.WANTS_SUCCESSOR and not (self._serving and slot.ready):
             return  # a signal asks it to end before it has served anyone
-        elif report is Report.RETIRING and self.count == 1:
+        elif report is Report.WANTS_SUCCESSOR and self.count == 1:
             self._owner.request_limit_reached()
-        elif report is Report.RETIRING:
+        elif report is Report.WANTS_SUCCESSOR:
             if self._fill_with_new(slot, partial(self._on_report, slot, worker, report)):
                 self._workers.retire(worker)
-        elif report is Report.CRASHED:
+        elif report is Report.LOOP_FAILED:
             self._replace(slot)
 
     def _on_ready(self, slot: Slot, worker: WorkerHandle) -> None:
@@ -269,7 +269,7 @@ class Pool:
                 self._workers.retire(predecessor)
             worker.serve()
             self._roll_next()
-        elif report in (Report.FAILED, Report.ENDED):
+        elif report in (Report.START_FAILED, Report.ENDED):
             self._successor = None
             if report is Report.ENDED:
                 self._workers.ended(worker)

@@ -20,7 +20,7 @@ from pounce.net.listeners import Listener
 from pounce.observe import stacks
 from pounce.supervisor import child
 from pounce.supervisor.handle import CHECK_INTERVAL, OnReport
-from pounce.worker.balance import Board
+from pounce.worker.balance import Balancer
 from pounce.worker.census import NONE_IN_FLIGHT, InFlight
 from pounce.worker.control import Report
 
@@ -30,7 +30,7 @@ ANSWER_TIMEOUT = 0.1
 
 class ProcessWorker:
     def __init__(self, number: int, config: Config, listeners: list[Listener], loop: Loop, on_report: OnReport,
-                 board: Board | None = None) -> None:  # fmt: skip
+                 board: Balancer | None = None) -> None:  # fmt: skip
         self.number = number
         self._config = config
         self._listeners = listeners
@@ -95,7 +95,7 @@ class ProcessWorker:
             if code == child.ALIVE:
                 self._asked_at = None
             elif code == child.TERMINATED:
-                self._on_report(Report.RETIRING)  # changes nothing where the server stops anyway
+                self._on_report(Report.WANTS_SUCCESSOR)  # changes nothing where the server stops anyway
             elif (report := child.REPORT_OF_CODE[code]) is not Report.ENDED:  # it has ended when the process is gone
                 self._ready = self._ready or report is Report.READY
                 self._on_report(report)

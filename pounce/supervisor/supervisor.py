@@ -27,7 +27,7 @@ from pounce.config.config import Config
 from pounce.errors import StartupError
 from pounce.kernel.loop import Loop
 from pounce.logging import CYAN, bold
-from pounce.net.listeners import Listener, adopt, open_listeners
+from pounce.net.listeners import Listener, from_sockets, open_listeners
 from pounce.supervisor import signals
 from pounce.supervisor.generation import Generation, Surroundings
 from pounce.supervisor.handle import OnReport, WorkerHandle
@@ -90,7 +90,7 @@ class Supervisor:
         """Binds the addresses, or adopts `sockets`; `importing` is entered while the application is imported. Raises
         StartupError."""
         plan = self._plan
-        self.listeners = adopt(sockets) if sockets else open_listeners(self._config.binds(), plan.count)
+        self.listeners = from_sockets(sockets) if sockets else open_listeners(self._config.binds(), plan.count)
         with importing:
             generation = plan.first_generation()
         self._make_pool(generation)
@@ -223,7 +223,7 @@ class Supervisor:
         self.state = State.STOPPING
         self._stopped_at = self._loop.clock()
         for listener in self.listeners:
-            listener.refuse()  # as each worker does, but one that is blocked does so late
+            listener.stop_handshakes()  # as each worker does, but one that is blocked does so late
             listener.unlink()  # no client finds a Unix socket any more; those that have found it are served
         self._pool.stop(self._config.timeout_graceful_shutdown)
 

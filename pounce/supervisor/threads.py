@@ -17,7 +17,7 @@ from pounce.kernel.loop import Loop
 from pounce.net.listeners import Listener
 from pounce.observe import stacks
 from pounce.supervisor.handle import OnReport
-from pounce.worker.balance import Board
+from pounce.worker.balance import Balancer
 from pounce.worker.census import InFlight, current_request, in_flight
 from pounce.worker.control import Report
 from pounce.worker.worker import Worker
@@ -79,7 +79,7 @@ class ThreadWorker(InProcessWorker):
         listeners: list[Listener],
         loop: Loop,
         on_report: OnReport,
-        board: Board | None,
+        balancer: Balancer | None,
         context: Context,
         *,
         probing: bool = False,
@@ -90,7 +90,7 @@ class ThreadWorker(InProcessWorker):
         def post_report(_worker: Worker, report: Report) -> None:  # on the worker's thread
             loop.post(lambda: on_report(report))
 
-        super().__init__(Worker(number, config, load_application, listeners, post_report, board=board))
+        super().__init__(Worker(number, config, load_application, listeners, post_report, balancer=balancer))
         self._worker.lifespan.probing = probing
         self._context = context.copy()
         self._thread = threading.Thread(target=self._run, name=f"pounce-worker-{number + 1}", daemon=True)
@@ -121,10 +121,10 @@ class ThreadWorker(InProcessWorker):
         self._thread.join()
 
     def accept_for(self, number: int) -> None:
-        self._post(lambda: self._worker.intake.stand_in(number))
+        self._post(lambda: self._worker.intake.accept_for(number))
 
     def stop_accepting_for(self, number: int) -> None:
-        self._post(lambda: self._worker.intake.step_back(number))
+        self._post(lambda: self._worker.intake.stop_accepting_for(number))
 
     def describe_block(self) -> tuple[str, str]:
         ident = self._thread.ident

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from pounce.kernel.loop import Loop, Timer
 from pounce.supervisor.handle import CHECK_INTERVAL
 from pounce.supervisor.slot import Slot, SlotState
-from pounce.worker.balance import Board
+from pounce.worker.balance import Balancer
 
 BLOCKED_AFTER = 0.6
 """Seconds without a turn after which a worker counts as blocked. With a scan's delay that is within a second."""
@@ -53,7 +53,7 @@ class Watchdog:
         self,
         loop: Loop,
         slots: Sequence[Slot],
-        board: Board | None,
+        board: Balancer | None,
         stuck_timeout: float | None,
         on_give_up: Callable[[Slot], object],
     ) -> None:

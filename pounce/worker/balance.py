@@ -1,18 +1,27 @@
-"""What the workers of a server know of each other, and how they hand each other connections.
+"""The balance between the workers of a server: what they know of each other's load, and how they hand connections on.
 
-Each worker has a place with a number. For each place there are
+The kernel spreads connections over the workers' sockets without knowing what each worker does. It gives a busy worker
+as many as an idle one, and goes on giving to a worker that is blocked. So the worker that accepts a connection looks at
+the loads of all, and hands the connection to the least loaded. There is no queue that all would contend for, and no
+lock on that way.
 
-    a holder  the loop of the worker that has the place: one that was given up may turn again, behind its successor
-    a load    how many connections its worker has; -1 while nobody accepts there. Written by that worker alone.
-    a mark    is its worker blocked? Written by the supervisor alone.
-    an inbox  connections that others have accepted for it
-    a lobby   connections that it has accepted and that have not said anything yet (threads only)
+Each worker has a slot with a number. For each slot there are
 
-Numbers are read without a lock, and what is read may be a moment old: then a connection is one step from where it
-would be best, and nothing else. A connection in an inbox or a lobby is taken by whoever removes it there, in one
-step that two threads cannot both do, so what a blocked worker has not begun can be begun by another.
+    an owner   the loop of the worker that has the slot. A worker that was given up may run again beside its successor,
+               and then is not the owner
+    a load     the number of connections that are not idle; NOT_ACCEPTING while the worker accepts none. Written by the
+               owner alone
+    blocked    whether the worker is blocked. Written by the supervisor alone
+    an inbox   connections that other workers have accepted for this one
+    pending    connections that it has accepted and that have sent nothing yet (threads only)
+
+Loads are read without a lock and may be a moment old. Then a connection goes to a worker that is not quite the least
+loaded, and nothing else is lost. A connection in an inbox or in `pending` belongs to the worker that removes it there:
+two workers cannot remove the same one, so what a blocked worker has not begun can be begun by another.
 
 Between threads a connection crosses as an entry of a deque, between processes as a descriptor over a Unix socket.
+
+Owner: shared by all workers, as said for each part.
 """
 
 import contextlib
@@ -29,26 +38,26 @@ from pounce.net.acceptor import RETRY
 from pounce.net.address import Address
 from pounce.net.progress import unread
 
-type Parcel = tuple[socket.socket, Address | None, Address]
+type Accepted = tuple[socket.socket, Address | None, Address]
 """An accepted, non-blocking socket, its client and the address it came to."""
-type Lobby = dict[socket.socket, tuple[Loop, Address | None, Address]]
-"""Silent connections, and the loop that watches for their first word."""
+type Pending = dict[socket.socket, tuple[Loop, Address | None, Address]]
+"""Connections that have sent nothing yet, and the loop that watches for their first byte."""
 
-SHUT = -1
-CELL = 8  # bytes of a load
+NOT_ACCEPTING = -1
+LOAD_BYTES = 8  # bytes of a load
 
 
 class Inbox(Protocol):
-    def open(self, loop: Loop, arrived: Callable[[], object]) -> None:
-        """From now on `arrived` is called on this loop when there is something to take."""
+    def attach(self, loop: Loop, on_arrival: Callable[[], object]) -> None:
+        """From now on `on_arrival` is called on this loop when there is something to take."""
 
-    def shut(self) -> None:
-        """Ends that. What lies in the inbox stays there."""
+    def detach(self) -> None:
+        """Ends that. What is in the inbox stays there."""
 
-    def put(self, parcel: Parcel) -> bool:
+    def put(self, accepted: Accepted) -> bool:
         """From any worker. False when there is no room."""
 
-    def take(self) -> Parcel | None:
+    def take(self) -> Accepted | None:
         """By any worker. None when there is nothing."""
 
     def count(self) -> int:
@@ -60,59 +69,60 @@ class Inbox(Protocol):
 
 class ThreadInbox:
     def __init__(self) -> None:
-        self._parcels: deque[Parcel] = deque()
-        self._told: tuple[Loop, Callable[[], object]] | None = None
+        self._accepted: deque[Accepted] = deque()
+        self._listener: tuple[Loop, Callable[[], object]] | None = None
 
-    def open(self, loop: Loop, arrived: Callable[[], object]) -> None:
-        self._told = loop, arrived
+    def attach(self, loop: Loop, on_arrival: Callable[[], object]) -> None:
+        self._listener = loop, on_arrival
 
-    def shut(self) -> None:
-        self._told = None
+    def detach(self) -> None:
+        self._listener = None
 
-    def put(self, parcel: Parcel) -> bool:
-        if self._told is None:
+    def put(self, accepted: Accepted) -> bool:
+        if self._listener is None:
             return False
-        self._parcels.append(parcel)
-        if (told := self._told) is not None:  # asked again: whoever has opened it before this finds what is there
-            loop, arrived = told
-            with contextlib.suppress(RuntimeError):  # it has ended meanwhile, which whoever gives looks at next
-                loop.post(arrived)
+        self._accepted.append(accepted)
+        listener = self._listener  # read again: a worker that has attached before this finds the connection by itself
+        if listener is not None:
+            loop, on_arrival = listener
+            with contextlib.suppress(RuntimeError):  # the worker has ended; `Balancer.transfer` checks that next
+                loop.post(on_arrival)
         return True
 
-    def take(self) -> Parcel | None:
+    def take(self) -> Accepted | None:
         try:
-            return self._parcels.popleft()
+            return self._accepted.popleft()
         except IndexError:
             return None
 
     def count(self) -> int:
-        return len(self._parcels)
+        return len(self._accepted)
 
     def close(self) -> None: ...
 
 
 class ProcessInbox:
-    """Both ends are made before the first worker is forked, so every worker has them, and so has each successor."""
+    """Both ends are made before the first worker is forked, so every worker and every successor has them."""
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._loop: Loop | None = None
-        self._arrived: Callable[[], object] | None = None
+        self._on_arrival: Callable[[], object] | None = None
         self._retry: Timer | None = None
 
-    def open(self, loop: Loop, arrived: Callable[[], object]) -> None:
+    def attach(self, loop: Loop, on_arrival: Callable[[], object]) -> None:
         self._loop = loop
-        self._arrived = arrived
+        self._on_arrival = on_arrival
         self._watch()
 
     def _watch(self) -> None:
         self._retry = None
         if self._loop is not None:
-            self._loop.watch(self._reader, READ, lambda _events: self._arrived and self._arrived())
+            self._loop.watch(self._reader, READ, lambda _events: self._on_arrival and self._on_arrival())
 
-    def shut(self) -> None:
+    def detach(self) -> None:
         if self._loop is not None:
             if self._retry is not None:
                 self._retry.cancel()
@@ -121,12 +131,12 @@ class ProcessInbox:
                 self._loop.unwatch(self._reader)
             self._loop = None
 
-    def put(self, parcel: Parcel) -> bool:
+    def put(self, accepted: Accepted) -> bool:
         try:
-            socket.send_fds(self._writer, [b"c"], [parcel[0].fileno()])
+            socket.send_fds(self._writer, [b"c"], [accepted[0].fileno()])
         except OSError:
             return False
-        parcel[0].close()
+        accepted[0].close()
         return True
 
     def count(self) -> int:
@@ -136,9 +146,9 @@ class ProcessInbox:
         self._reader.close()
         self._writer.close()
 
-    def _room(self) -> bool:
+    def _descriptor_free(self) -> bool:
         """Is a descriptor free? Where none is, one that comes in a message is lost for good (unix(7), SCM_RIGHTS), so
-        the message has to wait, as clients do whom nobody can accept."""
+        the message has to wait, as clients wait in the accept queue."""
         try:
             os.close(os.dup(self._reader.fileno()))
         except OSError:
@@ -148,8 +158,8 @@ class ProcessInbox:
             return False
         return True
 
-    def take(self) -> Parcel | None:
-        while self._room():
+    def take(self) -> Accepted | None:
+        while self._descriptor_free():
             try:
                 word, fds, _, _ = socket.recv_fds(self._reader, 1, 1)
             except OSError:
@@ -173,84 +183,87 @@ def _address(name: object) -> Address | None:
     return (name, None) if isinstance(name, str) and name else None
 
 
-class Board:
+class Balancer:
     def __init__(self, count: int, *, processes: bool) -> None:
-        # A list between threads, because what lies in bytes is read and written in C without any care for others.
-        self.loads: list[int] | memoryview[int] = [SHUT] * count
+        # Between threads a list, because C reads and writes the items of a memoryview without any order.
+        self.loads: list[int] | memoryview[int] = [NOT_ACCEPTING] * count
         self.blocked: list[bool] | memoryview[int] = [False] * count
         if processes:
-            memory = memoryview(mmap.mmap(-1, count * (CELL + 1)))
-            self.loads, self.blocked = memory[: count * CELL].cast("q"), memory[count * CELL :]
+            memory = memoryview(mmap.mmap(-1, count * (LOAD_BYTES + 1)))
+            self.loads, self.blocked = memory[: count * LOAD_BYTES].cast("q"), memory[count * LOAD_BYTES :]
             for number in range(count):
-                self.loads[number] = SHUT
+                self.loads[number] = NOT_ACCEPTING
         self.inboxes: list[Inbox] = [ProcessInbox() if processes else ThreadInbox() for _ in range(count)]
-        self.lobbies: list[Lobby] | None = None if processes else [{} for _ in range(count)]
-        self._holders: list[Loop | None] = [None] * count
+        self.pending: list[Pending] | None = None if processes else [{} for _ in range(count)]
+        self._owners: list[Loop | None] = [None] * count
         self.size = count
-        """Of how many places it knows; workers that are added later do without."""
-        self._lock = threading.Lock()  # around a change of holders, which two threads may begin
+        """How many slots it knows; workers that are added later do without."""
+        self._lock = threading.Lock()  # around a change of owners, which two threads may begin
 
-    def open(self, number: int, loop: Loop, arrived: Callable[[], object]) -> None:
-        """The worker with this loop has the place now; `arrived` is called on it when its inbox has something."""
+    def attach(self, number: int, loop: Loop, on_arrival: Callable[[], object]) -> None:
+        """The worker with this loop owns the slot now; `on_arrival` is called on it when its inbox has something."""
         with self._lock:
-            self._holders[number] = loop
-            self.inboxes[number].open(loop, arrived)
+            self._owners[number] = loop
+            self.inboxes[number].attach(loop, on_arrival)
 
     def close(self) -> None:
         """The server has ended."""
         for inbox in self.inboxes:
             inbox.close()
 
-    def holds(self, number: int, loop: Loop) -> bool:
-        """Is the place this worker's, and not its successor's? Always, between processes: what is lost is killed."""
-        return self._holders[number] is loop
+    def owns(self, number: int, loop: Loop) -> bool:
+        """Is the slot this worker's, and not its successor's? A process that is given up is killed, so there: always."""
+        return self._owners[number] is loop
 
-    def shut(self, number: int, loop: Loop) -> bool:
-        """The worker with this loop leaves the place. False if a successor has it already."""
+    def detach(self, number: int, loop: Loop) -> bool:
+        """The worker with this loop leaves the slot. False if a successor owns it already."""
         with self._lock:
-            if not self.holds(number, loop):
+            if not self.owns(number, loop):
                 return False
-            self._holders[number] = None
-            self.loads[number] = SHUT
-            self.inboxes[number].shut()
+            self._owners[number] = None
+            self.loads[number] = NOT_ACCEPTING
+            self.inboxes[number].detach()
         return True
 
-    def choose(self, number: int) -> int:
-        """Who should have the connection that the worker at `number` has just accepted: itself, unless somebody has
-        less to do."""
+    def least_loaded(self, number: int) -> int:
+        """The slot of the worker that should have the connection that the one at `number` has just accepted: its own,
+        unless another is less loaded."""
         best, least = number, self.loads[number]
         if least > 0:
             for other, load in enumerate(self.loads):
-                if SHUT < load < least and not self.blocked[other]:
-                    load += self.inboxes[other].count()  # it does not know of those yet
+                if NOT_ACCEPTING < load < least and not self.blocked[other]:
+                    load += self.inboxes[other].count()  # its load does not count those yet
                     if load < least:
                         best, least = other, load
         return best
 
-    def give(self, number: int, parcel: Parcel) -> Iterator[Parcel]:
-        """Hands a connection to the worker at `number`. What comes back has to be served by the giver after all."""
+    def transfer(self, number: int, accepted: Accepted) -> Iterator[Accepted]:
+        """Hands a connection to the worker at `number`. Gives back what the caller has to serve after all."""
         inbox = self.inboxes[number]
-        if not inbox.put(parcel):
-            yield parcel
-        elif self.loads[number] == SHUT:
-            # It shuts first and empties its inbox then; this looks the other way round. So one of the two sees it.
-            yield from self.empty(number)
+        if not inbox.put(accepted):
+            yield accepted
+        elif self.loads[number] == NOT_ACCEPTING:
+            # `detach` sets the load first and the worker empties its inbox then; here the order is the other way round.
+            # So one of the two finds the connection.
+            yield from self.take_all(number)
 
-    def empty(self, number: int) -> Iterator[Parcel]:
-        """Everything that has been given to the worker at `number` and that it has not taken."""
-        while (parcel := self.inboxes[number].take()) is not None:
-            yield parcel
+    def take_all(self, number: int) -> Iterator[Accepted]:
+        """All connections in the inbox of the worker at `number`."""
+        while (accepted := self.inboxes[number].take()) is not None:
+            yield accepted
 
-    def rescue(self, number: int) -> Iterator[Parcel]:
-        """Everything that the worker at `number`, which does not turn, has accepted and not begun."""
-        yield from self.empty(number)
-        if self.lobbies is None:
+    def steal(self, number: int) -> Iterator[Accepted]:
+        """All connections that the worker at `number`, which is blocked, has accepted and not begun."""
+        yield from self.take_all(number)
+        if self.pending is None:
             return
-        lobby = self.lobbies[number]
-        for sock in list(lobby):
-            found = lobby.pop(sock, None)
+        pending = self.pending[number]
+        for sock in list(pending):
+            found = pending.pop(sock, None)
             if found is not None:
                 loop, client, server = found
                 with contextlib.suppress(KeyError):
-                    loop.unwatch(sock)  # its thread does not turn; if it begins to, each step of this is one of its own
+                    loop.unwatch(
+                        sock
+                    )  # its thread is blocked; should it run again meanwhile, each of these steps is atomic
                 yield sock, client, server

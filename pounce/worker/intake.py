@@ -1,8 +1,13 @@
-"""Where a worker's connections come from: its own listening sockets, those of a sibling that cannot accept, and
-what siblings with more to do hand over.
+"""Where a worker's connections come from: its own listening sockets, those of a worker that cannot accept, and what
+more loaded workers hand over (`balance`).
 
-A worker on a thread that has siblings lets a new connection wait in its lobby until the client says something, and
-only then makes it its own. If it is blocked meanwhile, a sibling can take it from there.
+On a thread that has siblings a new connection is pending until the client has sent something, and only then becomes
+this worker's. If the worker is blocked meanwhile, a sibling takes the pending connection over and serves it. A client
+that connects and sends its request at once, as nearly all do, costs one more wait for readiness.
+
+The end has four steps. `leave_balancer`: siblings hand nothing over any more, and what is pending is served here.
+`stop_handshakes`: the kernel begins no new connection. `accept_all`: what is in the accept queues is accepted and the
+sockets are shut down. `stop`: accepting ends.
 
 Owner: the worker's thread.
 """
@@ -16,57 +21,57 @@ from pounce.net.acceptor import Acceptor
 from pounce.net.address import Address
 from pounce.net.listeners import Listener
 from pounce.net.progress import unread
-from pounce.worker.balance import Board, Lobby, Parcel
+from pounce.worker.balance import Accepted, Balancer, Pending
 
 type Connect = Callable[[socket.socket, Address | None, Address], object]
 
-REST = 1.0
+IDLE_AFTER = 1.0
 """Seconds after which a connection that asks for nothing no longer counts as load; they are counted as often."""
 
 
-class Reception:
+class Intake:
     def __init__(
         self,
         loop: Loop,
         number: int,
         listeners: list[Listener],
-        board: Board | None,
+        balancer: Balancer | None,
         connections: Sized,
-        resting: Callable[[float], int],
-        silence: float,
+        idle_since: Callable[[float], int],
+        first_byte_timeout: float,
         connect: Connect,
     ) -> None:
-        """`resting` tells how many of the worker's connections have asked for nothing since a time; `silence` is
-        how long a client may wait, in seconds, before its first word; `connect` takes a connection over."""
+        """`idle_since` gives how many connections of the worker have been idle since a time; a client has
+        `first_byte_timeout` seconds to send something; `connect` takes a connection over."""
         self._loop = loop
         self._number = number
         self._listeners = listeners
-        self._board = board
+        self._balancer = balancer
         self._connections = connections
-        self._resting_since = resting
-        self._resting = 0
-        self._weighing = False
+        self._idle_since = idle_since
+        self._idle = 0
+        self._recount_scheduled = False
         self._connect = connect
-        self._acceptors: dict[int, list[Acceptor]] = {}  # by place
-        self._last: list[Acceptor] = []  # of all queues, at the end
-        self._lobby: Lobby | None = None
-        self._silent = loop.deadlines(silence, self._too_silent)
+        self._acceptors: dict[int, list[Acceptor]] = {}  # by slot
+        self._final_acceptors: list[Acceptor] = []  # of all accept queues, at the end
+        self._pending: Pending | None = None
+        self._first_byte_deadline = loop.deadlines(first_byte_timeout, self._first_byte_timed_out)
         self._open = False
 
     def open(self) -> None:
         """Lets clients in."""
         self._open = True
         self._accept_for(self._number)
-        board = self._board
-        if board is not None:
-            if board.lobbies is not None:
-                self._lobby = board.lobbies[self._number] = {}
-            board.open(self._number, self._loop, self._take)
-            self.weigh()
-            self._take()  # what a predecessor has left
+        balancer = self._balancer
+        if balancer is not None:
+            if balancer.pending is not None:
+                self._pending = balancer.pending[self._number] = {}
+            balancer.attach(self._number, self._loop, self._take_inbox)
+            self.update_load()
+            self._take_inbox()  # what a predecessor has left
 
     def _accept_for(self, number: int) -> None:
-        # One socket may be for several places, or for all: it is watched once.
+        # One socket may be for several slots, or for all: it is watched once.
         watched = {acceptor.listening for acceptors in self._acceptors.values() for acceptor in acceptors}
         self._acceptors[number] = [
             self._acceptor(listener, sock)
@@ -77,131 +82,134 @@ class Reception:
             acceptor.start()
 
     def _acceptor(self, listener: Listener, sock: socket.socket) -> Acceptor:
-        # A socket bound to every address of the machine does not know which one a client has used.
-        known = None if listener.address[0] in ("0.0.0.0", "::") else listener.address
-        return Acceptor(self._loop, sock, partial(self._accepted, known), may_be_shut=not listener.inherited)
+        # A socket that is bound to all addresses of the machine does not tell which of them the client has used.
+        bound_address = None if listener.address[0] in ("0.0.0.0", "::") else listener.address
+        return Acceptor(
+            self._loop, sock, partial(self._on_accept, bound_address), may_be_shut_down=not listener.inherited
+        )
 
-    def _accepted(self, known: Address | None, sock: socket.socket, peer: object) -> None:
+    def _on_accept(self, bound_address: Address | None, sock: socket.socket, peer: object) -> None:
         client = (peer[0], peer[1]) if isinstance(peer, tuple) else None
-        server = known if known is not None else sock.getsockname()[:2]
-        if self._board is None or not self._open:
+        server = bound_address if bound_address is not None else sock.getsockname()[:2]
+        if self._balancer is None or not self._open:
             self._connect(sock, client, server)
             return
-        place = self._board.choose(self._number)
-        if place == self._number:
-            self._admit((sock, client, server))
+        slot = self._balancer.least_loaded(self._number)
+        if slot == self._number:
+            self._add((sock, client, server))
             return
-        for parcel in self._board.give(place, (sock, client, server)):
-            self._admit(parcel)
+        for accepted in self._balancer.transfer(slot, (sock, client, server)):
+            self._add(accepted)
 
-    def _take(self) -> None:
-        """Siblings have handed something over."""
-        assert self._board is not None
-        for parcel in self._board.empty(self._number):
-            self._admit(parcel)
+    def _take_inbox(self) -> None:
+        """Adds the connections that siblings have handed over."""
+        assert self._balancer is not None
+        for accepted in self._balancer.take_all(self._number):
+            self._add(accepted)
 
     # The load
 
-    def weigh(self) -> None:
-        """Tells the siblings how much there is to do. Called whenever a connection has come or gone."""
-        if self._board is None or not self._open or not self._board.holds(self._number, self._loop):
+    def update_load(self) -> None:
+        """Publishes this worker's load. Called whenever a connection has come or gone."""
+        if self._balancer is None or not self._open or not self._balancer.owns(self._number, self._loop):
             return
-        count = len(self._connections) + len(self._lobby or ())
-        self._board.loads[self._number] = max(0, count - self._resting)
-        if count and not self._weighing:
-            self._weighing = True
-            self._loop.call_later(REST, self._weigh_again)
+        count = len(self._connections) + len(self._pending or ())
+        self._balancer.loads[self._number] = max(0, count - self._idle)
+        if count and not self._recount_scheduled:
+            self._recount_scheduled = True
+            self._loop.call_later(IDLE_AFTER, self._recount)
 
-    def _weigh_again(self) -> None:
-        self._weighing = False
-        self._resting = self._resting_since(self._loop.now - REST)
-        self.weigh()
+    def _recount(self) -> None:
+        self._recount_scheduled = False
+        self._idle = self._idle_since(self._loop.now - IDLE_AFTER)
+        self.update_load()
 
-    # The lobby
+    # Pending connections
 
-    def _admit(self, parcel: Parcel) -> None:
-        if self._lobby is None:
-            self._connect(*parcel)
+    def _add(self, accepted: Accepted) -> None:
+        if self._pending is None:
+            self._connect(*accepted)
             return
-        sock, client, server = parcel
-        self._silent.arm(sock)
-        self._loop.watch(sock, READ, partial(self._spoken, sock))
-        # Last: from here on a sibling may take it and end the watch, were this thread stopped between two steps.
-        self._lobby[sock] = (self._loop, client, server)
-        self.weigh()
+        sock, client, server = accepted
+        self._first_byte_deadline.arm(sock)
+        self._loop.watch(sock, READ, partial(self._first_byte, sock))
+        # Last: from here on a sibling may take it and end the watch, whenever this thread is suspended.
+        self._pending[sock] = (self._loop, client, server)
+        self.update_load()
 
-    def _spoken(self, sock: socket.socket, _events: int = READ) -> None:
-        """The first word has come, or the end. The connection is this worker's, unless a sibling was quicker."""
-        found = self._lobby.pop(sock, None) if self._lobby is not None else None
-        self._silent.disarm(sock)
+    def _first_byte(self, sock: socket.socket, _events: int = READ) -> None:
+        """The client has sent something, or has closed. The connection is this worker's, unless a sibling was quicker."""
+        found = self._pending.pop(sock, None) if self._pending is not None else None
+        self._first_byte_deadline.disarm(sock)
         if found is not None:
             self._loop.unwatch(sock)
             self._connect(sock, found[1], found[2])
 
-    def _too_silent(self, sock: socket.socket) -> None:
-        found = self._lobby.pop(sock, None) if self._lobby is not None else None
+    def _first_byte_timed_out(self, sock: socket.socket) -> None:
+        found = self._pending.pop(sock, None) if self._pending is not None else None
         if found is None:
             return
         self._loop.unwatch(sock)
-        if unread(sock):  # since the loop has looked
+        if unread(sock):  # since the loop last waited
             self._connect(sock, found[1], found[2])
         else:
             sock.close()
-            self.weigh()
+            self.update_load()
 
-    # For others
+    # For siblings
 
-    def stand_in(self, number: int) -> None:
-        """Accepts for a sibling that cannot, and takes over what that one has accepted and not begun. May be said
-        again."""
-        if self._open and self._board is not None and number < self._board.size:
+    def accept_for(self, number: int) -> None:
+        """Accepts for a sibling that cannot, and takes over what it has accepted and not begun. May be called again."""
+        if self._open and self._balancer is not None and number < self._balancer.size:
             if number not in self._acceptors:
                 self._accept_for(number)
-            for parcel in self._board.rescue(number):
-                self._admit(parcel)
+            for accepted in self._balancer.steal(number):
+                self._add(accepted)
 
-    def step_back(self, number: int) -> None:
+    def stop_accepting_for(self, number: int) -> None:
         """The sibling can accept again."""
         for acceptor in self._acceptors.pop(number, ()):
             acceptor.stop()
 
     # The end
 
-    def shut(self) -> None:
-        """Takes nothing more from siblings, and everybody in who has been accepted. Accepting goes on."""
+    def leave_balancer(self) -> None:
+        """Takes nothing more from siblings, and begins what is pending. Accepting goes on."""
         if not self._open:
             return
         self._open = False
-        board = self._board
-        if board is not None:
-            left = board.shut(self._number, self._loop)
-            for sock in list(self._lobby or ()):
-                self._spoken(sock)
-            self._lobby = None
+        balancer = self._balancer
+        if balancer is not None:
+            left = balancer.detach(self._number, self._loop)
+            for sock in list(self._pending or ()):
+                self._first_byte(sock)
+            self._pending = None
             if left:
-                self._take()
+                self._take_inbox()
 
-    def refuse(self) -> None:
-        """Lets no new connection begin, at any socket of the server: it is the server that ends. Sockets that it has
-        inherited stay as they are, for the next one."""
+    def stop_handshakes(self) -> None:
+        """Has the kernel begin no new connection, at any socket of the server: the whole server ends. Inherited sockets
+        stay as they are, for the next server."""
         for listener in self._listeners:
-            listener.refuse()
+            listener.stop_handshakes()
 
-    def drain(self) -> bool:
-        """Takes everybody in who stands in a queue, be it the queue of a worker that cannot, and shuts the sockets
-        then. False when there is no room to accept anybody, so that somebody may stand there still."""
-        if not self._last:
-            self._last = [self._acceptor(listener, sock) for listener in self._listeners for sock in listener.sockets]
+    def accept_all(self) -> bool:
+        """Accepts what is in the accept queues of all workers, and shuts the sockets down. False when the machine has
+        no room for another connection, so that some may be left."""
+        if not self._final_acceptors:
+            self._final_acceptors = [
+                self._acceptor(listener, sock) for listener in self._listeners for sock in listener.sockets
+            ]
         for listener in self._listeners:
             if listener.address[1] is None:
-                listener.shut()  # first: the queue of a Unix socket stays, and nobody can come while it is emptied
-        if False in [acceptor.drain() for acceptor in self._last]:
+                listener.shut_down()  # first: its queue stays, and takes no more while it is emptied
+        if False in [acceptor.accept_all() for acceptor in self._final_acceptors]:
             return False
         for listener in self._listeners:
-            listener.shut()
+            listener.shut_down()
         return True
 
     def stop(self) -> None:
         """Accepts no more. Clients wait in the queues."""
         for number in list(self._acceptors):
-            self.step_back(number)
+            self.stop_accepting_for(number)

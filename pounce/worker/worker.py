@@ -37,9 +37,9 @@ from pounce.net.address import Address
 from pounce.net.listeners import Listener
 from pounce.observe.access_log import RequestLog
 from pounce.observe.observer import Observer, OnResponse
-from pounce.worker.balance import Board
-from pounce.worker.control import Phase, Report
-from pounce.worker.intake import Reception
+from pounce.worker.balance import Balancer
+from pounce.worker.control import Report, WorkerState
+from pounce.worker.intake import Intake
 from pounce.worker.request_limit import RequestLimit
 
 HANDSHAKE_GRACE = 0.1  # seconds in which handshakes that have begun may end, after new ones are refused
@@ -62,13 +62,13 @@ class Worker:
         listeners: list[Listener],
         report: Callable[["Worker", Report], object],
         loop: Loop | None = None,
-        board: Board | None = None,
+        balancer: Balancer | None = None,
     ) -> None:
         self.number = number
         self.config = config
         self._load = load
         self.loop = loop if loop is not None else Loop()
-        self.phase = Phase.STARTING
+        self.state = WorkerState.STARTING
         self.exit_code = 0
         """0, 3 when the loop or the lifespan failed, or as the application's import says."""
         self._report = report
@@ -81,7 +81,9 @@ class Worker:
         )
         self.cross_thread = CrossThreadCalls(self.loop, self._scheduler)
         self.lifespan = Lifespan(config.lifespan, self.cross_thread)
-        limit = RequestLimit(config, lambda: self.phase is Phase.SERVING, lambda: report(self, Report.RETIRING))
+        limit = RequestLimit(
+            config, lambda: self.state is WorkerState.SERVING, lambda: report(self, Report.WANTS_SUCCESSOR)
+        )
         self._request_log = RequestLog(self.loop, config.root_path.rstrip("/"), speaks_websocket=config.ws != "none")
         self.connections: set[Connection] = connection_set()
         self.service = Service(
@@ -93,8 +95,8 @@ class Worker:
             self.loop, config, http_handler(self.service), websocket_handler(self.service), self.connections,
             self.exchanges, self._connection_closed,
         )  # fmt: skip
-        self.intake = Reception(
-            self.loop, number, listeners, board, self.connections, self.context.idle_since,
+        self.intake = Intake(
+            self.loop, number, listeners, balancer, self.connections, self.context.idle_since,
             self.context.first_byte_timeout, self._accepted,
         )  # fmt: skip
 
@@ -110,7 +112,7 @@ class Worker:
         token = enter_worker()
         self._scheduler.begin()
         self.start()
-        while self.phase is not Phase.ENDED or self._scheduler.busy:
+        while self.state is not WorkerState.ENDED or self._scheduler.busy:
             try:
                 self._scheduler.turn()
             except BaseException:
@@ -138,25 +140,25 @@ class Worker:
 
     def _started(self, worked: bool) -> None:
         if self.lifespan.unsupported:
-            self._report(self, Report.UNSUPPORTED)
-        if self.phase is not Phase.STARTING:  # cancelled meanwhile
+            self._report(self, Report.LIFESPAN_UNSUPPORTED)
+        if self.state is not WorkerState.STARTING:  # cancelled meanwhile
             self._end()
         elif worked:
-            self.phase = Phase.READY
+            self.state = WorkerState.READY
             self._report(self, Report.READY)
             if self.draining:
                 self.stop()
         else:
             self.exit_code = self.lifespan.exit_code
             if not self.lifespan.exited:
-                self._report(self, Report.FAILED)
+                self._report(self, Report.START_FAILED)
             self._end()
 
     def serve(self) -> None:
         """Lets clients in. Posted by the supervisor."""
-        if self.phase is not Phase.READY:
+        if self.state is not WorkerState.READY:
             return
-        self.phase = Phase.SERVING
+        self.state = WorkerState.SERVING
         preload_websockets(self.context)
         self.intake.open()
 
@@ -166,33 +168,33 @@ class Worker:
     def connect(self, sock: socket.socket, client: Address | None, server: Address) -> HTTP1Connection:
         """Takes over an accepted, non-blocking socket."""
         connection = open_connection(self.context, sock, client, server)
-        self.intake.weigh()
+        self.intake.update_load()
         if self.draining:
             connection.drain()
         return connection
 
     def retire(self) -> None:
         """Leaves its sockets to a successor and drains. Posted by the supervisor."""
-        if self.phase is Phase.SERVING:
+        if self.state is WorkerState.SERVING:
             self._drain(RETIRE_IDLE, closing=False)
 
     def stop(self) -> None:
         """Drains and ends; the sockets are shut as soon as nobody stands in their queues. Posted by the supervisor."""
-        if self.phase is Phase.SERVING:
+        if self.state is WorkerState.SERVING:
             self._drain(DRAIN_IDLE, closing=True)
-        elif self.phase is Phase.DRAINING:  # because it has retired
+        elif self.state is WorkerState.DRAINING:  # because it has retired
             self._stop_handshakes()
             self.context.drain(DRAIN_IDLE)
-        elif self.phase is Phase.READY:
-            self.phase = Phase.DRAINING
+        elif self.state is WorkerState.READY:
+            self.state = WorkerState.DRAINING
             self.context.draining = True
             self._check_drained()
-        elif self.phase is Phase.STARTING:  # a start that was cut off might leave half a migration behind
+        elif self.state is WorkerState.STARTING:  # a start that was cut off might leave half a migration behind
             self.context.draining = True
 
     def _drain(self, idle: float, *, closing: bool) -> None:
-        self.intake.shut()
-        self.phase = Phase.DRAINING
+        self.intake.leave_balancer()
+        self.state = WorkerState.DRAINING
         self.context.draining = True
         if closing:
             self._stop_handshakes()
@@ -201,12 +203,12 @@ class Worker:
         self.context.drain(idle)
 
     def _stop_handshakes(self) -> None:
-        self.intake.refuse()
+        self.intake.stop_handshakes()
         self._accepting_last = True
         self.loop.call_later(HANDSHAKE_GRACE, self._stop_accepting)
 
     def _stop_accepting(self, *, wait: bool = True) -> None:
-        if self._accepting_last and not self.intake.drain() and self.connections and wait:
+        if self._accepting_last and not self.intake.accept_all() and self.connections and wait:
             self.loop.call_later(HANDSHAKE_GRACE, self._stop_accepting)  # when one has ended there is room for another
             return
         self.intake.stop()
@@ -214,40 +216,40 @@ class Worker:
         self._check_drained()
 
     def _check_drained(self) -> None:
-        if self.phase is Phase.DRAINING and not (self.connections or self.exchanges or self._accepting_last):
-            self.phase = Phase.STOPPING
+        if self.state is WorkerState.DRAINING and not (self.connections or self.exchanges or self._accepting_last):
+            self.state = WorkerState.STOPPING
             bound = self.config.timeout_graceful_shutdown or LIFESPAN_TIMEOUT
             self.loop.call_later(bound, lambda: self._lifespan_timed_out(bound))
             if self.lifespan.running:
-                self._report(self, Report.CLOSING)
+                self._report(self, Report.LIFESPAN_ENDING)
                 self.lifespan.shutdown(self._lifespan_ended)
             else:
                 self._end()
 
     def _lifespan_timed_out(self, bound: float) -> None:
-        if self.phase is Phase.STOPPING:
+        if self.state is WorkerState.STOPPING:
             logger.error("Application shutdown has not ended within %g seconds; it is cancelled.", bound)
             self.exit_code = 3
             self._cancel_lifespan()
 
     def _cancel_lifespan(self) -> None:
-        self.phase = Phase.STOPPING
+        self.state = WorkerState.STOPPING
         if self._lifespan_task is not None:
             self._lifespan_task.cancel()
         self.loop.call_later(CANCEL_GRACE, self.abandon)
 
     def _lifespan_ended(self, worked: bool) -> None:
         if not self.abandoned:
-            self._report(self, Report.CLOSED if worked else Report.UNCLOSED)
+            self._report(self, Report.LIFESPAN_ENDED if worked else Report.LIFESPAN_END_FAILED)
             self.exit_code = self.exit_code or (0 if worked else 3)
         self._end()
 
     def cancel(self) -> None:
         """The time for draining is over: cancels what still runs and closes what is still open. Posted by the
         supervisor."""
-        if self.phase is Phase.STARTING:
+        if self.state is WorkerState.STARTING:
             self._cancel_lifespan()
-        if self.phase is not Phase.DRAINING:
+        if self.state is not WorkerState.DRAINING:
             return
         self._stop_accepting(wait=False)
         self.service.admission.close()
@@ -272,10 +274,10 @@ class Worker:
 
     def abandon(self) -> None:
         """Cancels whatever is left, and ends without the lifespan's shutdown. Posted by the supervisor."""
-        if self.phase is Phase.ENDED or self.abandoned:
+        if self.state is WorkerState.ENDED or self.abandoned:
             return
         self.abandoned = True
-        self.phase = Phase.STOPPING
+        self.state = WorkerState.STOPPING
         self.intake.stop()
         for exchange in list(self.exchanges):
             exchange.cancel()
@@ -287,31 +289,31 @@ class Worker:
         self.loop.call_later(FORCED_GRACE if self.exchanges or self.lifespan.running else 0, self._end)
 
     def _end(self) -> None:
-        if self.phase is Phase.ENDED:
+        if self.state is WorkerState.ENDED:
             return
         self._request_log.flush()
-        self.phase = Phase.ENDED
+        self.state = WorkerState.ENDED
         self._scheduler.end(FORCED_GRACE if self.abandoned else CANCEL_GRACE)
 
     def _loop_failed(self) -> None:
         self._loop_errors += 1
         self.exit_code = 3
         logger.critical("The loop of worker %s failed; the worker is being replaced.", self.number + 1, exc_info=True)
-        if self.phase is Phase.SERVING:
-            self._report(self, Report.CRASHED)
+        if self.state is WorkerState.SERVING:
+            self._report(self, Report.LOOP_FAILED)
             self._drain(DRAIN_IDLE, closing=False)
-        elif self._loop_errors > MAX_LOOP_ERRORS or self.phase is not Phase.DRAINING:
+        elif self._loop_errors > MAX_LOOP_ERRORS or self.state is not WorkerState.DRAINING:
             self.abandon()
 
     # What its connections and exchanges report
 
     def _exchange_ended(self) -> None:
-        if self.phase is Phase.DRAINING:
+        if self.state is WorkerState.DRAINING:
             self._check_drained()
 
     def _connection_closed(self) -> None:
-        self.intake.weigh()
-        if self.phase is Phase.DRAINING:
+        self.intake.update_load()
+        if self.state is WorkerState.DRAINING:
             self.loop.call_soon(self._check_drained)  # not yet: its application may be in the middle of a step
 
 

@@ -152,7 +152,7 @@ def fail():
 
 async def fault(query, send):
     if query == "loop":
-        serving = [worker for worker in workers() if worker.phase.value == "serving"]
+        serving = [worker for worker in workers() if worker.state.value == "serving"]
         await answer(send, b"it will fail")
         serving[0].loop.post(fail)
     elif query == "block":

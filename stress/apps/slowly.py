@@ -115,7 +115,7 @@ HANDLERS = {each.__name__: each for each in _ALL}
 
 if __name__ == "__main__":
     from pounce.cli import main
-    from pounce.worker.balance import Board
+    from pounce.worker.balance import Balancer
 
-    Board.choose = lambda _board, number: number
+    Balancer.choose = lambda _board, number: number
     main()

@@ -100,7 +100,7 @@ class Poster(threading.Thread):
             assert self.server.server._supervisor._pool is not None
             for slot in self.server.server._supervisor._pool.slots:
                 worker = getattr(slot.worker, "_worker", None)
-                if worker is None or worker.phase.value != "serving":
+                if worker is None or worker.state.value != "serving":
                     continue
                 number = self.posted
                 ran = self.ran.setdefault(id(worker), [])

@@ -297,4 +297,4 @@ def test_lifespan_may_be_answered_by_another_thread():
     there[0].join(rig)
     assert there[0].error is None
     rig.turn()
-    assert rig.worker.phase.value in ("ready", "serving")  # when the thread was quick
+    assert rig.worker.state.value in ("ready", "serving")  # when the thread was quick

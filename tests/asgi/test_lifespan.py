@@ -3,7 +3,7 @@
 import pytest
 
 import pounce
-from pounce.worker.worker import Phase, Report, Worker
+from pounce.worker.worker import Report, Worker, WorkerState
 from tests.support.answers import content_of
 from tests.support.applications import hello
 from tests.support.harness import Rig
@@ -34,14 +34,14 @@ UP, DOWN = "lifespan.startup.complete", "lifespan.shutdown.complete"
 def test_lifespan_startup_and_shutdown():
     record = []
     rig = Rig(lifespan(UP, DOWN, record=record), lifespan="on")
-    assert (rig.reports, rig.worker.phase) == ([Report.READY], Phase.SERVING)
+    assert (rig.reports, rig.worker.state) == ([Report.READY], WorkerState.SERVING)
     client = rig.connect()
     assert content_of(client.ask(GET)) == b"hello"
     assert record == ["lifespan.startup"]
     rig.worker.stop()
     rig.wait(1)
     assert record == ["lifespan.startup", "lifespan.shutdown"]
-    assert rig.worker.phase is Phase.ENDED
+    assert rig.worker.state is WorkerState.ENDED
     assert rig.worker.exit_code == 0
 
 
@@ -63,29 +63,29 @@ def test_lifespan_startup_comes_before_any_connection():
         await send({"type": UP})
 
     rig = Rig(app, lifespan="on")
-    assert (rig.reports, rig.worker.phase) == ([], Phase.STARTING)
+    assert (rig.reports, rig.worker.state) == ([], WorkerState.STARTING)
     rig.wait(3.1)
-    assert (rig.reports, rig.worker.phase) == ([Report.READY], Phase.READY)
+    assert (rig.reports, rig.worker.state) == ([Report.READY], WorkerState.READY)
 
 
 @pytest.mark.parametrize("mode", ["auto", "on"])
 def test_lifespan_startup_failed_logs_the_applications_message(mode, caplog):
     app = lifespan({"type": "lifespan.startup.failed", "message": "no database"})
     rig = Rig(app, lifespan=mode)
-    assert (rig.reports, rig.worker.phase) == ([Report.FAILED], Phase.ENDED)
+    assert (rig.reports, rig.worker.state) == ([Report.START_FAILED], WorkerState.ENDED)
     assert [record.message for record in caplog.records] == ["no database"]
 
 
 def test_lifespan_auto_takes_an_exception_at_startup_for_unsupported(caplog):
     caplog.set_level("INFO")
     rig = Rig(lifespan(RuntimeError("who are you?")), lifespan="auto")
-    assert rig.reports == [Report.UNSUPPORTED, Report.READY]
+    assert rig.reports == [Report.LIFESPAN_UNSUPPORTED, Report.READY]
     assert "who are you" not in caplog.text
 
 
 def test_lifespan_on_takes_an_exception_at_startup_for_a_failure(caplog):
     rig = Rig(lifespan(RuntimeError("who are you?")), lifespan="on")
-    assert rig.reports == [Report.FAILED]
+    assert rig.reports == [Report.START_FAILED]
     assert "Exception in 'lifespan' protocol" in caplog.text
     assert "who are you" in caplog.text
 
@@ -131,9 +131,9 @@ def test_lifespan_shutdown_that_hangs_is_bounded(caplog):
     rig = Rig(app, lifespan="on", timeout_graceful_shutdown=7)
     rig.worker.stop()
     rig.wait(6.9)
-    assert rig.worker.phase is Phase.STOPPING
+    assert rig.worker.state is WorkerState.STOPPING
     rig.wait(0.5)
-    assert rig.worker.phase is Phase.ENDED
+    assert rig.worker.state is WorkerState.ENDED
     assert rig.worker.exit_code == 3
     assert "Application shutdown has not ended within 7 seconds; it is cancelled." in caplog.text
 
@@ -159,11 +159,11 @@ def test_stop_lets_lifespan_startup_finish_and_shuts_down_then():
     rig = Rig(slow_start(seen), lifespan="on")
     rig.worker.stop()
     rig.wait(9)
-    assert (seen, rig.worker.phase) == ([], Phase.STARTING)
+    assert (seen, rig.worker.state) == ([], WorkerState.STARTING)
     rig.wait(2)
     assert seen == ["started", "lifespan.shutdown"]
-    assert (rig.worker.phase, rig.worker.exit_code) == (Phase.ENDED, 0)
-    assert rig.reports == [Report.READY, Report.CLOSING, Report.CLOSED]
+    assert (rig.worker.state, rig.worker.exit_code) == (WorkerState.ENDED, 0)
+    assert rig.reports == [Report.READY, Report.LIFESPAN_ENDING, Report.LIFESPAN_ENDED]
 
 
 @pytest.mark.parametrize("how", [Worker.cancel, Worker.abandon])
@@ -175,7 +175,7 @@ def test_cancel_ends_lifespan_startup(how):
     how(rig.worker)
     rig.wait(1)
     assert seen == ["cancelled"]
-    assert rig.worker.phase is Phase.ENDED
+    assert rig.worker.state is WorkerState.ENDED
     assert rig.reports == []
 
 

@@ -207,7 +207,7 @@ def test_stop_serves_the_limit_queue_and_cancel_answers_it_503():
     assert status_of(clients["d"].read()) == 503
     assert status_of(clients["b"].read()) == 503
     rig.wait(2.0)
-    assert rig.worker.phase.name == "ENDED"
+    assert rig.worker.state.name == "ENDED"
 
 
 def test_limit_concurrency_with_limit_queue_does_not_count_idle_connections():

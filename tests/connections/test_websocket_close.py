@@ -8,7 +8,7 @@ from pounce.connections.context import LINGER_TIMEOUT
 from pounce.connections.websocket import ANSWER_GRACE, CLOSE_TIMEOUT
 from pounce.errors import ClientDisconnected
 from pounce.protocols.events import ApplicationError
-from pounce.worker.worker import Phase
+from pounce.worker.worker import WorkerState
 from tests.support.harness import Rig
 from tests.support.websockets import Recorder, Socket, disconnect, echo, frame, handshake
 
@@ -206,12 +206,12 @@ def test_stop_closes_all_websockets_1012_at_once():
     rig.turn()
     assert [socket.read() for socket in sockets] == [[(1012, "")]] * 3
     assert [app.received for app in apps] == [[disconnect(1012)]] * 3
-    assert rig.worker.phase is Phase.DRAINING
+    assert rig.worker.state is WorkerState.DRAINING
     for socket in sockets:
         socket.answer_close()
         socket.client.close()
     rig.wait(1)
-    assert rig.worker.phase is Phase.ENDED
+    assert rig.worker.state is WorkerState.ENDED
     assert rig.worker.exit_code == 0
 
 
@@ -220,7 +220,7 @@ def test_stop_ends_though_clients_do_not_answer_1012():
     Socket(rig)
     rig.worker.stop()
     rig.wait(CLOSE_TIMEOUT + LINGER_TIMEOUT + 1)
-    assert rig.worker.phase is Phase.ENDED
+    assert rig.worker.state is WorkerState.ENDED
 
 
 def test_cancel_ends_a_websocket_application_that_ignores_its_disconnect(caplog):
@@ -237,7 +237,7 @@ def test_cancel_ends_a_websocket_application_that_ignores_its_disconnect(caplog)
     socket.answer_close()
     rig.worker.cancel()
     rig.wait(2)
-    assert rig.worker.phase is Phase.ENDED
+    assert rig.worker.state is WorkerState.ENDED
     assert "Cancelled: WebSocket /stuck in test_cancel_ends" in caplog.text
 
 

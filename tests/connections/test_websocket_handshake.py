@@ -277,7 +277,7 @@ def test_limit_max_requests_counts_handshakes():
     sockets = [Socket(rig)]
     assert rig.reports == [Report.READY]
     sockets.append(Socket(rig))
-    assert rig.reports == [Report.READY, Report.RETIRING]
+    assert rig.reports == [Report.READY, Report.WANTS_SUCCESSOR]
     rig.worker.retire()  # as it is told
     assert [socket.read() for socket in sockets] == [[(1012, "")]] * 2
 

@@ -8,7 +8,7 @@ import pytest
 
 from pounce.config.bind import Bind
 from pounce.kernel.loop import Loop
-from pounce.net.acceptor import BATCH, Acceptor
+from pounce.net.acceptor import MAX_PER_TURN, Acceptor
 from tests.support.harness import skipping_loop
 from tests.support.sockets import Accepting, Refusing, opened
 
@@ -18,18 +18,18 @@ def test_an_accept_queue_that_a_sibling_has_emptied_is_empty():
     """Though there was no descriptor when this worker last looked."""
     with opened(Bind("", host="127.0.0.1")) as (listener,):
         acceptor = Acceptor(Loop(), Refusing(listener.sockets[0], errno.EMFILE), lambda _sock, _name: None)
-        assert not acceptor.drain()
-        assert acceptor.drain()
+        assert not acceptor.accept_all()
+        assert acceptor.accept_all()
 
 
 def test_connections_are_accepted_in_bounded_batches():
     with opened(Bind("", host="127.0.0.1"), backlog=200) as (listener,):
-        clients = [socket.create_connection(listener.address) for _ in range(BATCH + 10)]
+        clients = [socket.create_connection(listener.address) for _ in range(MAX_PER_TURN + 10)]
         accepting = Accepting(listener.sockets[0])
         accepting.loop.turn(1)
-        assert len(accepting.sockets) == BATCH
+        assert len(accepting.sockets) == MAX_PER_TURN
         accepting.loop.turn(1)
-        assert len(accepting.sockets) == BATCH + 10
+        assert len(accepting.sockets) == MAX_PER_TURN + 10
         assert all(sock.gettimeout() == 0.0 for sock in accepting.sockets)
         for client in clients:
             client.close()

@@ -10,7 +10,7 @@ import pytest
 
 from pounce.config.bind import Bind
 from pounce.errors import StartupError
-from pounce.net.listeners import open_listeners, refuse_new_connections
+from pounce.net.listeners import open_listeners, stop_handshakes
 from tests.support.sockets import Accepting, opened
 
 
@@ -171,8 +171,8 @@ def test_after_handshakes_are_stopped_connections_in_the_queue_can_be_accepted(h
         waiting = socket.create_connection(sock.getsockname()[:2])
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 30)
         halfway = socket.create_connection(sock.getsockname()[:2])  # its handshake ends with its first word
-        listener.refuse()
-        listener.refuse()  # as another worker does
+        listener.stop_handshakes()
+        listener.stop_handshakes()  # as another worker does
         for _ in range(3):
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(sock.getsockname()[:2], timeout=5)
@@ -189,11 +189,11 @@ def test_uds_queue_outlives_its_shutdown(tmp_path):
     with opened(Bind("", path=str(tmp_path / "a.sock"))) as (listener,):
         waiting = socket.socket(socket.AF_UNIX)
         waiting.connect(listener.sockets[0].getsockname())
-        listener.shut()
+        listener.shut_down()
         with socket.socket(socket.AF_UNIX) as late, pytest.raises(ConnectionRefusedError):
             late.connect(listener.sockets[0].getsockname())
         accepting = Accepting(listener.sockets[0])
-        assert accepting.acceptor.drain()
+        assert accepting.acceptor.accept_all()
         assert len(accepting.sockets) == 1
         waiting.close()
         accepting.close()
@@ -205,7 +205,7 @@ def test_without_socket_filters_new_connections_get_no_answer(monkeypatch):
     with opened(Bind("", host="127.0.0.1")) as (listener,):
         sock = listener.sockets[0]
         waiting = socket.create_connection(sock.getsockname())
-        refuse_new_connections(sock)
+        stop_handshakes(sock)
         late = socket.socket()
         late.setblocking(False)
         late.connect_ex(sock.getsockname())
@@ -222,19 +222,19 @@ def test_a_socket_that_is_shut_down_is_free_for_the_next_server():
     with opened(Bind("", host="127.0.0.1")) as (listener,):
         port = listener.sockets[0].getsockname()[1]
         accepting = Accepting(listener.sockets[0].dup())
-        listener.shut()
+        listener.shut_down()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), timeout=5)
         accepting.loop.turn(1)
         assert not accepting.acceptor.accepting
         with opened(Bind("", host="127.0.0.1", port=port)):
             socket.create_connection(("127.0.0.1", port), timeout=5).close()
-        listener.shut()  # as each worker may ask for it
+        listener.shut_down()  # as each worker may ask for it
         accepting.close()
 
 
 def test_fd_inherited_is_not_shut_down():
     inherited = socket.create_server(("127.0.0.1", 0))
     with opened(Bind("--fd", fd=inherited.detach())) as (listener,):
-        listener.shut()
+        listener.shut_down()
         assert can_connect(socket.AF_INET, listener.address)

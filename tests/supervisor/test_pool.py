@@ -34,7 +34,7 @@ def test_a_successor_that_cannot_be_started_is_tried_again_and_the_old_one_stays
 
     crowd.owner.make_worker = fail
     before = crowd.pool.slots[1].worker
-    before.report(Report.RETIRING)
+    before.report(Report.WANTS_SUCCESSOR)
     assert "Worker 2 cannot be started: " in caplog.text
     assert crowd.pool.slots[1].worker is before  # better than nobody
     assert ("retire",) not in before.said
@@ -99,7 +99,7 @@ def test_a_first_worker_that_cannot_be_started_ends_the_server_with_3():
 # Found by reading the code.
 def test_stop_kills_a_successor_that_is_still_starting():
     crowd = Crowd(2)
-    crowd.pool.slots[0].worker.report(Report.RETIRING)
+    crowd.pool.slots[0].worker.report(Report.WANTS_SUCCESSOR)
     starting = crowd.pool.slots[0].worker
     crowd.pool.stop(30.0)
     crowd.look(200)  # ticks: its start has the graceful time-out as well
@@ -109,7 +109,7 @@ def test_stop_kills_a_successor_that_is_still_starting():
 # Found by reading the code.
 def test_stop_spares_a_successor_that_has_started_meanwhile():
     crowd = Crowd(2)
-    crowd.pool.slots[0].worker.report(Report.RETIRING)
+    crowd.pool.slots[0].worker.report(Report.WANTS_SUCCESSOR)
     late = crowd.pool.slots[0].worker
     crowd.pool.stop(30.0)
     late.report(Report.READY)

@@ -44,7 +44,7 @@ def test_a_successor_is_ready_before_its_predecessor_retires_slot_by_slot(caplog
     assert crowd.owner.failures == []
 
 
-@pytest.mark.parametrize("how", [Report.FAILED, Report.ENDED])
+@pytest.mark.parametrize("how", [Report.START_FAILED, Report.ENDED])
 @pytest.mark.parametrize("failing", [0, 1])
 def test_a_successor_that_does_not_start_ends_the_roll_and_its_predecessor_stays(how, failing, caplog):
     crowd = Crowd(2)
@@ -98,7 +98,7 @@ def test_a_successor_of_an_older_roll_that_does_not_start_does_not_end_the_newer
     crowd = Crowd(2)
     crowd.pool.roll(SECOND)
     crowd.pool.roll(THIRD)
-    newest(crowd).report(Report.FAILED)
+    newest(crowd).report(Report.START_FAILED)
     assert newest(crowd).generation is THIRD
     newest(crowd).report(Report.READY)
     newest(crowd).report(Report.READY)
@@ -144,7 +144,7 @@ def test_a_worker_that_dies_while_its_successor_starts_in_vain_is_replaced_by_it
     crowd = Crowd(2)
     crowd.pool.roll(SECOND)
     crowd.handles[0].report(Report.ENDED)
-    newest(crowd).report(Report.FAILED)
+    newest(crowd).report(Report.START_FAILED)
     assert newest(crowd).generation is FIRST
     newest(crowd).report(Report.READY)
     assert numbers(crowd) == [1, 1]

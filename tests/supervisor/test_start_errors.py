@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pounce.net.holder import holder_of_path, holder_of_port
+from pounce.net.port_user import user_of_path, user_of_port
 from tests.support.server import APPS, Running
 from tests.system.test_cli import run
 
@@ -17,10 +17,10 @@ def test_who_holds_a_port_or_a_path(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket(socket.AF_UNIX) as unix:
         unix.bind(str(tmp_path / "s"))
         name = f"process {os.getpid()} ("
-        assert holder_of_port(taken.getsockname()[1]).startswith(name)
-        assert holder_of_path(str(tmp_path / "s")).startswith(name)
+        assert user_of_port(taken.getsockname()[1]).startswith(name)
+        assert user_of_path(str(tmp_path / "s")).startswith(name)
         port = taken.getsockname()[1]
-    assert holder_of_port(port) == ""
+    assert user_of_port(port) == ""
 
 
 def test_a_unix_socket_that_is_taken_names_its_server(tmp_path):

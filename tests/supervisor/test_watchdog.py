@@ -16,7 +16,7 @@ def test_a_blocked_worker_is_covered_by_a_sibling_until_it_turns_again(caplog):
     crowd.look()
     helper = one if one.said else three
     assert helper.said == [("accept_for", 1)]
-    assert list(crowd.board.blocked) == [0, 1, 0]
+    assert list(crowd.balancer.blocked) == [0, 1, 0]
     assert "Worker 2 (handle 1) has been blocked for 0.6 s by GET /x; worker " in caplog.text
     crowd.look(3)
     assert helper.said == [("accept_for", 1)] * 4  # something may have been handed over meanwhile
@@ -25,7 +25,7 @@ def test_a_blocked_worker_is_covered_by_a_sibling_until_it_turns_again(caplog):
     caplog.set_level("INFO", "pounce.error")
     crowd.look()
     assert helper.said[-1] == ("stop_accepting_for", 1)
-    assert list(crowd.board.blocked) == [0, 0, 0]
+    assert list(crowd.balancer.blocked) == [0, 0, 0]
     assert "Worker 2 responds again, after 1.4 s." in caplog.text
     crowd.forget()
     crowd.look(3)
@@ -52,7 +52,7 @@ def test_a_covering_worker_that_is_blocked_as_well_is_relieved():
 def test_a_sibling_accepts_for_a_missing_worker():
     crowd = Crowd(2)
     one, two = crowd.handles
-    one.report(Report.RETIRING)  # its successor starts, which may take a while
+    one.report(Report.WANTS_SUCCESSOR)  # its successor starts, which may take a while
     crowd.look()
     assert two.said == [("accept_for", 0)]
     crowd.owner.made[-1].report(Report.READY)
@@ -120,7 +120,7 @@ def test_timeout_worker_stuck_gives_up_a_blocked_worker_and_replaces_it(caplog):
     assert len(crowd.owner.made) == 3
     assert crowd.owner.made[-1].number == 0
     assert "Worker 1 (handle 0) is given up, blocked for 5.0 s." in caplog.text
-    one.report(Report.RETIRING)  # it turns again, drains and ends
+    one.report(Report.WANTS_SUCCESSOR)  # it turns again, drains and ends
     one.report(Report.ENDED)
     assert len(crowd.owner.made) == 3
     assert crowd.owner.failures == []

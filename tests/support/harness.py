@@ -10,8 +10,8 @@ from pounce.app.loading import load
 from pounce.config.config import Config
 from pounce.kernel.loop import Loop
 from pounce.net.listeners import Listener
-from pounce.worker.balance import Board
-from pounce.worker.worker import Phase, Report, Worker
+from pounce.worker.balance import Balancer
+from pounce.worker.worker import Report, Worker, WorkerState
 
 
 class Clock:
@@ -102,7 +102,7 @@ def run_until_idle(loop: Loop) -> None:
 class Rig:
     """A worker on the test's own thread, at the test's own time, with real sockets that are not on a network."""
 
-    def __init__(self, app: Any, *, place: tuple[int, list[Listener], Board | None] = (0, [], None), **options: Any):
+    def __init__(self, app: Any, *, place: tuple[int, list[Listener], Balancer | None] = (0, [], None), **options: Any):
         self.loop, self.selector = skipping_loop()
         self.clock = self.selector.clock
         self.reports: list[Report] = []
@@ -123,7 +123,7 @@ class Rig:
 
     def turn(self, times: int = 8) -> None:
         for _ in range(times):
-            if self.worker.phase is not Phase.ENDED:  # as `Worker.run` does
+            if self.worker.state is not WorkerState.ENDED:  # as `Worker.run` does
                 self.loop.turn(0)
 
     def skip(self, seconds: float) -> None:
@@ -135,7 +135,7 @@ class Rig:
         """Lets time pass, no faster than the loop can follow."""
         self.turn()
         end = self.clock.now + seconds
-        while self.clock.now < end and self.worker.phase is not Phase.ENDED:
+        while self.clock.now < end and self.worker.state is not WorkerState.ENDED:
             self.skip(max(0.001, min(end, self.loop.horizon) - self.clock.now))
         self.turn()
 

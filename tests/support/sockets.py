@@ -23,7 +23,9 @@ class Accepting:
     def __init__(self, listening):
         self.loop, self.selector = skipping_loop()
         self.sockets = []
-        self.acceptor = Acceptor(self.loop, listening, lambda sock, name: self.sockets.append(sock), may_be_shut=True)
+        self.acceptor = Acceptor(
+            self.loop, listening, lambda sock, name: self.sockets.append(sock), may_be_shut_down=True
+        )
         self.acceptor.start()
 
     def close(self):

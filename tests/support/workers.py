@@ -7,7 +7,7 @@ from pounce.net.listeners import Listener
 from pounce.supervisor.generation import Generation, Kind
 from pounce.supervisor.handle import CHECK_INTERVAL
 from pounce.supervisor.pool import Pool
-from pounce.worker.balance import Board
+from pounce.worker.balance import Balancer
 from pounce.worker.census import NONE_IN_FLIGHT
 from pounce.worker.worker import Report
 from tests.support.applications import hello
@@ -71,7 +71,7 @@ class Crowd:
     def __init__(self, count, stuck_timeout=None):
         self.loop, self.selector = skipping_loop()
         self.owner = Owner()
-        self.board = Board(count, processes=False)
+        self.board = Balancer(count, processes=False)
         self.pool = Pool(self.owner, self.loop, FIRST, count, self.board, stuck_timeout)
         self.pool.start()
         for handle in self.owner.made:  # grows while it is read
@@ -105,7 +105,7 @@ class Siblings:
             sockets.append(socket.create_server(("127.0.0.1", 0)))
             sockets[-1].setblocking(False)
         self.listener = Listener(sockets, sockets[0].getsockname()[:2])
-        self.board = Board(count, processes=False)
+        self.board = Balancer(count, processes=False)
         self.rigs = [Rig(app, place=(number, [self.listener], self.board), **options) for number in range(count)]
         self.clients = []
 

@@ -186,10 +186,10 @@ def test_a_configuration_of_our_own_is_left_alone(monkeypatch):
 
 # pythonw, a service, `pounce app:app >&- 2>&-`
 
-SHUT = [(1,), (2,), (1, 2), (0, 1, 2)]
+NOT_ACCEPTING = [(1,), (2,), (1, 2), (0, 1, 2)]
 
 
-@pytest.mark.parametrize("shut", SHUT, ids=str)
+@pytest.mark.parametrize("shut", NOT_ACCEPTING, ids=str)
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_without_standard_streams(shut, workers, tmp_path):
     def shut_them():

@@ -36,7 +36,7 @@ def test_stop_closes_idle_connections_and_lets_running_requests_end():
     assert content_of(answer) == b"hello"
     assert b"connection: close" in answer
     assert running.closed
-    assert rig.worker.phase.value == "ended"
+    assert rig.worker.state.value == "ended"
 
 
 def test_stop_answers_a_request_that_the_kernel_holds_already():
@@ -124,14 +124,14 @@ def test_cancel_after_the_graceful_time_answers_503_and_names_the_request(caplog
     client.send(GET.replace(b"/ ", b"/stuck ", 1))
     rig.worker.stop()
     rig.wait(30)
-    assert rig.worker.phase.value == "draining"
+    assert rig.worker.state.value == "draining"
     rig.worker.cancel()
     rig.wait(1.1)
     assert seen == ["Cancelled"]
     assert status_of(client.read()) == 503
     assert "Cancel 1 running task(s), timeout graceful shutdown exceeded" in caplog.text
     assert f"Cancelled: GET /stuck in {app.__qualname__} ({__file__}:" in caplog.text
-    assert rig.worker.phase.value == "ended"
+    assert rig.worker.state.value == "ended"
 
 
 def test_cancel_abandons_an_application_that_ignores_it():
@@ -151,7 +151,7 @@ def test_cancel_abandons_an_application_that_ignores_it():
     rig.wait(1)
     rig.worker.cancel()
     rig.wait(1.1)
-    assert rig.worker.phase.value == "ended"
+    assert rig.worker.state.value == "ended"
     assert client.closed
 
 
@@ -164,7 +164,7 @@ def test_limit_max_requests_makes_a_worker_ask_for_a_successor():
     answer = client.ask(GET)  # the last call
     assert b"connection: close" in answer
     rig.wait(1)
-    assert rig.worker.phase.value == "ended"
+    assert rig.worker.state.value == "ended"
 
 
 def test_a_worker_whose_loop_fails_drains_and_asks_for_a_successor(caplog):
@@ -188,7 +188,7 @@ def test_a_worker_whose_loop_fails_drains_and_asks_for_a_successor(caplog):
     assert rig.reports[1].value == "crashed"
     assert client.read().count(b"200 OK") == 1
     rig.wait(1)
-    assert rig.worker.phase.value == "ended"
+    assert rig.worker.state.value == "ended"
 
 
 # Found by reading the code.
@@ -197,7 +197,7 @@ def test_limit_max_requests_lets_a_worker_serve_until_it_is_retired():
     client = rig.connect()
     for _ in range(3):
         assert b"connection: close" not in client.ask(GET)
-    assert rig.reports.count(Report.RETIRING) == 1
+    assert rig.reports.count(Report.WANTS_SUCCESSOR) == 1
     rig.worker.retire()
     assert b"connection: close" in client.ask(GET)
 

@@ -9,9 +9,9 @@ import pytest
 
 from pounce.config.bind import Bind
 from pounce.net.listeners import Listener
-from pounce.worker.balance import SHUT, Board
+from pounce.worker.balance import NOT_ACCEPTING, Balancer
 from pounce.worker.control import Report
-from pounce.worker.intake import Reception
+from pounce.worker.intake import Intake
 from tests.support.applications import hello, waits_behind
 from tests.support.harness import Rig, skipping_loop
 from tests.support.requests import CLOSE, GET
@@ -23,23 +23,23 @@ def test_a_connection_that_a_sibling_rescues_is_watched_by_the_sibling_only():
     # Found by `races`: a worker that was stopped by the machine between "it is in my lobby" and "I watch it" watched
     # a socket that was a sibling's by then, and failed later when that number was given to another connection.
     loop, selector = skipping_loop()
-    board = Board(2, processes=False)
-    reception = Reception(loop, 0, [], board, (), lambda _since: 0, math.inf, lambda *_: None)
+    board = Balancer(2, processes=False)
+    reception = Intake(loop, 0, [], board, (), lambda _since: 0, math.inf, lambda *_: None)
     reception.open()
     ours, theirs = socket.socketpair()
     taken = []
 
     def watch(*arguments):
-        taken.extend(board.rescue(0))  # the other thread is as quick as it can be
+        taken.extend(board.steal(0))  # the other thread is as quick as it can be
         type(loop).watch(loop, *arguments)
-        taken.extend(board.rescue(0))
+        taken.extend(board.steal(0))
 
     loop.watch = watch
     with ours, theirs:
         reception._admit((ours, None, ("", None)))
         watched = ours.fileno() in selector.get_map()
         assert watched != bool(taken)
-        taken.extend(board.rescue(0))
+        taken.extend(board.steal(0))
         assert [parcel[0] for parcel in taken] == [ours]
         assert ours.fileno() not in selector.get_map()
 
@@ -54,7 +54,7 @@ def test_a_lost_worker_that_turns_again_leaves_its_successors_inbox_alone():
         assert siblings.board.loads[0] == 0  # which is the successor's
         old.worker.retire()
         ours, parcel = pair()
-        assert list(siblings.board.give(0, parcel)) == []  # the inbox is open
+        assert list(siblings.board.transfer(0, parcel)) == []  # the inbox is open
         successor.turn()
         ours.sendall(GET)
         successor.turn()
@@ -69,7 +69,7 @@ def test_timeout_request_head_does_not_run_on_after_a_sibling_took_the_connectio
         one, two = siblings.rigs
         silent = siblings.connect(0)
         one.turn()
-        two.worker.intake.stand_in(0)  # it is blocked
+        two.worker.intake.accept_for(0)  # it is blocked
         silent.sendall(CLOSE)
         two.turn()
         assert silent.recv(1000).endswith(b"hello")
@@ -88,7 +88,7 @@ def test_an_inherited_socket_is_left_without_filter_and_listening():
         rig = Rig(hello, place=(0, [listener], None))
         rig.worker.stop()
         rig.wait(1)
-        assert rig.worker.phase.value == "ended"
+        assert rig.worker.state.value == "ended"
         socket.create_connection(sock.getsockname(), timeout=5).close()  # the next server's client
 
 
@@ -162,9 +162,9 @@ def test_siblings_take_over_the_queue_of_a_blocked_worker_but_no_request_it_has_
         assert silent in siblings.clients
         spoken = siblings.connect(0, GET)
         ours, parcel = pair()
-        assert list(siblings.board.give(0, parcel)) == []
+        assert list(siblings.board.transfer(0, parcel)) == []
         # From here on the first worker does not turn.
-        two.worker.intake.stand_in(0)
+        two.worker.intake.accept_for(0)
         two.turn()
         silent.sendall(GET)
         ours.sendall(GET)
@@ -176,7 +176,7 @@ def test_siblings_take_over_the_queue_of_a_blocked_worker_but_no_request_it_has_
         begun.sendall(GET)
         one.turn()
         assert begun.recv(1000).endswith(b"hello")
-        two.worker.intake.step_back(0)
+        two.worker.intake.stop_accepting_for(0)
         last = siblings.connect(0, GET)
         two.turn()
         assert siblings.counts == [1, 3]
@@ -192,10 +192,10 @@ def test_retire_serves_or_hands_on_what_was_accepted_but_has_sent_nothing():
         siblings.rigs[0].turn()
         assert siblings.counts == [0, 0]
         ours, parcel = pair()
-        assert list(siblings.board.give(0, parcel)) == []
+        assert list(siblings.board.transfer(0, parcel)) == []
         siblings.rigs[0].worker.retire()
         assert siblings.counts == [2, 0]
-        assert siblings.board.loads[0] == SHUT
+        assert siblings.board.loads[0] == NOT_ACCEPTING
         silent.sendall(GET)
         siblings.turn()
         assert b"connection: close" in silent.recv(1000)

@@ -9,20 +9,20 @@ import os
 import time
 from collections.abc import Iterator
 
-BOUND = 0.3
+TIMEOUT = 0.3
 """Seconds."""
 LONGEST_NAME = 60
 
 
-def holder_of_port(port: int) -> str:
+def user_of_port(port: int) -> str:
     """`process 123 (uvicorn)`; empty if that cannot be told."""
-    return _holder({inode for name in ("tcp", "tcp6") for inode in _bound_to(name, port)})
+    return _process({inode for name in ("tcp", "tcp6") for inode in _bound_to(name, port)})
 
 
-def holder_of_path(path: str) -> str:
+def user_of_path(path: str) -> str:
     """The same for a Unix socket."""
     rows = (line.split(maxsplit=7) for line in _lines("/proc/net/unix"))
-    return _holder({row[6] for row in rows if len(row) > 7 and row[7].rstrip("\n") == path})
+    return _process({row[6] for row in rows if len(row) > 7 and row[7].rstrip("\n") == path})
 
 
 def _bound_to(name: str, port: int) -> Iterator[str]:
@@ -41,9 +41,9 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def _holder(inodes: set[str]) -> str:
+def _process(inodes: set[str]) -> str:
     wanted = {f"socket:[{inode}]" for inode in inodes - {"0"}}
-    end = time.monotonic() + BOUND
+    end = time.monotonic() + TIMEOUT
     with contextlib.suppress(OSError):
         # Young processes first: what holds a port in somebody's way was mostly started a short while ago.
         for process in sorted(filter(str.isdecimal, os.listdir("/proc") if wanted else ()), key=int, reverse=True):
