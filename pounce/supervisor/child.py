@@ -60,7 +60,7 @@ ASK_REQUEST, ASK_IN_FLIGHT = b"?", b"u"
 
 def run_child(
     number: int, config: Config, listeners: list[Listener], control: socket.socket, side_channel: socket.socket,
-    parents: Loop, board: Balancer | None, mask: set[signal.Signals | int],
+    parents: Loop, balancer: Balancer | None, mask: set[signal.Signals | int],
 ) -> NoReturn:  # fmt: skip
     """The life of a worker process, in the slot `number`. Never returns: the frames above belong to the supervisor.
 
@@ -85,7 +85,7 @@ def run_child(
         for number_ in (signal.SIGTERM, signal.SIGTTIN, signal.SIGTTOU):
             signal.signal(number_, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        worker = _run_worker(number, config, listeners, control, side_channel, board)
+        worker = _run_worker(number, config, listeners, control, side_channel, balancer)
         code, forced = worker.exit_code, worker.abandoned
     except Interrupted:
         code = 128 + signal.SIGTERM
@@ -132,7 +132,7 @@ class ChildSignals:
 
 def _run_worker(
     number: int, config: Config, listeners: list[Listener], control: socket.socket, side_channel: socket.socket,
-    board: Balancer | None,
+    balancer: Balancer | None,
 ) -> Worker:  # fmt: skip
     control.setblocking(False)
     loop = Loop()
@@ -145,7 +145,7 @@ def _run_worker(
     signals = ChildSignals(config, loop, lambda: send(TERMINATED))
     worker = signals.worker = Worker(
         number, config, signals.load_application, listeners, lambda _worker, report: send(CODE_OF_REPORT[report]),
-        loop, board,
+        loop, balancer,
     )  # fmt: skip
     received = b""
 

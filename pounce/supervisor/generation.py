@@ -36,7 +36,7 @@ class Surroundings(NamedTuple):
     loop: Loop
     """The supervisor's."""
     listeners: list[Listener]
-    board: Balancer | None
+    balancer: Balancer | None
     """What the workers know of each other; None: nothing."""
 
 
@@ -63,11 +63,11 @@ class Generation:
         `run_here` is given what runs a thread worker on the supervisor's own thread; None: it has a thread of its own.
         `on_threads_fail` is called with the reason, instead of `on_report`, where the worker shows that threads cannot
         run the application; None: its start is reported as that of any other worker."""
-        loop, listeners, board = surroundings
-        if board is not None and number >= board.size:
-            board = None
+        loop, listeners, balancer = surroundings
+        if balancer is not None and number >= balancer.size:
+            balancer = None
         if self.application is None:
-            return ProcessWorker(number, self.config, listeners, loop, on_report, board)
+            return ProcessWorker(number, self.config, listeners, loop, on_report, balancer)
         application = self.application
         load, context = application.worker_copy(number)
         if run_here is not None:
@@ -86,7 +86,7 @@ class Generation:
                 on_report(report)
 
         worker = ThreadWorker(
-            number, self.config, load, listeners, loop, on_thread_report, board, context,
+            number, self.config, load, listeners, loop, on_thread_report, balancer, context,
             probing=on_threads_fail is not None and application.is_probe(number),
         )  # fmt: skip
         return worker

@@ -23,7 +23,9 @@ class LifespanLog:
         elif report is Report.LIFESPAN_END_FAILED and not stopping:
             logger.error("Application shutdown of worker %d failed.", number + 1)
         if not stopping:
-            self._counts[Report.LIFESPAN_ENDING] = self._counts[Report.LIFESPAN_ENDED] = self._counts[Report.LIFESPAN_END_FAILED] = 0
+            self._counts[Report.LIFESPAN_ENDING] = self._counts[Report.LIFESPAN_ENDED] = self._counts[
+                Report.LIFESPAN_END_FAILED
+            ] = 0
         elif report is Report.LIFESPAN_ENDING and self._counts[report] == 1:
             logger.info("Waiting for application shutdown.")
 
@@ -31,5 +33,8 @@ class LifespanLog:
         """The last worker has ended."""
         if self._counts[Report.LIFESPAN_END_FAILED]:
             logger.error("Application shutdown failed. Exiting.")
-        elif self._counts[Report.LIFESPAN_ENDING] and self._counts[Report.LIFESPAN_ENDED] == self._counts[Report.LIFESPAN_ENDING]:
+        elif (
+            self._counts[Report.LIFESPAN_ENDING]
+            and self._counts[Report.LIFESPAN_ENDED] == self._counts[Report.LIFESPAN_ENDING]
+        ):
             logger.info("Application shutdown complete.")

@@ -76,7 +76,7 @@ class LocalWorker(InProcessWorker):
         """It has ended before its report is read."""
 
     def accept_for(self, number: int) -> None:
-        """It has no board, and shares its only sockets with any other worker."""
+        """It has no balancer, and shares its only sockets with any other worker."""
 
     def stop_accepting_for(self, number: int) -> None: ...
 

@@ -78,7 +78,7 @@ class Plan:
         )
         self._kind = Kind.PROCESS if processes else Kind.THREAD
         self._generations = 0
-        self.board: Balancer | None = None
+        self.balancer: Balancer | None = None
         """What the workers know of each other. A single worker has none."""
 
     @property
@@ -88,13 +88,13 @@ class Plan:
     def first_generation(self) -> Generation:
         """Prepares what the workers share: for threads, imports the application. Raises StartupError."""
         application = None if self.processes else self._load()
-        self._make_board()
+        self._make_balancer()
         stacks.prepare()
         return self._generation(application)
 
-    def _make_board(self) -> None:
+    def _make_balancer(self) -> None:
         if self.count > 1 and (BALANCES or not self.processes):
-            self.board = Balancer(self.count, processes=self.processes)
+            self.balancer = Balancer(self.count, processes=self.processes)
 
     def _generation(self, application: Sharing | None) -> Generation:
         self._generations += 1
@@ -146,10 +146,10 @@ class Plan:
         """A generation of processes, after the workers of one of threads have ended."""
         self._log_processes(why)
         self._switch_to_processes("the application needs it")
-        if self.board is not None:
-            self.board.close()
-            self.board = None
-        self._make_board()
+        if self.balancer is not None:
+            self.balancer.close()
+            self.balancer = None
+        self._make_balancer()
         return self._generation(None)
 
     def _log_processes(self, why: object) -> None:

@@ -69,7 +69,7 @@ class _Successor(NamedTuple):
 
 class Pool:
     def __init__(
-        self, owner: PoolOwner, loop: Loop, generation: Generation, count: int, board: Balancer | None = None,
+        self, owner: PoolOwner, loop: Loop, generation: Generation, count: int, balancer: Balancer | None = None,
         stuck_timeout: float | None = None, *, single: bool = False, grace: float | None = None,
     ) -> None:  # fmt: skip
         """`stuck_timeout`: seconds after which a blocked worker is given up; None: never. `single`: the only worker may
@@ -80,7 +80,7 @@ class Pool:
         """Of workers in new slots: the newest one that has started."""
         self.slots = [Slot(number, generation) for number in range(count)]
         self.watchdog: Watchdog | WatchdogThread = (
-            WatchdogThread(self.slots) if single else Watchdog(loop, self.slots, board, stuck_timeout, self._give_up)
+            WatchdogThread(self.slots) if single else Watchdog(loop, self.slots, balancer, stuck_timeout, self._give_up)
         )
         self._workers = Workers(loop, grace, self._all_ended)
         self._lifespan_log = LifespanLog()

@@ -30,13 +30,13 @@ ANSWER_TIMEOUT = 0.1
 
 class ProcessWorker:
     def __init__(self, number: int, config: Config, listeners: list[Listener], loop: Loop, on_report: OnReport,
-                 board: Balancer | None = None) -> None:  # fmt: skip
+                 balancer: Balancer | None = None) -> None:  # fmt: skip
         self.number = number
         self._config = config
         self._listeners = listeners
         self._loop = loop
         self._on_report = on_report
-        self._board = board
+        self._balancer = balancer
         self._control: socket.socket | None = None
         self._side_channel: socket.socket | None = None
         self._ready = False
@@ -67,7 +67,7 @@ class ProcessWorker:
                 side_channel.close()
                 child.run_child(
                     self.number, self._config, self._listeners, childs_control, childs_side_channel, self._loop,
-                    self._board, before,
+                    self._balancer, before,
                 )  # fmt: skip
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)

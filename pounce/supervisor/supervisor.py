@@ -97,10 +97,10 @@ class Supervisor:
 
     def _make_pool(self, generation: Generation) -> None:
         plan, config = self._plan, self._config
-        self._surroundings = Surroundings(self._loop, self.listeners, plan.board)
+        self._surroundings = Surroundings(self._loop, self.listeners, plan.balancer)
         self._pool_ended = False
         self._pool = Pool(
-            self, self._loop, generation, plan.count, plan.board, config.timeout_worker_stuck,
+            self, self._loop, generation, plan.count, plan.balancer, config.timeout_worker_stuck,
             single=plan.in_supervisor_thread and thread_is_free(), grace=config.timeout_graceful_shutdown,
         )  # fmt: skip
 
@@ -139,8 +139,8 @@ class Supervisor:
     def close(self) -> None:
         for listener in self.listeners:
             listener.close()
-        if self._plan.board is not None:
-            self._plan.board.close()
+        if self._plan.balancer is not None:
+            self._plan.balancer.close()
 
     # What the pool asks and reports
 

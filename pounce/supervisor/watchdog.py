@@ -53,7 +53,7 @@ class Watchdog:
         self,
         loop: Loop,
         slots: Sequence[Slot],
-        board: Balancer | None,
+        balancer: Balancer | None,
         stuck_timeout: float | None,
         on_give_up: Callable[[Slot], object],
     ) -> None:
@@ -61,7 +61,7 @@ class Watchdog:
         never), or that is hung."""
         self._loop = loop
         self._slots = slots
-        self._board = board
+        self._balancer = balancer
         self._stuck_timeout = stuck_timeout
         self._on_give_up = on_give_up
         self._watched: defaultdict[int, _Watched] = defaultdict(_Watched)
@@ -121,8 +121,8 @@ class Watchdog:
         watched.blocked_at = blocked_at
         if blocked_at is None:
             watched.logged_level, watched.warning_logged = 0, False
-        if self._board is not None and slot.number < self._board.size:
-            self._board.blocked[slot.number] = blocked_at is not None
+        if self._balancer is not None and slot.number < self._balancer.size:
+            self._balancer.blocked[slot.number] = blocked_at is not None
 
     def _accepts(self, slot: Slot) -> bool:
         return slot.worker is not None and slot.ready and self._watched[slot.number].blocked_at is None

@@ -212,7 +212,7 @@ class Balancer:
             inbox.close()
 
     def owns(self, number: int, loop: Loop) -> bool:
-        """Is the slot this worker's, and not its successor's? A process that is given up is killed, so there: always."""
+        """Is the slot this worker's, and not its successor's? For a process always: one that is given up is killed."""
         return self._owners[number] is loop
 
     def detach(self, number: int, loop: Loop) -> bool:

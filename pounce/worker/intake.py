@@ -138,7 +138,7 @@ class Intake:
         self.update_load()
 
     def _first_byte(self, sock: socket.socket, _events: int = READ) -> None:
-        """The client has sent something, or has closed. The connection is this worker's, unless a sibling was quicker."""
+        """The client has sent something, or has closed: the connection is this worker's, if no sibling was quicker."""
         found = self._pending.pop(sock, None) if self._pending is not None else None
         self._first_byte_deadline.disarm(sock)
         if found is not None:

@@ -201,7 +201,7 @@ def test_uds_queue_outlives_its_shutdown(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's socket filters")
 def test_without_socket_filters_new_connections_get_no_answer(monkeypatch):
-    monkeypatch.setattr("pounce.net.listeners.NOWHERE", -1)  # which no kernel takes
+    monkeypatch.setattr("pounce.net.listeners.NO_INTERFACE", -1)  # which no kernel takes
     with opened(Bind("", host="127.0.0.1")) as (listener,):
         sock = listener.sockets[0]
         waiting = socket.create_connection(sock.getsockname())

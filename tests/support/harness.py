@@ -107,9 +107,15 @@ class Rig:
         self.clock = self.selector.clock
         self.reports: list[Report] = []
         config = Config(app, **{"access_log": False, "lifespan": "off", **options})
-        number, listeners, board = place
+        number, listeners, balancer = place
         self.worker = Worker(
-            number, config, lambda: load(config), listeners, lambda _, what: self.reports.append(what), self.loop, board
+            number,
+            config,
+            lambda: load(config),
+            listeners,
+            lambda _, what: self.reports.append(what),
+            self.loop,
+            balancer,
         )
         self.worker.start()
         self.turn()

@@ -71,8 +71,8 @@ class Crowd:
     def __init__(self, count, stuck_timeout=None):
         self.loop, self.selector = skipping_loop()
         self.owner = Owner()
-        self.board = Balancer(count, processes=False)
-        self.pool = Pool(self.owner, self.loop, FIRST, count, self.board, stuck_timeout)
+        self.balancer = Balancer(count, processes=False)
+        self.pool = Pool(self.owner, self.loop, FIRST, count, self.balancer, stuck_timeout)
         self.pool.start()
         for handle in self.owner.made:  # grows while it is read
             handle.report(Report.READY)
@@ -105,8 +105,8 @@ class Siblings:
             sockets.append(socket.create_server(("127.0.0.1", 0)))
             sockets[-1].setblocking(False)
         self.listener = Listener(sockets, sockets[0].getsockname()[:2])
-        self.board = Balancer(count, processes=False)
-        self.rigs = [Rig(app, place=(number, [self.listener], self.board), **options) for number in range(count)]
+        self.balancer = Balancer(count, processes=False)
+        self.rigs = [Rig(app, place=(number, [self.listener], self.balancer), **options) for number in range(count)]
         self.clients = []
 
     def turn(self):

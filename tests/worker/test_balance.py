@@ -1,4 +1,4 @@
-"""The board on which workers find each other, and the inboxes through which they hand over connections."""
+"""The balancer on which workers find each other, and the inboxes through which they hand over connections."""
 
 import os
 import resource
@@ -20,7 +20,7 @@ def test_a_connection_from_another_process_waits_until_a_descriptor_is_free():
     # lost, though the client had been accepted.
     loop, _ = skipping_loop()
     inbox, arrived, spent = ProcessInbox(), [], []
-    inbox.open(loop, lambda: arrived.append(inbox.take()))
+    inbox.attach(loop, lambda: arrived.append(inbox.take()))
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     ours, theirs = socket.socketpair()
     assert inbox.put((ours, None, ("", None)))
@@ -41,36 +41,36 @@ def test_a_connection_from_another_process_waits_until_a_descriptor_is_free():
     with parcel[0] as sock, theirs:
         sock.sendall(b"still there")
         assert theirs.recv(100) == b"still there"
-    inbox.shut()
+    inbox.detach()
 
 
 # Found by reading the code.
 def test_an_inbox_is_shut_once_by_the_last_loop_that_opened_it():
-    board = Balancer(1, processes=False)
+    balancer = Balancer(1, processes=False)
     loops = [skipping_loop()[0] for _ in range(3)]
     for loop in loops:
-        board.open(0, loop, int)
-    assert [board.shut(0, loop) for loop in loops] == [False, False, True]
-    assert not board.shut(0, loops[2])
+        balancer.attach(0, loop, int)
+    assert [balancer.detach(0, loop) for loop in loops] == [False, False, True]
+    assert not balancer.detach(0, loops[2])
 
 
 # Found by reading the code.
 def test_a_connection_given_while_an_inbox_changes_hands_is_taken():
-    board = Balancer(1, processes=False)
+    balancer = Balancer(1, processes=False)
     loops = [skipping_loop()[0] for _ in range(2)]
     taken = []
 
     class Parcels(deque):
         def append(self, parcel):  # the successor opens at the worst time
-            board.open(0, loops[1], lambda: taken.extend(board.take_all(0)))
-            taken.extend(board.take_all(0))
+            balancer.attach(0, loops[1], lambda: taken.extend(balancer.take_all(0)))
+            taken.extend(balancer.take_all(0))
             super().append(parcel)
 
-    board.open(0, loops[0], int)
-    board.loads[0] = 0
-    board.inboxes[0]._parcels = Parcels()
+    balancer.attach(0, loops[0], int)
+    balancer.loads[0] = 0
+    balancer.inboxes[0]._parcels = Parcels()
     ours, parcel = pair()
-    assert list(board.transfer(0, parcel)) == []
+    assert list(balancer.transfer(0, parcel)) == []
     for loop in loops:
         loop.turn(0)
         loop.turn(0)
@@ -97,62 +97,62 @@ def test_a_connection_given_while_an_inbox_changes_hands_is_taken():
 def test_the_least_loaded_worker_that_is_not_blocked_gets_the_next_connection(
     loads, blocked, waiting, chosen, processes
 ):
-    board = Balancer(3, processes=processes)
-    board.inboxes[1].open(skipping_loop()[0], int)
+    balancer = Balancer(3, processes=processes)
+    balancer.inboxes[1].attach(skipping_loop()[0], int)
     pairs = [pair() for _ in range(waiting)]
-    assert all(board.inboxes[1].put(parcel) for _, parcel in pairs)
+    assert all(balancer.inboxes[1].put(parcel) for _, parcel in pairs)
     for number, load in enumerate(loads):
-        board.loads[number] = load
-        board.blocked[number] = number in blocked
-    assert board.least_loaded(0) == chosen
+        balancer.loads[number] = load
+        balancer.blocked[number] = number in blocked
+    assert balancer.least_loaded(0) == chosen
 
 
 def test_numbers_that_threads_share_are_whole_objects():
     """ThreadSanitizer: the items of a memoryview are read and written in C with no care for other threads."""
-    board = Balancer(2, processes=False)
-    assert type(board.loads) is list
-    assert type(board.blocked) is list
+    balancer = Balancer(2, processes=False)
+    assert type(balancer.loads) is list
+    assert type(balancer.blocked) is list
 
 
 @pytest.mark.parametrize("processes", [False, True])
 def test_a_connection_is_handed_over_and_taken_once(processes):
-    board = Balancer(2, processes=processes)
+    balancer = Balancer(2, processes=processes)
     loop, _ = skipping_loop()
     arrived = []
-    assert list(board.transfer(1, pair()[1])) != []  # nobody is there
-    board.inboxes[1].open(loop, lambda: arrived.extend(board.take_all(1)))
-    board.loads[1] = 0
+    assert list(balancer.transfer(1, pair()[1])) != []  # nobody is there
+    balancer.inboxes[1].attach(loop, lambda: arrived.extend(balancer.take_all(1)))
+    balancer.loads[1] = 0
     ours, parcel = pair()
-    assert list(board.transfer(1, parcel)) == []
+    assert list(balancer.transfer(1, parcel)) == []
     loop.turn(0)
     loop.turn(0)
     assert len(arrived) == 1
     ours.send(b"x")
     assert arrived[0][0].recv(10) == b"x"
-    assert list(board.take_all(1)) == []
+    assert list(balancer.take_all(1)) == []
 
 
 @pytest.mark.parametrize("processes", [False, True])
 def test_a_connection_given_to_an_inbox_that_shuts_comes_back(processes):
-    board = Balancer(2, processes=processes)
+    balancer = Balancer(2, processes=processes)
     loop, _ = skipping_loop()
-    board.inboxes[1].open(loop, lambda: None)
-    board.loads[1] = NOT_ACCEPTING  # its last look into the inbox may be over
+    balancer.inboxes[1].attach(loop, lambda: None)
+    balancer.loads[1] = NOT_ACCEPTING  # its last look into the inbox may be over
     ours, parcel = pair()
-    (back,) = board.transfer(1, parcel)
+    (back,) = balancer.transfer(1, parcel)
     ours.send(b"x")
     assert back[0].recv(10) == b"x"
 
 
 def test_a_full_inbox_of_a_process_gives_the_connection_back():
-    board = Balancer(2, processes=True)
-    board.loads[1] = 0
+    balancer = Balancer(2, processes=True)
+    balancer.loads[1] = 0
     kept = []
     pairs = [pair() for _ in range(400)]
     for _, parcel in pairs:
-        kept += board.transfer(1, parcel)
+        kept += balancer.transfer(1, parcel)
     assert 0 < len(kept) < 400
-    assert len(list(board.take_all(1))) == 400 - len(kept)
+    assert len(list(balancer.take_all(1))) == 400 - len(kept)
 
 
 @pytest.mark.skipif(has_gil(), reason="about threads that run at the same time")
@@ -161,7 +161,7 @@ def test_a_connection_is_taken_by_one_thread_only():
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        board = Balancer(2, processes=False)
+        balancer = Balancer(2, processes=False)
         loop, _ = skipping_loop()
         count, out, over = 20_000, [[] for _ in range(4)], threading.Event()
         start = threading.Barrier(4)
@@ -169,22 +169,22 @@ def test_a_connection_is_taken_by_one_thread_only():
         def give(mine):
             start.wait()
             for number in range(count):
-                out[mine].extend(board.transfer(1, (mine, number)))
+                out[mine].extend(balancer.transfer(1, (mine, number)))
 
         def receive():
             start.wait()
             while not over.is_set():
-                board.inboxes[1].open(loop, int)
-                board.loads[1] = 0
-                out[2].extend(board.take_all(1))
-                board.loads[1] = NOT_ACCEPTING
-                board.inboxes[1].shut()
-                out[2].extend(board.take_all(1))
+                balancer.inboxes[1].attach(loop, int)
+                balancer.loads[1] = 0
+                out[2].extend(balancer.take_all(1))
+                balancer.loads[1] = NOT_ACCEPTING
+                balancer.inboxes[1].detach()
+                out[2].extend(balancer.take_all(1))
 
         def rescue():
             start.wait()
             while not over.is_set():
-                out[3].extend(board.steal(1))
+                out[3].extend(balancer.steal(1))
 
         others = [threading.Thread(target=receive), threading.Thread(target=rescue)]
         givers = [threading.Thread(target=give, args=(mine,)) for mine in range(2)]

@@ -159,7 +159,7 @@ def test_limit_max_requests_makes_a_worker_ask_for_a_successor():
     rig = Rig(hello, limit_max_requests=3)
     client = rig.connect()
     assert [status_of(client.ask(GET)) for _ in range(3)] == [200] * 3
-    assert rig.reports[1].value == "retiring"
+    assert rig.reports[1].value == "wants a successor"
     rig.worker.retire()  # as it is told
     answer = client.ask(GET)  # the last call
     assert b"connection: close" in answer
@@ -185,7 +185,7 @@ def test_a_worker_whose_loop_fails_drains_and_asks_for_a_successor(caplog):
         except ZeroDivisionError:
             rig.worker._loop_failed()
     assert "in the loop" in caplog.text
-    assert rig.reports[1].value == "crashed"
+    assert rig.reports[1].value == "loop failed"
     assert client.read().count(b"200 OK") == 1
     rig.wait(1)
     assert rig.worker.state.value == "ended"

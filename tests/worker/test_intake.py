@@ -23,23 +23,23 @@ def test_a_connection_that_a_sibling_rescues_is_watched_by_the_sibling_only():
     # Found by `races`: a worker that was stopped by the machine between "it is in my lobby" and "I watch it" watched
     # a socket that was a sibling's by then, and failed later when that number was given to another connection.
     loop, selector = skipping_loop()
-    board = Balancer(2, processes=False)
-    reception = Intake(loop, 0, [], board, (), lambda _since: 0, math.inf, lambda *_: None)
+    balancer = Balancer(2, processes=False)
+    reception = Intake(loop, 0, [], balancer, (), lambda _since: 0, math.inf, lambda *_: None)
     reception.open()
     ours, theirs = socket.socketpair()
     taken = []
 
     def watch(*arguments):
-        taken.extend(board.steal(0))  # the other thread is as quick as it can be
+        taken.extend(balancer.steal(0))  # the other thread is as quick as it can be
         type(loop).watch(loop, *arguments)
-        taken.extend(board.steal(0))
+        taken.extend(balancer.steal(0))
 
     loop.watch = watch
     with ours, theirs:
-        reception._admit((ours, None, ("", None)))
+        reception._add((ours, None, ("", None)))
         watched = ours.fileno() in selector.get_map()
         assert watched != bool(taken)
-        taken.extend(board.steal(0))
+        taken.extend(balancer.steal(0))
         assert [parcel[0] for parcel in taken] == [ours]
         assert ours.fileno() not in selector.get_map()
 
@@ -48,13 +48,13 @@ def test_a_connection_that_a_sibling_rescues_is_watched_by_the_sibling_only():
 def test_a_lost_worker_that_turns_again_leaves_its_successors_inbox_alone():
     with Siblings(2) as siblings:
         old = siblings.rigs[0]
-        successor = Rig(hello, place=(0, [siblings.listener], siblings.board))
+        successor = Rig(hello, place=(0, [siblings.listener], siblings.balancer))
         before = siblings.connect(0, GET)
         old.turn(2)  # it turns again, and serves
-        assert siblings.board.loads[0] == 0  # which is the successor's
+        assert siblings.balancer.loads[0] == 0  # which is the successor's
         old.worker.retire()
         ours, parcel = pair()
-        assert list(siblings.board.transfer(0, parcel)) == []  # the inbox is open
+        assert list(siblings.balancer.transfer(0, parcel)) == []  # the inbox is open
         successor.turn()
         ours.sendall(GET)
         successor.turn()
@@ -125,7 +125,7 @@ def test_a_new_connection_goes_to_the_least_loaded_worker():
         assert max(siblings.counts) < 4
         assert sum(siblings.counts) == 8
         assert all(client.recv(1000).endswith(b"hello") for client in siblings.clients)
-        assert max(siblings.board.loads) < 4
+        assert max(siblings.balancer.loads) < 4
 
 
 def test_an_idle_worker_keeps_what_it_accepts():
@@ -136,7 +136,7 @@ def test_an_idle_worker_keeps_what_it_accepts():
             assert siblings.counts == [1, 0]
             client.close()
             siblings.turn()
-        assert list(siblings.board.loads) == [0, 0]
+        assert list(siblings.balancer.loads) == [0, 0]
 
 
 def test_an_idle_connection_is_no_load():
@@ -144,10 +144,10 @@ def test_an_idle_connection_is_no_load():
         for _ in range(3):
             siblings.connect(1, GET)
             siblings.turn()
-        assert sum(siblings.board.loads) == 3
+        assert sum(siblings.balancer.loads) == 3
         for rig in siblings.rigs:
             rig.wait(2.5)
-        assert list(siblings.board.loads) == [0, 0]
+        assert list(siblings.balancer.loads) == [0, 0]
         assert sum(siblings.counts) == 3
 
 
@@ -162,7 +162,7 @@ def test_siblings_take_over_the_queue_of_a_blocked_worker_but_no_request_it_has_
         assert silent in siblings.clients
         spoken = siblings.connect(0, GET)
         ours, parcel = pair()
-        assert list(siblings.board.transfer(0, parcel)) == []
+        assert list(siblings.balancer.transfer(0, parcel)) == []
         # From here on the first worker does not turn.
         two.worker.intake.accept_for(0)
         two.turn()
@@ -192,10 +192,10 @@ def test_retire_serves_or_hands_on_what_was_accepted_but_has_sent_nothing():
         siblings.rigs[0].turn()
         assert siblings.counts == [0, 0]
         ours, parcel = pair()
-        assert list(siblings.board.transfer(0, parcel)) == []
+        assert list(siblings.balancer.transfer(0, parcel)) == []
         siblings.rigs[0].worker.retire()
         assert siblings.counts == [2, 0]
-        assert siblings.board.loads[0] == NOT_ACCEPTING
+        assert siblings.balancer.loads[0] == NOT_ACCEPTING
         silent.sendall(GET)
         siblings.turn()
         assert b"connection: close" in silent.recv(1000)
@@ -206,14 +206,14 @@ def test_timeout_request_head_closes_an_accepted_connection_that_is_silent():
     with Siblings(2, timeout_request_head=4.0) as siblings:
         silent = siblings.connect(0)
         siblings.rigs[0].turn()
-        assert siblings.board.loads[0] == 1
+        assert siblings.balancer.loads[0] == 1
         siblings.rigs[0].wait(3.9)
         silent.setblocking(False)
         with pytest.raises(BlockingIOError):
             silent.recv(1)
         siblings.rigs[0].wait(0.2)
         assert silent.recv(1) == b""
-        assert siblings.board.loads[0] == 0
+        assert siblings.balancer.loads[0] == 0
 
 
 def test_stop_serves_the_queue_of_a_blocked_worker():
