@@ -60,7 +60,7 @@ def test_a_connection_given_while_an_inbox_changes_hands_is_taken():
     loops = [skipping_loop()[0] for _ in range(2)]
     taken = []
 
-    class Parcels(deque):
+    class Accepting(deque):
         def append(self, parcel):  # the successor opens at the worst time
             balancer.attach(0, loops[1], lambda: taken.extend(balancer.take_all(0)))
             taken.extend(balancer.take_all(0))
@@ -68,7 +68,7 @@ def test_a_connection_given_while_an_inbox_changes_hands_is_taken():
 
     balancer.attach(0, loops[0], int)
     balancer.loads[0] = 0
-    balancer.inboxes[0]._parcels = Parcels()
+    balancer.inboxes[0]._accepted = Accepting()
     ours, parcel = pair()
     assert list(balancer.transfer(0, parcel)) == []
     for loop in loops:
