@@ -46,7 +46,7 @@ COMMANDS: dict[bytes, Callable[[Worker], object]] = {
     RETIRE: Worker.retire,
     STOP: Worker.stop,
     CANCEL: Worker.cancel,
-    ABORT: Worker.abandon,
+    ABORT: Worker.abort,
 }
 ALIVE = b"p"
 """A question to the child's loop, and the loop's answer: it turns."""
@@ -86,7 +86,7 @@ def run_child(
             signal.signal(number_, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         worker = _run_worker(number, config, listeners, control, side_channel, balancer)
-        code, forced = worker.exit_code, worker.abandoned
+        code, forced = worker.exit_code, worker.aborted
     except Interrupted:
         code = 128 + signal.SIGTERM
     except SystemExit as error:

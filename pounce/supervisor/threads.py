@@ -45,7 +45,7 @@ class InProcessWorker:
         self._post(self._worker.cancel)
 
     def abort(self) -> None:
-        self._post(self._worker.abandon)
+        self._post(self._worker.abort)
 
     def _post(self, call: Callable[[], object]) -> None:
         with contextlib.suppress(RuntimeError):  # it has ended, and its report is on the way

@@ -1,17 +1,26 @@
-"""One worker: a loop, the sockets it accepts from, its connections, its lifespan. Whether it runs on a thread or
-is a process of its own is not its affair.
+"""One worker: a loop, its connections, its lifespan, and its life from the start to the end. Whether it has a thread or a
+process of its own is the supervisor's affair.
 
-    STARTING   the application's lifespan is starting up
-    READY      it has started; clients are not let in yet
-    SERVING    accepts and serves
-    DRAINING   serves what has been accepted, accepts what lies in its queue, and nothing more
-    STOPPING   nothing is left to serve; the application's lifespan is shutting down
-    ENDED      the loop has stopped
+Its states, and what may follow each, are in `control`. How a worker ends decides whether requests are lost, and there
+are four ways:
 
-An exception that leaves the loop is a defect of the server, not of a request. The worker then retires: it drains
-like one that stops, while another takes its place at the same sockets, so that nobody's request is lost for it.
+`stop`: the server ends. The kernel is told to begin no new connection, at all sockets of the server. What is in the
+accept queues is accepted, because those clients believe that they are connected. Then the worker drains: a request
+that runs may finish, an idle connection is kept for DRAIN_IDLE, because its client may have the next request on the
+way, and every response says `Connection: close`. When nothing is left, the application's lifespan shuts down.
 
-Owner: the thread that calls `run`. From other threads: only `loop.post` of the methods that say so.
+`retire`: the worker ends and the server goes on. It only stops accepting: a successor accepts at the same sockets. An
+idle connection is kept longer, because nothing waits for this worker's end.
+
+`cancel`: the time for draining is over. Requests that still run are cancelled and answered 503 where nothing of their
+response has left. After CANCEL_GRACE what remains is aborted.
+
+`abort`: the end is forced. Everything is cancelled, and the lifespan's shutdown is left out.
+
+An exception that leaves the loop is a defect of the server and not of a request. The worker drains as one that
+retires, while a successor takes its slot.
+
+Owner: the thread that calls `run`. Other threads only post the methods that say so to its loop.
 """
 
 import logging
@@ -42,13 +51,14 @@ from pounce.worker.control import Report, WorkerState
 from pounce.worker.intake import Intake
 from pounce.worker.request_limit import RequestLimit
 
-HANDSHAKE_GRACE = 0.1  # seconds in which handshakes that have begun may end, after new ones are refused
+HANDSHAKE_GRACE = 0.1
+"""Seconds in which TCP handshakes that have begun may end, after the kernel begins no new ones."""
 CANCEL_GRACE = 1.0
 """Seconds a cancelled application has for its own clean-up."""
-FORCED_GRACE = 0.2  # the same where the end is forced
+ABORT_GRACE = 0.2  # the same where the end is forced
 LIFESPAN_TIMEOUT = 30.0
-"""Seconds for the lifespan's shutdown where the graceful time-out does not say it."""
-MAX_LOOP_ERRORS = 10  # errors of the loop after which a retiring worker gives its connections up
+"""Seconds for the lifespan's shutdown where there is no `--timeout-graceful-shutdown`."""
+MAX_LOOP_ERRORS = 10  # after which a draining worker aborts its connections
 
 logger = logging.getLogger("pounce.error")
 
@@ -70,10 +80,10 @@ class Worker:
         self.loop = loop if loop is not None else Loop()
         self.state = WorkerState.STARTING
         self.exit_code = 0
-        """0, 3 when the loop or the lifespan failed, or as the application's import says."""
+        """0; 3 when the loop or the lifespan has failed; or what the application has passed to sys.exit."""
         self._report = report
         self._loop_errors = 0
-        self.abandoned = False
+        self.aborted = False
         self._accepting_last = False
         self._lifespan_task: Driver | None = None
         self._scheduler = Scheduler(
@@ -108,7 +118,7 @@ class Worker:
     # Life
 
     def run(self) -> None:
-        """Turns the loop until the worker has ended."""
+        """Runs the loop until the worker has ended."""
         token = enter_worker()
         self._scheduler.begin()
         self.start()
@@ -155,7 +165,7 @@ class Worker:
             self._end()
 
     def serve(self) -> None:
-        """Lets clients in. Posted by the supervisor."""
+        """Accepts clients from now on. Posted by the supervisor."""
         if self.state is not WorkerState.READY:
             return
         self.state = WorkerState.SERVING
@@ -174,12 +184,12 @@ class Worker:
         return connection
 
     def retire(self) -> None:
-        """Leaves its sockets to a successor and drains. Posted by the supervisor."""
+        """Drains, and leaves its sockets to a successor. Posted by the supervisor."""
         if self.state is WorkerState.SERVING:
             self._drain(RETIRE_IDLE, closing=False)
 
     def stop(self) -> None:
-        """Drains and ends; the sockets are shut as soon as nobody stands in their queues. Posted by the supervisor."""
+        """Drains, and shuts the sockets down when their queues are empty. Posted by the supervisor."""
         if self.state is WorkerState.SERVING:
             self._drain(DRAIN_IDLE, closing=True)
         elif self.state is WorkerState.DRAINING:  # because it has retired
@@ -189,7 +199,7 @@ class Worker:
             self.state = WorkerState.DRAINING
             self.context.draining = True
             self._check_drained()
-        elif self.state is WorkerState.STARTING:  # a start that was cut off might leave half a migration behind
+        elif self.state is WorkerState.STARTING:  # it goes on: cut off, it might leave half a migration behind
             self.context.draining = True
 
     def _drain(self, idle: float, *, closing: bool) -> None:
@@ -209,7 +219,7 @@ class Worker:
 
     def _stop_accepting(self, *, wait: bool = True) -> None:
         if self._accepting_last and not self.intake.accept_all() and self.connections and wait:
-            self.loop.call_later(HANDSHAKE_GRACE, self._stop_accepting)  # when one has ended there is room for another
+            self.loop.call_later(HANDSHAKE_GRACE, self._stop_accepting)  # one of its connections will end, and make room for another
             return
         self.intake.stop()
         self._accepting_last = False
@@ -236,17 +246,16 @@ class Worker:
         self.state = WorkerState.STOPPING
         if self._lifespan_task is not None:
             self._lifespan_task.cancel()
-        self.loop.call_later(CANCEL_GRACE, self.abandon)
+        self.loop.call_later(CANCEL_GRACE, self.abort)
 
     def _lifespan_ended(self, worked: bool) -> None:
-        if not self.abandoned:
+        if not self.aborted:
             self._report(self, Report.LIFESPAN_ENDED if worked else Report.LIFESPAN_END_FAILED)
             self.exit_code = self.exit_code or (0 if worked else 3)
         self._end()
 
     def cancel(self) -> None:
-        """The time for draining is over: cancels what still runs and closes what is still open. Posted by the
-        supervisor."""
+        """Ends the time for draining: cancels what runs and closes idle connections. Posted by the supervisor."""
         if self.state is WorkerState.STARTING:
             self._cancel_lifespan()
         if self.state is not WorkerState.DRAINING:
@@ -265,18 +274,18 @@ class Worker:
         self.loop.call_later(CANCEL_GRACE, self._abort_remaining)
 
     def _abort_remaining(self) -> None:
-        """What a cancelled exchange could still say has been said."""
+        """Cancelled requests had their time to answer."""
         self._scheduler.abandon()
         self.exchanges.clear()
         for connection in list(self.connections):
             connection.stream.abort()
         self._check_drained()
 
-    def abandon(self) -> None:
-        """Cancels whatever is left, and ends without the lifespan's shutdown. Posted by the supervisor."""
-        if self.state is WorkerState.ENDED or self.abandoned:
+    def abort(self) -> None:
+        """Cancels all that is left, and ends without the lifespan's shutdown. Posted by the supervisor."""
+        if self.state is WorkerState.ENDED or self.aborted:
             return
-        self.abandoned = True
+        self.aborted = True
         self.state = WorkerState.STOPPING
         self.intake.stop()
         for exchange in list(self.exchanges):
@@ -286,14 +295,14 @@ class Worker:
             self._lifespan_task.cancel()
         for connection in list(self.connections):
             connection.stream.abort()
-        self.loop.call_later(FORCED_GRACE if self.exchanges or self.lifespan.running else 0, self._end)
+        self.loop.call_later(ABORT_GRACE if self.exchanges or self.lifespan.running else 0, self._end)
 
     def _end(self) -> None:
         if self.state is WorkerState.ENDED:
             return
         self._request_log.flush()
         self.state = WorkerState.ENDED
-        self._scheduler.end(FORCED_GRACE if self.abandoned else CANCEL_GRACE)
+        self._scheduler.end(ABORT_GRACE if self.aborted else CANCEL_GRACE)
 
     def _loop_failed(self) -> None:
         self._loop_errors += 1
@@ -303,7 +312,7 @@ class Worker:
             self._report(self, Report.LOOP_FAILED)
             self._drain(DRAIN_IDLE, closing=False)
         elif self._loop_errors > MAX_LOOP_ERRORS or self.state is not WorkerState.DRAINING:
-            self.abandon()
+            self.abort()
 
     # What its connections and exchanges report
 
