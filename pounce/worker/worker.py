@@ -1,5 +1,5 @@
-"""One worker: a loop, its connections, its lifespan, and its life from the start to the end. Whether it has a thread or a
-process of its own is the supervisor's affair.
+"""One worker: a loop, its connections, its lifespan, and its life from the start to the end. Whether it has a thread
+or a process of its own is the supervisor's affair.
 
 Its states, and what may follow each, are in `control`. How a worker ends decides whether requests are lost, and there
 are four ways:
@@ -219,7 +219,7 @@ class Worker:
 
     def _stop_accepting(self, *, wait: bool = True) -> None:
         if self._accepting_last and not self.intake.accept_all() and self.connections and wait:
-            self.loop.call_later(HANDSHAKE_GRACE, self._stop_accepting)  # one of its connections will end, and make room for another
+            self.loop.call_later(HANDSHAKE_GRACE, self._stop_accepting)  # a connection that ends makes room
             return
         self.intake.stop()
         self._accepting_last = False

@@ -166,7 +166,7 @@ def test_stop_lets_lifespan_startup_finish_and_shuts_down_then():
     assert rig.reports == [Report.READY, Report.LIFESPAN_ENDING, Report.LIFESPAN_ENDED]
 
 
-@pytest.mark.parametrize("how", [Worker.cancel, Worker.abandon])
+@pytest.mark.parametrize("how", [Worker.cancel, Worker.abort])
 def test_cancel_ends_lifespan_startup(how):
     seen = []
     rig = Rig(slow_start(seen), lifespan="on")
