@@ -1,8 +1,10 @@
 """Pounce: an ASGI server for free-threaded Python.
 
-`run` starts it as uvicorn.run does; `Server` is for programs that want to hold it in the hand. `sleep` and
-`to_thread` are what a plain ASGI application may wait for without asyncio. `per_worker` makes one object for each
-worker behind one name.
+`run` starts a server, as uvicorn.run does; `Server` is for programs that control one. `sleep` and `to_thread` are what
+a plain ASGI application may await without asyncio. `per_worker` makes one object for each worker behind one name.
+
+Must never import asyncio. The names in `__all__` are the public interface, with `pounce.testing` and the configuration
+of `pounce.logging`.
 """
 
 import contextlib
@@ -33,10 +35,12 @@ __all__ = [
 
 
 def run(app: Any, **options: "Unpack[ConfigOptions]") -> None:
-    """Serves `app`, an import string or the application itself, until a signal ends it.
+    """Serves `app` until a signal ends the server.
 
-    `options` are the fields of `Config`; uvicorn.run's keywords are among them. Raises ConfigError for an invalid
-    value, and SystemExit with 3 when the server cannot start. Ctrl-C ends it without a traceback.
+    `app` is an import string `module:attribute`, or the application itself. `options` are the fields of `Config`, among
+    them the keywords of uvicorn.run. Returns when the server has ended; Ctrl-C ends it without a traceback. Raises
+    ConfigError for an invalid option. If the server cannot start, logs one line and raises SystemExit with uvicorn's
+    exit code: 1 if the application's code has raised while it was imported, else 3.
     """
     with contextlib.suppress(KeyboardInterrupt):
         Server(Config(app, **options)).run()

@@ -1,4 +1,8 @@
-"""`pounce APP [options]`: the command line, made from the options of `Config`."""
+"""The command line `pounce APP [options]`, made from the options of `Config`.
+
+Must never show a traceback for an error of the operator: it is one line, with uvicorn's exit codes. Owner: the main
+thread.
+"""
 
 import argparse
 import contextlib
@@ -12,7 +16,7 @@ from typing import Any, NoReturn
 
 from pounce.config import env_file
 from pounce.config.config import DEFAULTS, NOT_YET, OPTIONS, Config
-from pounce.config.kinds import meant
+from pounce.config.kinds import suggestion
 from pounce.config.sources import Note, load
 from pounce.errors import StartupError, exit_code
 
@@ -27,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
         prog="pounce",
         usage="pounce APP [options]",
         description="An ASGI server for free-threaded Python.",
-        epilog="Every option can also be set as POUNCE_<NAME> in the environment, or in pounce.toml. "
+        epilog="Each option can also be set as POUNCE_<NAME> in the environment, or in pounce.toml. "
         "For example: pounce main:app --threads auto --host 0.0.0.0 --port 80",
         allow_abbrev=False,
         add_help=False,
@@ -38,8 +42,8 @@ def parser() -> argparse.ArgumentParser:
         "app",
         nargs="?",
         metavar="APP",
-        help="The application, as module:attribute, or its file. "
-        "Default: looked for in main.py, app.py, api.py, here or in app/.",
+        help="The application, as module:attribute or as its file. "
+        "Default: found in main.py, app.py or api.py, in the current folder or in app/.",
     )
     groups: dict[str, Any] = {}
     for name, spec in OPTIONS.items():
@@ -58,8 +62,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _width() -> int:
-    """Of the help. A formatter that is not told, and there is one for each option, imports every compression there is
-    to find out."""
+    """The width of the help. Without it, each option's formatter would import shutil, and so every compression module,
+    to find the terminal's."""
     columns = os.environ.get("COLUMNS", "")
     with contextlib.suppress(OSError):  # not a terminal
         columns = columns or str(os.get_terminal_size().columns)
@@ -72,7 +76,7 @@ class _Version(argparse.Action):
 
 
 class _Value(argparse.Action):
-    """An option and its value. Remembers which of its names was typed, for what may have to be said of the value."""
+    """An option and its value. Stores the name that was typed, for errors."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         setattr(namespace, self.dest, values)
@@ -80,7 +84,7 @@ class _Value(argparse.Action):
 
 
 class _Values(_Value):
-    """One that may be given several times."""
+    """An option that may be given several times."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         super().__call__(parser, namespace, [*getattr(namespace, self.dest, ()), values], option_string)
@@ -98,7 +102,7 @@ class _Switch(_Value):
 
 
 def describe(name: str) -> str:
-    """What an option is for, and its default."""
+    """The help text of an option, with its default."""
     text, default = OPTIONS[name].help, DEFAULTS[name]
     if isinstance(default, bool):
         return f"{text} Default: {'on' if default else 'off'}."
@@ -116,13 +120,13 @@ def version_text() -> str:
     return f"Running pounce {__version__} with {implementation} {python} on {platform.system()}"
 
 
-def _refuse(result: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:
-    """Explains what was not understood."""
+def _reject(result: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:
+    """Ends with an error about arguments that are not options."""
     word = unknown[0].partition("=")[0]
     if not word.startswith("-"):
         result.error(f"one application is enough: {word!r}")
     known = [flag for action in result._actions if action.help != argparse.SUPPRESS for flag in action.option_strings]
-    result.error(f"{word} is not an option{meant(word, known)}")
+    result.error(f"{word} is not an option{suggestion(word, known)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -133,8 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fill_standard_streams() -> None:
-    """Where 0, 1 or 2 is closed, the next socket would get the number, and whatever writes to the stream, in C or in a
-    child process, would write to a client."""
+    """Opens descriptors 0, 1 and 2 if they are closed. Otherwise a socket would get the number, and whatever writes to
+    the stream, in C or in a child process, would write to a client."""
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
@@ -143,11 +147,11 @@ def _fill_standard_streams() -> None:
 
 
 def configuration(arguments: Sequence[str] | None) -> tuple[Config, list[Note]]:
-    """What the command line, the environment and the file say, and notes for the log. Raises SystemExit."""
+    """The configuration from command line, environment and file, and notes for the log. Raises SystemExit."""
     result = parser()
     given, unknown = result.parse_known_args(arguments)
     if unknown:
-        _refuse(result, unknown)
+        _reject(result, unknown)
     flags = vars(given)
     try:
         options, notes = load(flags, os.environ, os.getcwd(), flags.pop("typed", {}))
@@ -162,7 +166,7 @@ def configuration(arguments: Sequence[str] | None) -> tuple[Config, list[Note]]:
 
 
 def _find_application(options: dict[str, Any], notes: list[Note]) -> None:
-    """Where a file is named in place of the application, or nothing, looks for it."""
+    """Finds the application if the command line names a file instead, or nothing."""
     from pounce.app.discovery import find, looks_like_a_file
 
     given = options.get("app")
@@ -177,7 +181,7 @@ def _find_application(options: dict[str, Any], notes: list[Note]) -> None:
 
 
 def _without_effect(config: Config) -> Iterator[Note]:
-    """Notes on what is accepted and changes nothing."""
+    """Notes on options that are accepted and ignored."""
     for name, what in (("loop", "event loop"), ("http", "HTTP parser")):
         if getattr(config, name) != "auto":
             text = f"--{name} {getattr(config, name)}: there is one {what} here, the server's own."
@@ -191,7 +195,7 @@ def _without_effect(config: Config) -> Iterator[Note]:
 
 
 def serve(config: Config, notes: Sequence[Note] = ()) -> int:
-    """Runs a server to its end and gives its exit code."""
+    """Runs a server to its end and returns its exit code."""
     from pounce.kernel.task import abandoned
     from pounce.supervisor.interpreter_exit import end_interpreter, exit_now
     from pounce.supervisor.server import Server

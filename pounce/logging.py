@@ -1,12 +1,15 @@
-"""What the server writes: loggers `pounce`, `pounce.error`, `pounce.access` and `pounce.asgi`.
+"""The loggers `pounce`, `pounce.error`, `pounce.access` and `pounce.asgi`, their formatters and their configuration.
 
-The names, the levels and the five arguments of an access record are uvicorn's, in its order, so that a logging
-configuration written for it works when the names are changed.
+The names, the levels and the five arguments of an access record are uvicorn's, in its order. So a logging configuration
+that was written for uvicorn works when the names are changed.
 
-The access log has a short cut. Where it is configured as by default, making a LogRecord per request would cost
-more than parsing the request; so the worker formats the line itself, once, and writes the lines of a whole loop
-turn together. Any other configuration (another handler, a filter, propagation, a library that has replaced
-logging's methods) gets ordinary records. Both look the same.
+The access log has a fast lane, because making a LogRecord for each request takes longer than parsing the request. In
+the default configuration the worker formats the line itself and writes the lines of one turn of the loop together. In
+any other configuration (another handler, a filter, propagation, a library that has replaced logging's methods) ordinary
+records are made. Both write the same text.
+
+Must never let a broken log break the server. Users name this module in their configurations, so its public names stay.
+Owner: the thread that configures; an `AccessLog` belongs to its worker's thread.
 """
 
 import contextlib
@@ -31,8 +34,8 @@ _STATUS_COLOURS = {1: 97, 2: 32, 3: 33, 4: 31, 5: 91}
 
 
 class Logger(logging.Logger):
-    """A broken log breaks no server. Handlers and filters are the operator's, and logging lets what a filter raises
-    get out, and some of what a handler raises: that would end a worker."""
+    """A logger that never raises. Handlers and filters are the operator's, and logging passes on what a filter raises,
+    and some of what a handler raises. That would end a worker."""
 
     def handle(self, record: logging.LogRecord) -> None:
         try:
@@ -42,10 +45,10 @@ class Logger(logging.Logger):
                 sys.stderr.write(f"pounce: {type(error).__name__} in logging, of {record.msg!r}\n")
 
 
-# Who looks for the place that has logged something, as loguru's recipe does, passes over the frames of this file.
+# Code that looks for the line that has logged something, as loguru's recipe does, skips the frames of logging's file.
 Logger.handle.__code__ = Logger.handle.__code__.replace(co_filename=logging.__file__)
 for _name in ("pounce", "pounce.error", "pounce.access", "pounce.asgi"):
-    with contextlib.suppress(TypeError):  # a program has made logging's loggers of another kind
+    with contextlib.suppress(TypeError):  # the program has set another class of loggers
         logging.getLogger(_name).__class__ = Logger  # they may be in use already
 access_logger = logging.getLogger("pounce.access")
 
@@ -63,7 +66,7 @@ CYAN = "36"
 
 
 def _wants_colours(stream: Any) -> bool:
-    """Does whoever reads the stream want colours? no-color.org and force-color.net, then a terminal that can."""
+    """Are colours wanted in the stream? By no-color.org and force-color.net, else if it is a terminal that has them."""
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):
@@ -72,8 +75,8 @@ def _wants_colours(stream: Any) -> bool:
 
 
 class ColourizedFormatter(logging.Formatter):
-    """Adds `%(levelprefix)s`: the level, a colon, and as many blanks as line the messages up. In colour, a record's
-    extra `color_message` takes the place of its message."""
+    """Adds `%(levelprefix)s`: the level, a colon, and blanks that align the messages. In colour, a record's extra
+    `color_message` replaces its message."""
 
     stream = "stdout"
 
@@ -145,17 +148,17 @@ LOGGING_CONFIG: dict[str, Any] = {
         "pounce.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
     },
 }
-"""The default, as a dictionary for logging.config: copy it, change it, give it as `log_config`."""
+"""The default, as a dictionary for logging.config. Copy it, change it, pass it as `log_config`."""
 
-_AS_IT_WAS = deepcopy(LOGGING_CONFIG)  # people change the one above in place
+_DEFAULT_CONFIG = deepcopy(LOGGING_CONFIG)  # programs change the one above in place
 
 
 def configure(config: Config) -> None:
-    """Configures logging as the options say. Raises ConfigError for a file that cannot be used."""
+    """Configures logging from the options. Raises ConfigError for an invalid file or dictionary."""
     logging.addLevelName(TRACE, "TRACE")
     given = config.log_config
     translated = False
-    if given == "default" and LOGGING_CONFIG == _AS_IT_WAS:
+    if given == "default" and LOGGING_CONFIG == _DEFAULT_CONFIG:
         _configure_default(config.use_colors)
         given = None
     elif given == "default":
@@ -171,7 +174,7 @@ def configure(config: Config) -> None:
         except ConfigError:
             raise
         except Exception as error:
-            # A mistake in the file shows in many ways; the first line of the innermost one says the most.
+            # Of the errors that are chained, the innermost names the mistake in the file, in its first line.
             reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
             raise ConfigError(
                 f"--log-config: {given if isinstance(given, str) else 'the dictionary'}: {reason}"
@@ -195,13 +198,13 @@ def _takes_colours(formatter: Any) -> bool:
 
 
 def _configure_default(use_colors: bool | None) -> None:
-    """What LOGGING_CONFIG says, without logging.config: that costs 0.8 MiB, pickle and sockets among them."""
+    """Configures what LOGGING_CONFIG says without importing logging.config, which takes 0.8 MiB."""
     formats = LOGGING_CONFIG["formatters"]
     for name, stream, formatter in (
         ("default", sys.stderr, DefaultFormatter(formats["default"]["fmt"], use_colors=use_colors)),
         ("access", sys.stdout, AccessFormatter(formats["access"]["fmt"], use_colors=use_colors)),
     ):
-        # Without the stream (pythonw, `>&-`) nothing is said, and nobody is to be told so for each line.
+        # Without the stream (pythonw, `>&-`) nothing is written, and no line may raise because of that.
         handler = logging.StreamHandler(stream) if stream is not None else logging.NullHandler()
         handler.name = name
         handler.setFormatter(formatter)
@@ -216,7 +219,7 @@ def _configure_default(use_colors: bool | None) -> None:
 
 
 def flush_streams() -> None:
-    """Writes what waits in standard output and error, before something that would lose or repeat it."""
+    """Flushes standard output and error, before something that would lose or repeat what they buffer."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             with contextlib.suppress(OSError, ValueError):  # a broken pipe; closed
@@ -224,20 +227,20 @@ def flush_streams() -> None:
 
 
 class AccessLog:
-    """The access log of one worker. Owner: the worker's thread."""
+    """The access log of one worker."""
 
     def __init__(self) -> None:
         self.enabled = access_logger.hasHandlers()
         self._lines: list[str] = []
         self._statuses: dict[int, str] = {}
         self._prefix = ""
-        self._handler: logging.StreamHandler[Any] | None = None  # set where the short cut may be taken
+        self._handler: logging.StreamHandler[Any] | None = None  # set if the fast lane may be used
         self._formatter: AccessFormatter | None = None
         self.recheck()
 
     def recheck(self) -> None:
-        """Is the access log still configured as by default? Looked at before each batch, because the
-        application may configure logging at any time."""
+        """Checks that the access log still has the default configuration: before each batch, because the application
+        may configure logging at any time."""
         handlers = access_logger.handlers
         handler = handlers[0] if len(handlers) == 1 else None
         formatter = handler.formatter if handler is not None else None
@@ -262,7 +265,7 @@ class AccessLog:
             self._statuses.clear()
 
     def record(self, client: str, method: str, path: str, version: str, status: int) -> bool:
-        """Logs a request. True for the first line that waits to be written with `flush`."""
+        """Logs a request. Is this the first line that waits for `flush`?"""
         if self._handler is None:
             access_logger.info(ACCESS_FORMAT, client, method, path, version, status)
             return False
@@ -277,7 +280,7 @@ class AccessLog:
         return len(self._lines) == 1
 
     def flush(self) -> None:
-        """Writes what waits, in one call."""
+        """Writes the lines that wait, in one call."""
         lines, self._lines = self._lines, []
         handler = self._handler
         if lines and handler is not None:
@@ -285,7 +288,7 @@ class AccessLog:
             try:
                 handler.stream.write("".join(lines))
                 handler.flush()
-            except Exception:  # as logging does: a broken log must not break the server
+            except Exception:  # as logging does
                 handler.handleError(logging.makeLogRecord({"msg": "access log"}))
             finally:
                 handler.release()

@@ -1,7 +1,10 @@
-"""For tests of applications: a real server on a free port, for the time of a `with`.
+"""`TestServer`: a real server on a free port, for tests of applications.
 
-with TestServer(app) as server:
-    assert httpx.get(server.url + "/").status_code == 200
+    with TestServer(app) as server:
+        assert httpx.get(server.url + "/").status_code == 200
+
+Must never change the program's logging or signal handlers. Owner: the thread of the `with` statement; the server has a
+thread of its own.
 """
 
 import contextlib
@@ -19,12 +22,17 @@ if TYPE_CHECKING:
 
 
 class TestServer:
-    """A server on a thread of its own, at a free port of 127.0.0.1 unless the options say otherwise.
+    """A server on a thread of its own, as a context manager.
 
-    `options` are the fields of `Config`; logging is left as it is. Entering raises RuntimeError when the server
-    does not start within `timeout` seconds; the cause is what the application has raised, or the StartupError, unless
-    that was in another process. Leaving ends it in order: requests that still run have a quarter of `timeout` unless
-    `timeout_graceful_shutdown` says otherwise, and after them the lifespan's shutdown has as long.
+    `app` is an import string or the application. `options` are the fields of `Config`; by default the server listens at
+    a free port of 127.0.0.1, has one worker, no access log, and leaves the configuration of logging as it is.
+
+    Entering waits until the server accepts requests. It raises RuntimeError if the server does not start within
+    `timeout` seconds. The cause is the application's exception or the StartupError, if it was raised in this process.
+    The constructor raises ConfigError for an invalid option.
+
+    Leaving ends the server in order. Requests that still run have a quarter of `timeout` (or
+    `timeout_graceful_shutdown`) to end, and the lifespan's shutdown has as long again.
     """
 
     __test__ = False  # not a test, whatever pytest thinks of the name
@@ -43,17 +51,19 @@ class TestServer:
 
     @property
     def host(self) -> str:
+        """The address of the first socket, or its path if it is a Unix socket."""
         return self.server.addresses[0][0]
 
     @property
     def port(self) -> int:
+        """The port of the first socket."""
         port = self.server.addresses[0][1]
         assert port is not None, "a Unix socket has no port"
         return port
 
     @property
     def url(self) -> str:
-        """The address as a URL, without a slash at the end."""
+        """The address of the first socket as a URL, without a slash at the end."""
         return self.server.listeners[0].url
 
     def __enter__(self) -> Self:
@@ -73,7 +83,7 @@ class TestServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.server.should_exit = True
-        # The requests' time, the lifespan's, and what the server adds to each.
+        # The graceful timeout of the requests, that of the lifespan, and a margin.
         self._thread.join(2 * (self.server.config.timeout_graceful_shutdown or 0) + self._timeout)
         if self._thread.is_alive():
             self.server.force_exit = True
@@ -81,8 +91,8 @@ class TestServer:
 
 
 class _Failure(logging.Filter):
-    """Lets every record pass, and keeps the error that the first one of a failure is about. A filter, since a handler
-    would keep logging from printing where nothing else handles the record."""
+    """Passes every record, and keeps the exception of the first error. A filter, because logging prints records that no
+    handler takes, and a handler would prevent that."""
 
     error: BaseException | None = None
 

@@ -1,15 +1,16 @@
-"""The addresses of `--bind`: how one is written, and what it names.
+"""Addresses to listen at: what `--bind` and its like name.
 
-Knows text only; nothing here opens a socket.
+Must never open a socket or look up a name. Owner: none; nothing here changes.
 """
 
 from typing import NamedTuple
 
 
 class Bind(NamedTuple):
-    """One place to listen at, and the words in which the person asked for it."""
+    """One address to listen at: a host and port, the path of a Unix socket, or an inherited descriptor."""
 
     source: str
+    """The option that asks for it, as the operator would type it."""
     host: str | None = None
     port: int = 0
     path: str | None = None
@@ -17,7 +18,8 @@ class Bind(NamedTuple):
 
 
 def parse_bind(text: str) -> Bind:
-    """`HOST:PORT`, `[IPv6]:PORT`, `:PORT`, `unix:PATH` or `fd://N`. Raises ValueError with what is wrong."""
+    """`HOST:PORT`, `[IPv6]:PORT`, `:PORT`, `unix:PATH` or `fd://N`. Raises ValueError, with a text that completes
+    "VALUE is ..."."""
     source = f"--bind {text}"
     if "\0" in text:
         raise ValueError("not possible: there is a NUL in it")

@@ -1,6 +1,6 @@
-"""The file of --env-file, read by python-dotenv: one value of it, or all of them put into the environment.
+"""The file of --env-file, read by python-dotenv: one of its values, or all of them added to the environment.
 
-What is in the environment already stays, as with uvicorn.
+Must never change a variable that is set already, as with uvicorn. Owner: the thread that loads the application.
 """
 
 import os
@@ -11,17 +11,17 @@ from pounce.errors import StartupError
 
 
 def value(path: str, name: str) -> str | None:
-    """The value that the file gives to one variable; None if it does not, or if that cannot be known."""
+    """The value that the file gives to one variable; None if it gives none, or python-dotenv is not installed."""
     try:
         from dotenv import dotenv_values
     except ImportError:
-        return None  # `load` will say so
+        return None  # `load` raises the error
     found: str | None = _read(path, dotenv_values).get(name)
     return found
 
 
 def load(path: str) -> None:
-    """Sets what the file says and the environment does not. Raises StartupError."""
+    """Sets the variables of the file that are not set. Raises StartupError."""
     try:
         from dotenv import load_dotenv
     except ImportError:

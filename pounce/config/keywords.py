@@ -1,7 +1,7 @@
 """The keywords of `Config`, `run` and `TestServer`, for editors and type checkers.
 
-Types are what may be given; what `Config` keeps of it is narrower (a list of fields becomes a tuple). A test keeps the
-names in step with the fields of `Config`.
+The types are those that `Config` accepts. The fields of `Config` may have narrower ones: a list becomes a tuple. Must
+never differ from `Config` in its names; a test compares them.
 """
 
 import os

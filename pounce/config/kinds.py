@@ -1,6 +1,6 @@
-"""Kinds of options: how a value is read from text, which values can be, and what is said of those that cannot.
+"""Kinds of options: how a value is parsed from text, which values are valid, and the error text for an invalid one.
 
-Nothing here knows an option by name; those are in `config`.
+Must never know an option by name; those are in `config`. Owner: none; nothing here changes.
 """
 
 import os
@@ -13,29 +13,29 @@ from pounce.protocols.fields import field_problem
 LOG_LEVELS = {"critical": 50, "error": 40, "warning": 30, "info": 20, "debug": 10, "trace": 5}
 
 
-LONGEST = 1e9
-"""Seconds; with more than a few times that, the kernel's calls overflow."""
-MOST = 2**31 - 1
-"""The largest number that a C int holds."""
+MAX_SECONDS = 1e9
+"""More than a few times this number of seconds overflows in system calls."""
+MAX_INT = 2**31 - 1
+"""The largest C int."""
 
 
 class Invalid(ValueError):
-    """A value that cannot be; the text completes the sentence "VALUE is ..."."""
+    """An invalid value. The text completes the sentence "VALUE is ..."."""
 
 
 class NotInThisVersion(Invalid):
-    """uvicorn has it, this version has not; the text completes "OPTION: ...". The value is not shown: it may be a
-    password."""
+    """A value that uvicorn supports and this version does not. The text completes "OPTION: ...". The value is not
+    shown, because it may be a password."""
 
 
 class Kind(NamedTuple):
-    """What values an option takes."""
+    """The values that an option takes."""
 
     metavar: str | None
     parse: Callable[[str], Any]
-    """Makes a value of text; text that is none stays text, for `check` to refuse."""
+    """Makes a value of text. Text that it cannot parse is returned as it is, and `check` rejects it."""
     check: Callable[[Any], Any]
-    """Gives the value back, perhaps in a better form; raises Invalid."""
+    """Returns the value, perhaps in another form. Raises Invalid."""
 
 
 class Option(NamedTuple):
@@ -43,7 +43,7 @@ class Option(NamedTuple):
     kind: Kind
     group: str
     flags: tuple[str, ...]
-    """Its names on the command line; --the-field's-name unless others are given."""
+    """Its names on the command line."""
     multiple: bool = False
 
 
@@ -77,7 +77,7 @@ def whole(least: int, most: int | None = None, metavar: str = "N", *, off: bool 
 
 
 def seconds(*, zero: bool = False, off: bool = True) -> Kind:
-    """A number of seconds, above 0 unless `zero` means something; None, "off" or "none" for no limit."""
+    """A number of seconds above 0, or from 0 with `zero`; None, "off" or "none" for no limit."""
 
     def check(value: object) -> object:
         if off and value in (None, "off", "none"):
@@ -86,21 +86,21 @@ def seconds(*, zero: bool = False, off: bool = True) -> Kind:
             raise Invalid("not a number of seconds" + " and not off" * off)
         if value < 0 or (value == 0 and not zero):
             raise Invalid("less than 0" if zero else "not more than 0; off means no limit")
-        if value > LONGEST:
+        if value > MAX_SECONDS:
             raise Invalid("more than thirty years" + "; off means no limit" * off)
         return value
 
     return Kind("SECONDS" + "|off" * off, _number, check)
 
 
-def choice(*values: str, absent: Mapping[str, str] | None = None) -> Kind:
-    """One of `values`. `absent`: values that uvicorn has, and what is said of them."""
+def choice(*values: str, unavailable: Mapping[str, str] | None = None) -> Kind:
+    """One of `values`. `unavailable`: values that uvicorn supports, with the error text for each."""
 
     def check(value: object) -> object:
-        if absent is not None and isinstance(value, str) and value in absent:
-            raise NotInThisVersion(absent[value])
+        if unavailable is not None and isinstance(value, str) and value in unavailable:
+            raise NotInThisVersion(unavailable[value])
         if value not in values:
-            raise Invalid(f"not one of {', '.join(values)}{meant(str(value), values)}")
+            raise Invalid(f"not one of {', '.join(values)}{suggestion(str(value), values)}")
         return value
 
     return Kind("|".join(values), str, check)
@@ -142,10 +142,11 @@ def existing(metavar: str, *, directory: bool = False) -> Kind:
     return Kind(metavar, str, check)
 
 
-def absent(
+def not_available(
     what: str, harmless: Callable[[Any], bool], metavar: str | None = "VALUE", *, number: bool = False, hint: str = ""
 ) -> Kind:
-    """What uvicorn has and this version has not. A value at which uvicorn would do nothing either is accepted."""
+    """An option that uvicorn has and this version has not. Accepts only values with which uvicorn does nothing
+    either."""
 
     def check(value: object) -> object:
         if not harmless(value):
@@ -153,6 +154,21 @@ def absent(
         return value
 
     return Kind(metavar, _truth if metavar is None else _number if number else str, check)
+
+
+def is_off(value: object) -> bool:
+    return not value
+
+
+def ignored(_value: object) -> bool:
+    """Any value does nothing as long as another option is off."""
+    return True
+
+
+def only_local(value: object) -> bool:
+    """Does it trust only proxies on this machine, as uvicorn does by default?"""
+    named = value.split(",") if isinstance(value, str) else value or ()
+    return isinstance(named, list | tuple) and {"127.0.0.1", "::1", ""}.issuperset(str(part).strip() for part in named)
 
 
 def _truth(text: str) -> bool | str:
@@ -169,7 +185,7 @@ def _check_truth(value: object) -> object:
 def _check_level(value: object) -> object:
     if isinstance(value, str):
         if value.lower() not in LOG_LEVELS:
-            raise Invalid(f"not one of {', '.join(LOG_LEVELS)}{meant(value, LOG_LEVELS)}")
+            raise Invalid(f"not one of {', '.join(LOG_LEVELS)}{suggestion(value, LOG_LEVELS)}")
         return value.lower()
     if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
         raise Invalid("not a log level")
@@ -241,8 +257,8 @@ BINDS = Kind("ADDRESS", str, _check_binds)
 LOG_CONFIG = Kind("FILE", str, _check_log_config)
 
 
-def meant(word: str, known: Any) -> str:
-    """What to add to a refusal of `word`, when something known is like it."""
+def suggestion(word: str, known: Any) -> str:
+    """The end of an error text about `word`, if a known word is like it."""
     import difflib
 
     found = difflib.get_close_matches(word, list(known), 1)

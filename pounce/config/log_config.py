@@ -1,8 +1,11 @@
-"""The file or dictionary of --log-config, applied; one that was written for uvicorn too.
+"""Applies the file or dictionary of --log-config, and translates one that was written for uvicorn.
 
-What such a configuration says of the loggers `uvicorn`, `uvicorn.error`, `uvicorn.access` and `uvicorn.asgi` is said of
-ours as well: handlers, levels and filters. Of theirs it stays true, because applications log to them. The formatters of
-uvicorn.logging become ours of the same name, so that uvicorn need not be installed.
+The settings of the loggers `uvicorn`, `uvicorn.error`, `uvicorn.access` and `uvicorn.asgi` (handlers, levels, filters)
+are applied to the server's loggers as well. They stay in force for uvicorn's, because applications log to those. The
+formatters of uvicorn.logging are replaced by those of pounce.logging, so that uvicorn need not be installed.
+
+Must never translate a configuration that names one of the server's loggers. Owner: the thread that starts the server,
+or the main thread of a worker process.
 """
 
 import logging.config
@@ -14,11 +17,12 @@ from typing import Any
 
 from pounce.errors import ConfigError
 
-THEIRS, OURS = "uvicorn", "pounce"
+UVICORN, POUNCE = "uvicorn", "pounce"
 
 
 def apply(given: Any) -> bool:
-    """Configures logging. True if it was written for uvicorn. Raises what a wrong configuration raises."""
+    """Configures logging. Was the configuration written for uvicorn? Raises ConfigError, and whatever the logging
+    module raises for a wrong configuration."""
     if isinstance(given, str | os.PathLike):
         name = os.fspath(given)
         if name.endswith((".json", ".toml", ".yaml", ".yml")):
@@ -35,28 +39,28 @@ def apply(given: Any) -> bool:
     return translated
 
 
-def _ours(name: str) -> str | None:
-    """Our logger for one of theirs; None for any other."""
-    return OURS + name[len(THEIRS) :] if name == THEIRS or name.startswith(THEIRS + ".") else None
+def _pounce_name(name: str) -> str | None:
+    """The server's logger for one of uvicorn's; None for any other."""
+    return POUNCE + name[len(UVICORN) :] if name == UVICORN or name.startswith(UVICORN + ".") else None
 
 
 def _formatter(name: object) -> object:
-    known = (f"{THEIRS}.logging.{kind}Formatter" for kind in ("Default", "Access", "Colourized"))
-    return OURS + name[len(THEIRS) :] if isinstance(name, str) and name in known else name
+    known = (f"{UVICORN}.logging.{kind}Formatter" for kind in ("Default", "Access", "Colourized"))
+    return POUNCE + name[len(UVICORN) :] if isinstance(name, str) and name in known else name
 
 
 def _translated(given: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     loggers = given.get("loggers")
-    if not isinstance(loggers, dict) or any(str(name).partition(".")[0] == OURS for name in loggers):
+    if not isinstance(loggers, dict) or any(str(name).partition(".")[0] == POUNCE for name in loggers):
         return given, False
-    theirs = {ours: deepcopy(spec) for name, spec in loggers.items() if (ours := _ours(str(name))) is not None}
-    if not theirs:
+    added = {new: deepcopy(spec) for name, spec in loggers.items() if (new := _pounce_name(str(name))) is not None}
+    if not added:
         return given, False
     formatters = {
         name: {key: _formatter(value) if key in ("()", "class") else value for key, value in spec.items()}
         for name, spec in given.get("formatters", {}).items()
     }
-    return {**given, "loggers": {**loggers, **theirs}, "formatters": formatters}, True
+    return {**given, "loggers": {**loggers, **added}, "formatters": formatters}, True
 
 
 def _ini(name: str) -> RawConfigParser:
@@ -70,18 +74,18 @@ def _translate(parser: RawConfigParser) -> bool:
     """The same for the sections of an .ini file."""
     sections = [name for name in parser.sections() if name.startswith("logger_")]
     names = {name: parser.get(name, "qualname", fallback="") for name in sections}
-    if any(name.partition(".")[0] == OURS for name in names.values()) or not parser.has_option("loggers", "keys"):
+    if any(name.partition(".")[0] == POUNCE for name in names.values()) or not parser.has_option("loggers", "keys"):
         return False
     translated = False
     for section, name in names.items():
-        ours = _ours(name)
-        if ours is None:
+        new = _pounce_name(name)
+        if new is None:
             continue
         translated = True
-        copy = f"{ours}.of.{section.removeprefix('logger_')}"
+        copy = f"{new}.of.{section.removeprefix('logger_')}"
         parser.add_section(f"logger_{copy}")
         for key, value in parser.items(section):
-            parser.set(f"logger_{copy}", key, ours if key == "qualname" else value)
+            parser.set(f"logger_{copy}", key, new if key == "qualname" else value)
         parser.set("loggers", "keys", f"{parser.get('loggers', 'keys')},{copy}")
     for section in parser.sections():
         if section.startswith("formatter_") and parser.has_option(section, "class"):

@@ -1,8 +1,10 @@
-"""Where options come from: a file, the environment, the command line.
+"""The sources of options: a file, the environment, the command line.
 
-Later sources win: defaults < pounce.toml or [tool.pounce] in pyproject.toml < environment < command line. A value that
-is invalid is refused with the name of the source it came from. What is set for somebody else (Kubernetes, uvicorn) is
-told in one line, and no reason to stop.
+Later sources win: defaults < pounce.toml or [tool.pounce] in pyproject.toml < environment < command line. An invalid
+value is an error that names its source. Variables that were set for another program (Kubernetes, uvicorn) are noted in
+one line of the log.
+
+Must never log: logging is not configured yet, so notes are returned. Owner: none; nothing here is kept.
 """
 
 import logging
@@ -12,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pounce.config.config import NOT_YET, OPTIONS, checked, parsed
-from pounce.config.kinds import meant
+from pounce.config.kinds import suggestion
 from pounce.errors import ConfigError
 
 type Note = tuple[int, str]
@@ -20,10 +22,10 @@ type Note = tuple[int, str]
 
 NAMES = {flag.removeprefix("--").replace("-", "_"): name for name, spec in OPTIONS.items() for flag in spec.flags}
 NAMES |= {name: name for name in (*OPTIONS, "app")}
-"""What an option may be called in a file or the environment: as its field, or as one of its flags."""
+"""The names of each option in a file or the environment: that of its field, and those of its flags."""
 
-# Set for the set-up script and the tests, not for the server.
-FOREIGN_VARIABLES = frozenset(("POUNCE_PYTHON", "POUNCE_CACHE", "POUNCE_NO_SKIP", "POUNCE_PROCESSES_BECAUSE"))
+# Set for the set-up script and the tests, or by the server for itself.
+OTHER_VARIABLES = frozenset(("POUNCE_PYTHON", "POUNCE_CACHE", "POUNCE_NO_SKIP", "POUNCE_PROCESSES_BECAUSE"))
 
 _KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
 """Variables that Kubernetes sets for a Service in each of a namespace's containers, after the Service's name."""
@@ -37,7 +39,7 @@ def load(
 ) -> tuple[dict[str, Any], list[Note]]:
     """Options from the file, the environment and the command line, checked, and notes for the log.
 
-    `flags` has what was given on the command line, parsed, and `typed` in which words. Raises ConfigError.
+    `flags` are the parsed options of the command line, and `typed` the flags as they were typed. Raises ConfigError.
     """
     values: dict[str, Any] = {}
     notes: list[Note] = []
@@ -68,7 +70,7 @@ def _from_file(folder: str | os.PathLike[str], notes: list[Note]) -> tuple[str, 
             with open(path, encoding="utf-8") as file:
                 written = file.read()
             if tables and "pounce" not in written:
-                continue  # somebody else's file
+                continue  # a project without options for this server
             import tomllib
 
             found = tomllib.loads(written)
@@ -91,7 +93,7 @@ def _from_file(folder: str | os.PathLike[str], notes: list[Note]) -> tuple[str, 
 def _known(name: str, source: str) -> str:
     name = "workers" if name == "threads" else name
     if name not in NAMES:
-        raise ConfigError(f"{source} is not an option{meant(name, [*OPTIONS, 'threads', 'app'])}")
+        raise ConfigError(f"{source} is not an option{suggestion(name, [*OPTIONS, 'threads', 'app'])}")
     return NAMES[name]
 
 
@@ -101,7 +103,7 @@ def _from_environment(environ: Mapping[str, str], notes: list[Note]) -> dict[str
     of_uvicorn: list[str] = []
     for variable, value in environ.items():
         prefix, _, rest = variable.partition("_")
-        if not value or prefix not in ("POUNCE", "UVICORN") or variable in FOREIGN_VARIABLES:
+        if not value or prefix not in ("POUNCE", "UVICORN") or variable in OTHER_VARIABLES:
             continue  # an empty variable is an unset one
         if _KUBERNETES.search(variable) or (rest == "PORT" and value.startswith(("tcp://", "udp://", "sctp://"))):
             if prefix == "POUNCE":
@@ -121,6 +123,6 @@ def _from_environment(environ: Mapping[str, str], notes: list[Note]) -> dict[str
         names = ", ".join(of_kubernetes)
         notes.append((logging.WARNING, f"Kubernetes has set {names} for a Service named pounce; ignored."))
     if of_uvicorn:
-        theirs, ours = (", ".join(f"{prefix}_{name}" for name in of_uvicorn) for prefix in ("UVICORN", "POUNCE"))
-        notes.append((logging.WARNING, f"{theirs} set: did you mean {ours}? Ignored."))
+        given, meant = (", ".join(f"{prefix}_{name}" for name in of_uvicorn) for prefix in ("UVICORN", "POUNCE"))
+        notes.append((logging.WARNING, f"{given} set: did you mean {meant}? Ignored."))
     return values
