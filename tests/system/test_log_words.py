@@ -120,7 +120,7 @@ def for_uvicorn():
     text = json.dumps(LOGGING_CONFIG).replace("pounce", "uvicorn")
     config = json.loads(text)
     config["formatters"]["default"]["fmt"] = "mine %(levelprefix)s %(message)s"
-    config["filters"] = {"health": {"()": "test_log_words.Dropping"}}
+    config["filters"] = {"health": {"()": f"{__name__}.Dropping"}}
     config["loggers"]["uvicorn.access"]["filters"] = ["health"]
     return config
 
