@@ -94,7 +94,7 @@ class CrossThreadCall(Wait):
         calls.waiting.add(self)
         with contextlib.suppress(RuntimeError):  # the loop is closed
             calls.loop.post(self._begin)
-        if calls.ended:  # looked at last: whoever sets it looks at what waits afterwards
+        if calls.ended:  # checked last: `end` sets it first, and then goes through what waits
             self._deliver(None, ClientDisconnected("the worker has ended"))
 
     def drop(self) -> None:
@@ -131,5 +131,5 @@ class CrossThreadCall(Wait):
         if error is not None and not issubclass(type(error), Exception):  # what ends the worker ends not its caller
             error = ClientDisconnected("the worker has ended")
         assert self._caller_loop is not None
-        with contextlib.suppress(RuntimeError):  # nobody is there any more
+        with contextlib.suppress(RuntimeError):  # the caller's loop is closed
             self._caller_loop.post(partial(self._deliver, value, error))

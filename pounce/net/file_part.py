@@ -1,4 +1,4 @@
-"""A part of an open file that waits to be sent by the kernel's own hands.
+"""A part of an open file in a stream's buffer, which the kernel sends (sendfile).
 
 Owner: the stream it waits in.
 """

@@ -49,7 +49,7 @@ class Listener:
         self.sockets = sockets
         self.address = address
         self.inherited = inherited
-        """Does somebody else hold the sockets as well, who will go on listening?"""
+        """Does another process hold the sockets as well, which will go on listening?"""
         self._inode = os.stat(address[0]).st_ino if owns_path else None
 
     @property
@@ -88,14 +88,14 @@ class Listener:
             stop_handshakes(sock)
 
     def shut_down(self) -> None:
-        """Refuses whoever comes from now on, in all processes that have the sockets, and lets another server listen
-        here. An inherited socket is somebody else's to shut."""
+        """Ends listening in all processes that have the sockets, so that another server can listen here. An inherited
+        socket is left to the process that it came from."""
         for sock in self.sockets if not self.inherited else ():
             with contextlib.suppress(OSError):  # already shut; a system where a listening socket can only be closed
                 sock.shutdown(socket.SHUT_RD)
 
     def unlink(self) -> None:
-        """Removes the Unix socket's file, unless somebody has put another in its place."""
+        """Removes the file of the Unix socket, unless another server has put its own there."""
         if self._inode is not None:
             try:
                 if os.stat(self.address[0]).st_ino == self._inode:
@@ -258,21 +258,21 @@ def _bind_tcp(family: int, name: tuple[str | int, ...], workers: int, *, dual: b
 
 
 def _check_free(family: int, name: tuple[str | int, ...]) -> None:
-    """SO_REUSEPORT would let us in beside another server of the same user, who would then wonder where half of
-    the requests went. A socket without it is refused when anybody else listens there."""
+    """Raises OSError when another server listens here. With SO_REUSEPORT the kernel lets both listen, if they are of one
+    user, and half of the other server's requests would come here. A socket without SO_REUSEPORT is refused."""
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(name)
 
 
 def stop_handshakes(sock: socket.socket) -> None:
-    """Lets no further client begin a connection, while those that have begun can still be accepted.
+    """Has the kernel begin no new connection here, while those that have begun can still be accepted.
 
-    A listening socket that is closed resets what lies in its queue, and handshakes that are under way: requests of
-    clients who believe they are connected. So before the last accepts it is bound to a network interface that does not
-    exist (Linux 5.7): a new SYN finds no socket and is refused at once, and a proxy turns to the next server, while a
-    handshake that has begun does not look at the interface again (but one with a SYN cookie, under a flood, does).
-    Over a Unix socket a handshake is one step, and nothing is under way.
+    Closing a listening socket resets the connections in its queue and those whose handshake is under way: requests of
+    clients that believe they are connected. So before the last accepts the socket is bound to a network interface that
+    does not exist (Linux 5.7). A new SYN then finds no socket and is refused at once, and a proxy tries its next
+    server. A handshake that has begun is not checked against the interface again, unless it is one with a SYN cookie,
+    under a flood. Over a Unix socket a handshake is one step, so none is under way.
     """
     if sys.platform != "linux" or sock.family == socket.AF_UNIX:
         return

@@ -45,9 +45,9 @@ def _process(inodes: set[str]) -> str:
     wanted = {f"socket:[{inode}]" for inode in inodes - {"0"}}
     end = time.monotonic() + TIMEOUT
     with contextlib.suppress(OSError):
-        # Young processes first: what holds a port in somebody's way was mostly started a short while ago.
+        # Young processes first: one that has taken the port was mostly started a short while ago.
         for process in sorted(filter(str.isdecimal, os.listdir("/proc") if wanted else ()), key=int, reverse=True):
-            with contextlib.suppress(OSError):  # somebody else's, or gone
+            with contextlib.suppress(OSError):  # another user's, or gone
                 folder = f"/proc/{process}/fd"
                 for fd in os.listdir(folder):
                     if time.monotonic() > end:

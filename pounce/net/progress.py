@@ -63,7 +63,7 @@ class Progress:
     def __init__(self, loop: Loop, write: float | None, linger: float, senders: Collection[Sender]) -> None:
         """`write` and `linger` are lengths in seconds; `senders` is what may be sending, now and later."""
         self.write: DeadlineQueue[MonitoredStream] = loop.deadlines(write, self._write_timed_out)
-        """Of streams that have something which the kernel does not take. Whoever arms it calls `scan_soon`."""
+        """Of streams whose buffer the kernel does not take. The stream that arms it calls `scan_soon` as well."""
         self.linger: DeadlineQueue[MonitoredStream] = loop.deadlines(linger, self._linger_timed_out)
         self.fin_wait: DeadlineQueue[MonitoredStream] = loop.deadlines(FIN_WAIT, self._check_fin_wait)
         self.large_buffers = LARGE_BUFFERS if TCP_NOTSENT_LOWAT else 0
@@ -136,7 +136,7 @@ class Progress:
 
 
 def unread(sock: socket.socket) -> int:
-    """Bytes that lie in the kernel's buffer. Linux tells of all the messages together, where there are messages."""
+    """Bytes in the kernel's receive buffer; of all messages together, where there are messages (Linux)."""
     return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 

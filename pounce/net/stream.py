@@ -1,15 +1,17 @@
-"""A connected socket as a stream of bytes, with progress in both directions.
+"""A connected socket as a `ByteStream`.
 
-Reading: what arrives is handed to the owner at once; the owner pauses reading when it has enough.
-Writing: what the kernel does not take is kept, in order, as bytes or as parts of files. Above the high-water
-mark the owner should write no more; when it falls to the low-water mark, or the client is gone, the owner hears of it.
-Progress is watched by a deadline: a client that takes nothing for its length is cut off.
+Reading: what arrives is passed to the owner at once; the owner pauses reading when it has enough.
+
+Writing: what the kernel does not take is buffered in order, as bytes or as parts of files. Above HIGH_WATER the owner
+writes no more, until the buffer has fallen to LOW_WATER. A client that takes nothing for the length of
+`--timeout-write` is aborted (`net.progress`).
 
     OPEN       reads and writes
-    CLOSING    writes what is left, then closes; lingers, if the client has sent more or not taken all meanwhile
-    LINGERING  has said that it writes no more, and throws away what still arrives, so that the kernel does not
-               answer unread bytes with a reset that would destroy the last response (RFC 9112, 9.6)
-    CLOSED     the descriptor is given back
+    CLOSING    writes what is buffered, then closes; lingers first, where the client has sent more meanwhile or has not
+               acknowledged all
+    LINGERING  has shut down its writing side, and throws away what still arrives: the kernel would answer unread bytes
+               with a reset, which destroys the last response (RFC 9112, section 9.6)
+    CLOSED     the descriptor is closed
 
 Owner: one worker's thread.
 """
@@ -31,16 +33,16 @@ READ_SIZE = 131072  # a WebSocket message of 64 KiB comes in one piece: 38 us in
 JOIN_BELOW = 8192
 """Copying this much into one string costs less than a system call with two buffers."""
 SMALL = 512
-"""What waits in pieces of less is joined: an object for every few bytes would cost many times the bytes."""
+"""Buffered parts of fewer bytes are joined: an object for every few bytes would cost many times the bytes."""
 MAX_BUFFERS = 64  # per system call; the kernel's own bound is IOV_MAX, 1024
 
 MAX_UNSENT_LARGE = 1 << 20
-"""Bytes that the kernel may hold unsent for a client of a large response, instead of what listeners allow each: with
-less, 1 MiB leaves in several pieces, at twice the CPU time. `net.progress` says how many have that at a time."""
+"""Bytes that the kernel may hold unsent for a client of a large response, instead of `listeners.MAX_UNSENT`: with less,
+1 MiB leaves in several pieces, at twice the CPU time. `progress.LARGE_BUFFERS` connections may have that at a time."""
 
 MAX_LINGER = 30.0
-"""Seconds for a client that goes on sending after it has been answered, as one does that uploads slowly: nginx's
-lingering_time. Without a byte it has the length of `Progress.linger`."""
+"""Seconds for a client that goes on sending after it has been answered, as in a slow upload: nginx's lingering_time. A
+client that sends nothing has the length of `Progress.linger`."""
 
 MSG_MORE = getattr(socket, "MSG_MORE", 0)  # Linux: what follows belongs into the same packet
 
@@ -75,13 +77,11 @@ class SocketStream:
         self.peer = peer
         self._progress = progress
         self._buffer: deque[memoryview | bytearray | FilePart] | None = None  # made when first needed: most never are
-        self._corked = False  # is it kept back only for what follows in this turn?
+        self._corked = False  # is the buffer held back only for what follows in this turn?
         self._large_buffer = False
         self._linger_ends = 0.0
         self.buffered = 0
-        """Bytes that wait to be written; above HIGH_WATER, whoever writes should wait for `write_resumed`."""
         self.reading = True
-        """Is what arrives wanted?"""
         self._interest = READ
         self.state: State = OPEN
         loop.watch(sock, READ, self._ready)
@@ -111,14 +111,14 @@ class SocketStream:
             if data:
                 self._owner.data_received(data)
             else:
-                self.reading = False  # an end stays readable for ever
+                self.reading = False  # a socket at its end stays readable
                 self._watch()
                 self._owner.eof_received()
         elif data:
-            self._progress.fin_wait.disarm(self)  # who still sends has the time to come to an end
+            self._progress.fin_wait.disarm(self)  # a client that still sends has the time of `linger`
             if self._loop.now < self._linger_ends:
                 self._progress.linger.arm(self)
-        elif self.buffered:  # it may still read
+        elif self.buffered:  # the client may still read
             self.state = CLOSING
             self._watch()
         else:
@@ -143,7 +143,7 @@ class SocketStream:
             self._watch()
 
     def _watch(self) -> None:
-        """Asks the selector for what is wanted now, if that has changed."""
+        """Registers with the selector what is wanted now, if that has changed."""
         if self.state is CLOSED:
             return
         reading = self.reading if self.state is OPEN else self.state is LINGERING
@@ -161,7 +161,7 @@ class SocketStream:
     # Writing
 
     def write(self, data: bytes) -> None:
-        """Sends `data` in one system call if the kernel takes it, and keeps what it does not take."""
+        """Sends `data` in one system call if the kernel takes it, and buffers what it does not take."""
         if self.buffered:
             if self.state is OPEN and data:
                 self._buffer_part(memoryview(data))
@@ -200,8 +200,7 @@ class SocketStream:
         self._enlarge_buffer()
 
     def write_soon(self, parts: Sequence[bytes]) -> None:
-        """Keeps what there is more to come after: what is written piece by piece in one turn leaves in one system
-        call, at its end at the latest. For 16 parts of 4 KiB that halves the CPU time."""
+        """Holds the parts back for more: all parts of one turn leave in one system call, at its end at the latest. For 16 parts of 4 KiB that halves the CPU time."""
         size = sum(map(len, parts))
         if self.state is not OPEN or not size:
             return
@@ -235,7 +234,7 @@ class SocketStream:
             return
         part = FilePart(fd, offset, count)
         if not self.buffered:
-            with contextlib.suppress(OSError):  # whatever it is, the next call says it again
+            with contextlib.suppress(OSError):  # whatever it is, the next call raises it again
                 head = head[self.sock.send(head, MSG_MORE) :]
                 if not head:
                     part.send(self.sock)
@@ -298,7 +297,7 @@ class SocketStream:
             self._owner.write_resumed()
 
     def _enlarge_buffer(self) -> None:
-        """More waits than the kernel takes: lets it take more from the next turn on, if there is a loan left."""
+        """More is buffered than the kernel takes: lets it take more from the next turn on, if another stream may."""
         if not self.buffered:
             return
         progress = self._progress
@@ -331,7 +330,7 @@ class SocketStream:
     # Ending
 
     def close(self, *, linger: bool = False) -> None:
-        """Writes what is left, then closes. With `linger`, for a client that may still be sending."""
+        """Sends what is buffered, then closes. With `linger`, for a client that may still be sending."""
         if self._corked:
             self._uncork()
         if self.state is OPEN:
@@ -343,8 +342,8 @@ class SocketStream:
                 self._finish()
 
     def _finish(self) -> None:
-        """All is written. A reset would destroy what is still on its way to the client, and comes of closing with bytes
-        unread, or of bytes that arrive later."""
+        """The kernel has taken all. Closing now with bytes unread, or with bytes that arrive later, makes TCP reset the
+        connection, which destroys what is still on its way to the client."""
         if self.state is CLOSING and not self.unread:
             if not outstanding(self.sock):
                 self._close_socket(None)
@@ -361,11 +360,11 @@ class SocketStream:
         self._watch()
 
     def close_now(self) -> None:
-        """Closes now, whatever the client does. The kernel goes on with what it has for a client that is only slow."""
+        """Closes now. The kernel goes on sending what it has taken, for a client that is only slow."""
         self._close_socket(None)
 
     def abort(self) -> None:
-        """Gives the connection up at once, by a reset: the client must not take what it has for the whole."""
+        """Resets the connection: the client must not take what it has for the whole."""
         if self.state is not CLOSED:
             with contextlib.suppress(OSError):
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
@@ -388,5 +387,5 @@ class SocketStream:
         self._buffer = None
         self.sock.close()
         owner = self._owner
-        del self._owner  # else the two would hold each other until the collector comes
+        del self._owner  # else stream and owner would be a cycle, which only the collector frees
         owner.connection_lost(error)

@@ -1,4 +1,4 @@
-"""The stack of a thread or of a child process that does not answer, to show to a person.
+"""Stacks of threads and child processes that do not answer, for the log.
 
 It is asked by a signal. faulthandler's handler for it runs in C, in the very thread that is asked, and writes what
 it finds there to a pipe: the thread may be in a system call, in a long computation, even in one that never gives
@@ -15,16 +15,16 @@ import threading
 from collections.abc import Callable
 
 SIGNAL = getattr(signal, "SIGRTMAX", signal.SIGUSR2)
-"""The last real-time signal: nobody else's, as a rule."""
+"""The last real-time signal: as a rule nothing else uses it."""
 FIRST, NEXT = 0.5, 0.02
-"""Seconds to wait for the first line, on a machine that has much to do, and for one more."""
+"""Seconds to wait for the first line, on a machine under load, and for each further one."""
 
 _PACKAGE = f'File "{os.path.dirname(os.path.dirname(__file__))}'
 _FOREIGN = ("threading.py", "asyncio/base_events.py", "asyncio/runners.py", "asyncio/events.py", "<frozen ")
 
 _lock = threading.Lock()  # two servers of one process may ask at the same time
 _pipe: tuple[int, int] | None = None
-"""Made once and never closed: a signal that arrives late must not write into somebody else's file."""
+"""Made once and never closed: a signal that arrives late must not write into another file of the same number."""
 
 
 def prepare() -> tuple[int, int]:
@@ -39,7 +39,7 @@ def prepare() -> tuple[int, int]:
 
 
 def of(ask: Callable[[int], object]) -> str:
-    """The stack of whoever gets the signal that `ask` sends, innermost line first, as lines of text; empty if none
+    """The stack of the thread that gets the signal that `ask` sends, innermost line first, as lines of text; empty if none
     came. The frames of the server itself are left out."""
     with _lock:
         reader, _ = prepare()

@@ -64,7 +64,7 @@ class Inbox(Protocol):
         """How many there are to take."""
 
     def close(self) -> None:
-        """Nobody uses it any more."""
+        """The server has ended."""
 
 
 class ThreadInbox:
