@@ -1,9 +1,9 @@
 """A worker process, from the fork to its exit.
 
-It talks to the supervisor over two pairs of sockets. On the control pair each message is one byte, some with a slot's
-number behind it; the worker's loop reads it. On the side channel a thread answers when the loop does not turn. When the
-supervisor dies, both pairs end: the worker stops as if it had been told to, and if it cannot, the side channel's thread
-ends the process.
+It is connected to the supervisor by two pairs of sockets. On the control pair each message is one byte, some with a
+slot's number behind it; the worker's loop reads it. On the side channel a thread answers when the loop does not turn.
+When the supervisor dies, both pairs end: the worker stops in order, and if it cannot, the side channel's thread ends
+the process.
 
 Owner: the main thread of the process.
 """
@@ -81,7 +81,7 @@ def run_child(
                 os.close(key.fd)
         parents.close()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor decides
-        signal.signal(signal.SIGHUP, lambda _number, _frame: None)  # a terminal that closes tells the whole group, too
+        signal.signal(signal.SIGHUP, lambda _number, _frame: None)  # a terminal that closes signals the group, too
         for number_ in (signal.SIGTERM, signal.SIGTTIN, signal.SIGTTOU):
             signal.signal(number_, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -39,7 +39,7 @@ class WorkerHandle(Protocol):
         """Drains and ends. A worker that starts ends as soon as it can."""
 
     def cancel(self) -> None:
-        """Cancels what it has in flight: the time for draining is over."""
+        """Cancels what it has in flight: the graceful timeout has passed."""
 
     def abort(self) -> None:
         """Ends at once, without its lifespan's shutdown."""

@@ -1,4 +1,4 @@
-"""What the log says of the application's lifespan: each line once for the server, however many workers have one.
+"""Log lines of the application's lifespan: each once for the server, however many workers have a lifespan.
 
 The texts are uvicorn's. Owner: the supervisor's thread.
 """

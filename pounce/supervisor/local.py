@@ -1,4 +1,4 @@
-"""A worker on the supervisor's own thread and loop: mostly the only worker of a server.
+"""A worker on the supervisor's own thread and loop: of a server with a single worker.
 
 What an application does with its thread works then as under any other server: `signal.signal` and
 `loop.add_signal_handler` where that is the main thread, debuggers, libraries that insist on it. Supervisor and worker

@@ -38,7 +38,7 @@ logger = logging.getLogger("pounce.error")
 
 
 class PoolOwner(Protocol):
-    """Is told what happens to the pool."""
+    """What the pool calls."""
 
     def make_worker(self, generation: Generation, number: int, on_report: OnReport) -> WorkerHandle:
         """Makes a worker for this slot, and does not start it. Raises StartupError."""

@@ -1,7 +1,7 @@
 """A worker in a process of its own, for a Python with the GIL: the supervisor's side.
 
 The process is forked from the supervisor, which has bound the sockets, has imported nothing of the application and runs
-no other thread. `child` says how the two talk.
+no other thread. `child` describes their messages.
 
 Owner: the supervisor's thread.
 """

@@ -98,7 +98,7 @@ class Server:
         await embedding.serve(self, sockets)
 
     def run(self, sockets: Sequence[socket.socket] | None = None) -> None:
-        """Serves until told to stop, at `sockets` if there are any, which stay the caller's. Raises SystemExit with
+        """Serves until it is stopped, at `sockets` if there are any, which stay the caller's. Raises SystemExit with
         uvicorn's code when the server cannot start: 3, or 2 for an invalid option. A signal that stopped it is raised
         again when all is done."""
         self._signals.thread = threading.get_ident()

@@ -42,7 +42,7 @@ class SignalTarget(Protocol):
         """SIGHUP, SIGTTIN or SIGTTOU."""
 
     def on_signal(self, handled: Callable[[], bool]) -> None:
-        """The server is to stop, once the loop gets to it. `handled` says whether it has. Called by the handler."""
+        """The server has to stop. `handled` tells whether the loop has read that. Called by the handler."""
 
 
 class Signals:

@@ -1,7 +1,7 @@
 """The supervisor: binds the sockets, imports the application, runs the pool, and stops it.
 
 It is a loop like a worker's, on the thread that called `Server.run`. Everything that happens to it is a call on that
-loop, so nothing here has a lock. The only worker of a server mostly shares that thread and loop (see `local`).
+loop, so nothing here has a lock. A single worker shares that thread and loop (see `local`).
 
     PREPARING  sockets are bound, and the application is imported where threads share it
     STARTING   the first worker starts its lifespan, then the others

@@ -157,7 +157,7 @@ class Watchdog:
         elif single:
             outcome = "it is the only one, so every other client waits until that is over"
         else:
-            outcome = "nobody accepts in its place"
+            outcome = "no worker accepts in its place"
         logger.log(
             level, "Worker %d (%s) has been blocked for %.1f s by %s; %s.%s",
             slot.number + 1, worker.name, seconds, request, outcome, "\n" + stack if stack else "",
@@ -194,7 +194,7 @@ class WatchdogThread:
             self._loop.post(self._stop)
 
     def on_signal(self, handled: Callable[[], bool], timeout: float | None) -> None:
-        """The server is to stop; `handled` says whether the supervisor's loop has read that. Code that keeps the loop
+        """The server has to stop; `handled` tells whether the supervisor's loop has read that. Code that keeps the loop
         from it for `timeout` seconds is interrupted by another signal. Called by the signal's handler."""
         with contextlib.suppress(RuntimeError):  # it has stopped
             self._loop.post(lambda: self._loop.call_later(CHECK_INTERVAL, lambda: self._warn(handled, timeout)))

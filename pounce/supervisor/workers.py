@@ -86,7 +86,7 @@ class Workers:
         self._on_all_ended()
 
     def retire(self, worker: WorkerHandle) -> None:
-        """Its slot has another worker, or none. One that is still starting serves nobody, and ends at once."""
+        """Its slot has another worker, or none. One that is still starting serves no client, and ends at once."""
         if worker in self._starting:
             worker.stop()
             self._loop.call_later(CANCEL_GRACE + ABORT_GRACE, partial(self._kill_or_abandon, [worker]))

@@ -76,7 +76,7 @@ def test_a_thread_that_does_not_start_shows_that_threads_fail_only_before_servin
     while Report.ENDED not in reports:
         surroundings.loop.turn(1)
     worker.join()
-    assert (Report.FAILED in reports) is serving
+    assert (Report.START_FAILED in reports) is serving
     assert len(reasons) == (not serving)
 
 

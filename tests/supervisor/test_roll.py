@@ -6,224 +6,224 @@ import pytest
 
 from pounce.supervisor.slot import SlotState
 from pounce.worker.control import Report
-from tests.support.workers import FIRST, SECOND, THIRD, Crowd
+from tests.support.workers import FIRST, SECOND, THIRD, PoolRig
 
 
-def numbers(crowd):
+def numbers(rig):
     """Of the generation of each worker that has a slot."""
-    return [slot.worker and slot.worker.generation.number for slot in crowd.pool.slots]
+    return [slot.worker and slot.worker.generation.number for slot in rig.pool.slots]
 
 
-def newest(crowd):
-    return crowd.owner.made[-1]
+def newest(rig):
+    return rig.owner.made[-1]
 
 
 def test_a_successor_is_ready_before_its_predecessor_retires_slot_by_slot(caplog):
     caplog.set_level("INFO", "pounce.error")
-    crowd = Crowd(2)
-    one, two = crowd.handles
-    crowd.pool.roll(SECOND)
-    assert len(crowd.owner.made) == 3
-    assert (newest(crowd).number, newest(crowd).generation) == (0, SECOND)
-    assert one.said == two.said == []  # they serve
-    newest(crowd).report(Report.READY)
-    assert one.said == [("retire",)]
-    assert ("serve",) in crowd.pool.slots[0].worker.said
-    assert numbers(crowd) == [2, 1]
-    assert two.said == []
-    assert (newest(crowd).number, newest(crowd).generation) == (1, SECOND)
+    rig = PoolRig(2)
+    one, two = rig.handles
+    rig.pool.roll(SECOND)
+    assert len(rig.owner.made) == 3
+    assert (newest(rig).number, newest(rig).generation) == (0, SECOND)
+    assert one.orders == two.orders == []  # they serve
+    newest(rig).report(Report.READY)
+    assert one.orders == [("retire",)]
+    assert ("serve",) in rig.pool.slots[0].worker.orders
+    assert numbers(rig) == [2, 1]
+    assert two.orders == []
+    assert (newest(rig).number, newest(rig).generation) == (1, SECOND)
     assert "have been replaced" not in caplog.text
-    newest(crowd).report(Report.READY)
-    assert two.said == [("retire",)]
-    assert numbers(crowd) == [2, 2]
+    newest(rig).report(Report.READY)
+    assert two.orders == [("retire",)]
+    assert numbers(rig) == [2, 2]
     assert "The workers have been replaced." in caplog.text
-    assert crowd.pool.generation is SECOND
+    assert rig.pool.generation is SECOND
     one.report(Report.ENDED)
     two.report(Report.ENDED)
-    assert numbers(crowd) == [2, 2]
-    assert crowd.owner.failures == []
+    assert numbers(rig) == [2, 2]
+    assert rig.owner.failures == []
 
 
 @pytest.mark.parametrize("how", [Report.START_FAILED, Report.ENDED])
 @pytest.mark.parametrize("failing", [0, 1])
 def test_a_successor_that_does_not_start_ends_the_roll_and_its_predecessor_stays(how, failing, caplog):
-    crowd = Crowd(2)
-    crowd.pool.roll(SECOND)
+    rig = PoolRig(2)
+    rig.pool.roll(SECOND)
     for _ in range(failing):
-        newest(crowd).report(Report.READY)
-    made = len(crowd.owner.made)
-    newest(crowd).report(how)
-    newest(crowd).report(Report.ENDED)
+        newest(rig).report(Report.READY)
+    made = len(rig.owner.made)
+    newest(rig).report(how)
+    newest(rig).report(Report.ENDED)
     assert f"Worker {failing + 1} is not replaced: its successor did not start. The workers stay." in caplog.text
-    assert numbers(crowd) == [2, 1][1 - failing :] + [1] * (1 - failing)
-    assert crowd.handles[failing].said == []
-    assert len(crowd.owner.made) == made
-    assert crowd.owner.failures == []
+    assert numbers(rig) == [2, 1][1 - failing :] + [1] * (1 - failing)
+    assert rig.handles[failing].orders == []
+    assert len(rig.owner.made) == made
+    assert rig.owner.failures == []
 
 
 def test_a_successor_that_cannot_be_made_ends_the_roll(caplog):
-    crowd = Crowd(2)
+    rig = PoolRig(2)
 
     def fail(generation, number, on_report):
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
-    crowd.owner.make_worker = fail
-    crowd.pool.roll(SECOND)
+    rig.owner.make_worker = fail
+    rig.pool.roll(SECOND)
     assert "Worker 1 cannot be started: " in caplog.text
-    assert numbers(crowd) == [1, 1]
-    del crowd.owner.make_worker
-    crowd.pool.roll(SECOND)
-    newest(crowd).report(Report.READY)
-    newest(crowd).report(Report.READY)
-    assert numbers(crowd) == [2, 2]
+    assert numbers(rig) == [1, 1]
+    del rig.owner.make_worker
+    rig.pool.roll(SECOND)
+    newest(rig).report(Report.READY)
+    newest(rig).report(Report.READY)
+    assert numbers(rig) == [2, 2]
 
 
 def test_a_roll_during_a_roll_goes_on_with_the_newer_generation(caplog):
     caplog.set_level("INFO", "pounce.error")
-    crowd = Crowd(3)
-    crowd.pool.roll(SECOND)
-    newest(crowd).report(Report.READY)
-    crowd.pool.roll(THIRD)  # the second slot's successor is starting
-    made = len(crowd.owner.made)
-    assert newest(crowd).generation is SECOND
-    while len(crowd.owner.made) < made + 3:
-        newest(crowd).report(Report.READY)
-    newest(crowd).report(Report.READY)
-    assert numbers(crowd) == [3, 3, 3]
-    assert [handle.number for handle in crowd.owner.made[made:]] == [0, 1, 2]
+    rig = PoolRig(3)
+    rig.pool.roll(SECOND)
+    newest(rig).report(Report.READY)
+    rig.pool.roll(THIRD)  # the second slot's successor is starting
+    made = len(rig.owner.made)
+    assert newest(rig).generation is SECOND
+    while len(rig.owner.made) < made + 3:
+        newest(rig).report(Report.READY)
+    newest(rig).report(Report.READY)
+    assert numbers(rig) == [3, 3, 3]
+    assert [handle.number for handle in rig.owner.made[made:]] == [0, 1, 2]
     assert caplog.text.count("The workers have been replaced.") == 1
 
 
 def test_a_successor_of_an_older_roll_that_does_not_start_does_not_end_the_newer_one():
-    crowd = Crowd(2)
-    crowd.pool.roll(SECOND)
-    crowd.pool.roll(THIRD)
-    newest(crowd).report(Report.START_FAILED)
-    assert newest(crowd).generation is THIRD
-    newest(crowd).report(Report.READY)
-    newest(crowd).report(Report.READY)
-    assert numbers(crowd) == [3, 3]
+    rig = PoolRig(2)
+    rig.pool.roll(SECOND)
+    rig.pool.roll(THIRD)
+    newest(rig).report(Report.START_FAILED)
+    assert newest(rig).generation is THIRD
+    newest(rig).report(Report.READY)
+    newest(rig).report(Report.READY)
+    assert numbers(rig) == [3, 3]
 
 
 def test_stop_during_a_roll_ends_the_successor_too_and_starts_no_other():
-    crowd = Crowd(2)
-    crowd.pool.roll(SECOND)
-    successor = newest(crowd)
-    crowd.pool.stop(30.0)
-    assert ("stop",) in successor.said
-    assert all(("stop",) in handle.said for handle in crowd.handles)
+    rig = PoolRig(2)
+    rig.pool.roll(SECOND)
+    successor = newest(rig)
+    rig.pool.stop(30.0)
+    assert ("stop",) in successor.orders
+    assert all(("stop",) in handle.orders for handle in rig.handles)
     successor.report(Report.READY)
-    assert len(crowd.owner.made) == 3
-    assert numbers(crowd) == [1, 1]
-    for handle in crowd.owner.made:
-        assert not crowd.owner.ended
+    assert len(rig.owner.made) == 3
+    assert numbers(rig) == [1, 1]
+    for handle in rig.owner.made:
+        assert not rig.owner.ended
         handle.report(Report.ENDED)
-    assert crowd.owner.ended == 1
+    assert rig.owner.ended == 1
 
 
 def test_stop_kills_a_successor_that_is_still_starting_after_the_graceful_timeout(caplog):
-    crowd = Crowd(1)
-    crowd.pool.roll(SECOND)
-    crowd.pool.stop(5.0)
-    crowd.look(50)
-    assert ("kill",) in newest(crowd).said
+    rig = PoolRig(1)
+    rig.pool.roll(SECOND)
+    rig.pool.stop(5.0)
+    rig.scan(50)
+    assert ("kill",) in newest(rig).orders
     assert "Worker 1 is still starting; it is given up." in caplog.text
 
 
 def test_a_worker_that_dies_while_its_successor_starts_is_replaced_by_it():
-    crowd = Crowd(2)
-    crowd.pool.roll(SECOND)
-    crowd.handles[0].report(Report.ENDED)
-    crowd.look(20)
-    assert len(crowd.owner.made) == 3
-    crowd.owner.made[2].report(Report.READY)
-    assert numbers(crowd) == [2, 1]
+    rig = PoolRig(2)
+    rig.pool.roll(SECOND)
+    rig.handles[0].report(Report.ENDED)
+    rig.scan(20)
+    assert len(rig.owner.made) == 3
+    rig.owner.made[2].report(Report.READY)
+    assert numbers(rig) == [2, 1]
 
 
 def test_a_worker_that_dies_while_its_successor_starts_in_vain_is_replaced_by_its_own_generation():
-    crowd = Crowd(2)
-    crowd.pool.roll(SECOND)
-    crowd.handles[0].report(Report.ENDED)
-    newest(crowd).report(Report.START_FAILED)
-    assert newest(crowd).generation is FIRST
-    newest(crowd).report(Report.READY)
-    assert numbers(crowd) == [1, 1]
+    rig = PoolRig(2)
+    rig.pool.roll(SECOND)
+    rig.handles[0].report(Report.ENDED)
+    newest(rig).report(Report.START_FAILED)
+    assert newest(rig).generation is FIRST
+    newest(rig).report(Report.READY)
+    assert numbers(rig) == [1, 1]
 
 
 def test_a_worker_that_dies_after_a_roll_is_replaced_by_the_new_generation():
-    crowd = Crowd(1)
-    crowd.pool.roll(SECOND)
-    newest(crowd).report(Report.READY)
-    newest(crowd).report(Report.ENDED)
-    crowd.look()
-    assert newest(crowd).generation is SECOND
-    assert len(crowd.owner.made) == 3
+    rig = PoolRig(1)
+    rig.pool.roll(SECOND)
+    newest(rig).report(Report.READY)
+    newest(rig).report(Report.ENDED)
+    rig.scan()
+    assert newest(rig).generation is SECOND
+    assert len(rig.owner.made) == 3
 
 
 def test_an_empty_slot_gets_the_new_generation_when_another_slot_has_it():
-    crowd = Crowd(2)
-    crowd.handles[0].report(Report.ENDED)
-    crowd.look()
-    newest(crowd).report(Report.ENDED)  # the second time in a row, so the next worker waits for its delay
-    assert crowd.pool.slots[0].worker is None
-    crowd.pool.roll(SECOND)
-    assert (newest(crowd).number, newest(crowd).generation) == (1, SECOND)
-    assert crowd.pool.slots[0].generation is FIRST
-    newest(crowd).report(Report.READY)
-    assert crowd.pool.slots[0].generation is SECOND
-    crowd.look(20)
-    assert (newest(crowd).number, newest(crowd).generation) == (0, SECOND)
+    rig = PoolRig(2)
+    rig.handles[0].report(Report.ENDED)
+    rig.scan()
+    newest(rig).report(Report.ENDED)  # the second time in a row, so the next worker waits for its delay
+    assert rig.pool.slots[0].worker is None
+    rig.pool.roll(SECOND)
+    assert (newest(rig).number, newest(rig).generation) == (1, SECOND)
+    assert rig.pool.slots[0].generation is FIRST
+    newest(rig).report(Report.READY)
+    assert rig.pool.slots[0].generation is SECOND
+    rig.scan(20)
+    assert (newest(rig).number, newest(rig).generation) == (0, SECOND)
 
 
 def test_a_worker_that_is_still_starting_when_its_successor_is_ready_is_stopped():
-    crowd = Crowd(2)
-    crowd.handles[0].report(Report.ENDED)
-    crowd.look()
-    starting = crowd.pool.slots[0].worker
-    crowd.pool.roll(SECOND)
-    newest(crowd).report(Report.READY)
-    assert starting.said[-1] == ("stop",)
-    crowd.look(20)
-    assert ("kill",) in starting.said
+    rig = PoolRig(2)
+    rig.handles[0].report(Report.ENDED)
+    rig.scan()
+    starting = rig.pool.slots[0].worker
+    rig.pool.roll(SECOND)
+    newest(rig).report(Report.READY)
+    assert starting.orders[-1] == ("stop",)
+    rig.scan(20)
+    assert ("kill",) in starting.orders
 
 
 def test_a_slot_that_is_removed_during_a_roll_takes_its_successor_with_it(caplog):
     caplog.set_level("INFO", "pounce.error")
-    crowd = Crowd(2)
-    crowd.pool.roll(SECOND)
-    newest(crowd).report(Report.READY)
-    successor = newest(crowd)
+    rig = PoolRig(2)
+    rig.pool.roll(SECOND)
+    newest(rig).report(Report.READY)
+    successor = newest(rig)
     assert successor.number == 1
-    crowd.pool.remove_worker()
-    assert crowd.handles[1].said == [("retire",)]
-    assert successor.said[-1] == ("stop",)
+    rig.pool.remove_worker()
+    assert rig.handles[1].orders == [("retire",)]
+    assert successor.orders[-1] == ("stop",)
     assert "The workers have been replaced." in caplog.text
     successor.report(Report.READY)
     successor.report(Report.ENDED)
-    assert numbers(crowd) == [2, None]
-    crowd.pool.add_worker()
-    assert (newest(crowd).number, newest(crowd).generation) == (1, SECOND)
+    assert numbers(rig) == [2, None]
+    rig.pool.add_worker()
+    assert (newest(rig).number, newest(rig).generation) == (1, SECOND)
 
 
 def test_a_slot_that_is_added_during_a_roll_is_rolled_too():
-    crowd = Crowd(1)
-    crowd.pool.roll(SECOND)
-    successor = newest(crowd)
-    crowd.pool.add_worker()
-    added = newest(crowd)
+    rig = PoolRig(1)
+    rig.pool.roll(SECOND)
+    successor = newest(rig)
+    rig.pool.add_worker()
+    added = newest(rig)
     assert added.generation is FIRST  # the second has started nowhere yet
     added.report(Report.READY)
     successor.report(Report.READY)
-    assert (newest(crowd).number, newest(crowd).generation) == (1, SECOND)
-    newest(crowd).report(Report.READY)
-    assert numbers(crowd) == [2, 2]
-    assert added.said[-1] == ("retire",)
+    assert (newest(rig).number, newest(rig).generation) == (1, SECOND)
+    newest(rig).report(Report.READY)
+    assert numbers(rig) == [2, 2]
+    assert added.orders[-1] == ("retire",)
 
 
 def test_an_added_worker_that_does_not_start_leaves_no_slot_behind(caplog):
-    crowd = Crowd(1)
-    crowd.pool.add_worker()
-    newest(crowd).report(Report.ENDED)
+    rig = PoolRig(1)
+    rig.pool.add_worker()
+    newest(rig).report(Report.ENDED)
     assert "Worker 2 does not start; the server goes on without it." in caplog.text
-    assert crowd.pool.count == 1
-    assert crowd.pool.slots[1].state is SlotState.REMOVED
+    assert rig.pool.count == 1
+    assert rig.pool.slots[1].state is SlotState.REMOVED

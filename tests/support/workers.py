@@ -1,4 +1,4 @@
-"""Workers of one server without the server: handles that note what they are told, and real workers side by side."""
+"""Workers of one server without the server: handles that only note their orders, and real workers side by side."""
 
 import socket
 
@@ -15,19 +15,19 @@ from tests.support.harness import Rig, skipping_loop
 
 
 class Handle:
-    """A worker that only notes what it is told."""
+    """A worker that only notes its orders."""
 
     def __init__(self, generation, number, on_report):
         self.generation, self.number, self.report = generation, number, on_report
         self.name = f"handle {number}"
-        self.said = []
+        self.orders = []
         self.waited = 0.0
         self.stack = '  File "app.py", line 1 in app'
         self.hung = False
         self.exit_code = 0
 
     def __getattr__(self, name):
-        return lambda *arguments: self.said.append((name, *arguments))
+        return lambda *arguments: self.orders.append((name, *arguments))
 
     def blocked_for(self, now):
         return self.waited
@@ -67,7 +67,7 @@ class Owner:
         self.ended += 1
 
 
-class Crowd:
+class PoolRig:
     def __init__(self, count, stuck_timeout=None):
         self.loop, self.selector = skipping_loop()
         self.owner = Owner()
@@ -82,9 +82,9 @@ class Crowd:
 
     def forget(self):
         for handle in self.owner.made:
-            handle.said.clear()
+            handle.orders.clear()
 
-    def look(self, times=1):
+    def scan(self, times=1):
         for _ in range(times):
             self.selector.skip = CHECK_INTERVAL
             self.loop.turn(0)
