@@ -258,8 +258,8 @@ def _bind_tcp(family: int, name: tuple[str | int, ...], workers: int, *, dual: b
 
 
 def _check_free(family: int, name: tuple[str | int, ...]) -> None:
-    """Raises OSError when another server listens here. With SO_REUSEPORT the kernel lets both listen, if they are of one
-    user, and half of the other server's requests would come here. A socket without SO_REUSEPORT is refused."""
+    """Raises OSError when another server listens here. With SO_REUSEPORT the kernel lets both listen, if one user has
+    both, and half of the other server's requests would come here. A socket without SO_REUSEPORT is refused."""
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(name)

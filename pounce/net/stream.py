@@ -200,7 +200,8 @@ class SocketStream:
         self._enlarge_buffer()
 
     def write_soon(self, parts: Sequence[bytes]) -> None:
-        """Holds the parts back for more: all parts of one turn leave in one system call, at its end at the latest. For 16 parts of 4 KiB that halves the CPU time."""
+        """Holds the parts back for more: all parts of one turn leave in one system call, at its end at the latest. For
+        16 parts of 4 KiB that halves the CPU time."""
         size = sum(map(len, parts))
         if self.state is not OPEN or not size:
             return

@@ -39,8 +39,8 @@ def prepare() -> tuple[int, int]:
 
 
 def of(ask: Callable[[int], object]) -> str:
-    """The stack of the thread that gets the signal that `ask` sends, innermost line first, as lines of text; empty if none
-    came. The frames of the server itself are left out."""
+    """The stack of the thread that gets the signal that `ask` sends, innermost line first, as lines of text; empty if
+    none came. The frames of the server itself are left out."""
     with _lock:
         reader, _ = prepare()
         _read(reader, 0)  # what came too late for the last time
