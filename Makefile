@@ -1,7 +1,7 @@
 # Everything goes through tools/dev.py, which finds or makes the interpreter and the environment first.
 DEV = python3 tools/dev.py
 
-.PHONY: run test format bench
+.PHONY: run test format bench chart
 
 run:  ## Serve the example application on 127.0.0.1:8000
 	$(DEV) pounce examples.hello:app
@@ -16,7 +16,8 @@ format:
 	$(DEV) ruff check --fix .
 	$(DEV) ruff format .
 
-bench:  ## What a request costs, beside the peers from PyPI; for example: make bench BENCH='--workloads hello --goals'
-	@failed=0; $(DEV) python -m stress bench $(BENCH) || failed=1; \
-	  other=../shared/bin/debian-python314; if test -x $$other; then python=$$($$other) && \
-	  POUNCE_PYTHON=$$python $(DEV) python -m stress bench $(BENCH) || failed=1; fi; exit $$failed
+bench:  ## What a request costs, beside other servers from PyPI; for example: make bench BENCH='--workloads hello --goals'
+	$(DEV) python -m stress bench --json '.venv/bench-{tag}.json' $(BENCH)
+
+chart:  ## Draw docs/bench.svg from the figures of `make bench`, of each interpreter it was run on
+	python3 tools/bench_chart.py .venv/bench-*.json
