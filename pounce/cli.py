@@ -167,10 +167,10 @@ def configuration(arguments: Sequence[str] | None) -> tuple[Config, list[Note]]:
 
 def _find_application(options: dict[str, Any], notes: list[Note]) -> None:
     """Finds the application if the command line names a file instead, or nothing."""
-    from pounce.app.discovery import find, looks_like_a_file
+    from pounce.app.discovery import find, names_a_file
 
     given = options.get("app")
-    if given is not None and not looks_like_a_file(given):
+    if given is not None and not names_a_file(given):
         return
     found = find(given, options.get("app_dir", ""))
     if found is None:
@@ -205,7 +205,7 @@ def serve(config: Config, notes: Sequence[Note] = ()) -> int:
     try:
         server.run()
     except KeyboardInterrupt:
-        code = 0 if server.should_exit else 130  # 130: before the server heard signals itself
+        code = 0 if server.should_exit else 130  # 130: before the server handled signals itself
     except SystemExit as error:
         code = exit_code(error)
     total = config.timeout_graceful_shutdown

@@ -48,4 +48,4 @@ def no_descriptors(error: BaseException) -> StartupError | None:
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, for a log line."""
-    return (str(error).strip().splitlines() or ["no more is said"])[0]
+    return (str(error).strip().splitlines() or ["no message"])[0]

@@ -99,6 +99,6 @@ class _Failure(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if self.error is None and record.levelno >= logging.ERROR:
             raised = record.exc_info[1] if record.exc_info else getattr(record, "raised", None)
-            said = record.msg if isinstance(record.msg, StartupError) else StartupError(record.getMessage())
-            self.error = raised or said
+            logged = record.msg if isinstance(record.msg, StartupError) else StartupError(record.getMessage())
+            self.error = raised or logged
         return True

@@ -169,7 +169,7 @@ def _log_cross_thread_use() -> None:
         logger.warning(
             "%s, on thread %r, uses an object of asyncio that belongs to the event loop of another thread. The loop "
             "has been woken, but asyncio's objects are not thread-safe: use loop.call_soon_threadsafe(...) or "
-            "asyncio.run_coroutine_threadsafe(...) there. Said once.",
+            "asyncio.run_coroutine_threadsafe(...) there. Logged once.",
             where, threading.current_thread().name,
         )  # fmt: skip
 

@@ -3,7 +3,7 @@
 Loading this module replaces `kernel.task.suspend` for the whole process. It must work in any loop: a program may await
 a wait of the kernel in a loop that is no worker's. A coroutine that no asyncio loop drives yields its wait as before.
 
-Owner: the thread that awaits.
+Must never be loaded before the program has imported asyncio. Owner: the thread that awaits.
 """
 
 import asyncio

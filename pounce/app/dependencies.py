@@ -87,7 +87,7 @@ class DependencyGraph:
         self._known = loop_bound.classes(loop_bound.RESOURCES, loop_bound.RUNNING)
         self._wanted = tuple(self._known)
         self._parents: dict[Node, list[Node]] = {}
-        self._held: list[object] = []  # keeps their ids theirs
+        self._held: list[object] = []  # keeps objects alive, so that no id is used twice
         self._loop_bound: list[object] = []
         self.assigned_names: set[Name] = set()
         """Names that functions assign."""

@@ -28,7 +28,7 @@ class Found(NamedTuple):
     """The folder from which the module can be imported."""
 
 
-def looks_like_a_file(text: str) -> bool:
+def names_a_file(text: str) -> bool:
     """Does the text name a file or a folder, rather than a module?"""
     if os.path.isdir(text):
         return True

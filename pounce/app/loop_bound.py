@@ -43,8 +43,8 @@ RESOURCES = {
     "asyncio": "Queue Condition Semaphore Barrier Lock Event",
 }
 RUNNING = {"asyncio": "AbstractEventLoop Future TaskGroup Runner StreamReader StreamWriter"}
-"""Classes whose objects belong to a loop from the beginning. Libraries keep theirs by loop, so only those that an
-application holds count."""
+"""Classes whose objects belong to a loop from the beginning. Libraries keep such objects by loop, so only those that
+an application holds count."""
 
 DEPTH = 8  # references from a library's module to an object it holds
 

@@ -1,6 +1,6 @@
 """Which modules are the application's own: Python files below its folder that were not installed there.
 
-Only reads `sys.modules` and module specs; must never import or change a module. Any thread may ask.
+Reads `sys.modules` and module specs. Must never import or change a module. Owner: none; any thread may ask.
 """
 
 import importlib.machinery

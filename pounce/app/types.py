@@ -1,6 +1,6 @@
-"""The types of ASGI 3: what an application is called with, and what it says and is told by.
+"""The types of ASGI 3: an application, its scope, and the messages it receives and sends.
 
-They name shapes for readers and for mypy; nothing checks them at run time.
+For readers and for mypy. Must never be checked at run time. Owner: none.
 """
 
 from collections.abc import Callable, Coroutine

@@ -1,4 +1,4 @@
-"""Options: where their values come from, what they mean, what is wrong with them."""
+"""Options: their values, where those come from, and the errors about them."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,8 +7,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """`from pounce.config import Config`, as people write it who know `uvicorn.config`. Imported when it is asked for:
-    whoever needs one module of this room does not load them all."""
+    """`from pounce.config import Config`, as with `uvicorn.config`. Imported on first use, so that a module that needs
+    one of this room does not load them all."""
     if name == "Config":
         from pounce.config.config import Config
 

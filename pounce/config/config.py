@@ -312,8 +312,8 @@ class Config:
             except NotInThisVersion as error:
                 raise ConfigError(f"{name}: {error}") from None
             except Invalid as error:
-                said = "threads" if name == "workers" and threads is not None else name
-                raise ConfigError(f"{said}={value!r} is {error}") from None
+                keyword = "threads" if name == "workers" and threads is not None else name
+                raise ConfigError(f"{keyword}={value!r} is {error}") from None
         if self.workers is None:
             self._set("workers", self._web_concurrency())
         if self.h11_max_incomplete_event_size is not None:

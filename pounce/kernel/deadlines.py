@@ -4,7 +4,7 @@ All deadlines of one length expire in the order in which they were set: the olde
 the back. Arming and disarming is O(1), and a turn checks nothing before the loop's horizon. A server arms a deadline
 for every request, and almost none of them expires.
 
-Owner: the loop's thread.
+Must never use an owner for anything but a key. Owner of a queue: the loop's thread.
 """
 
 import math

@@ -5,14 +5,14 @@ A turn is always the same four steps:
 1. select      wait until a descriptor is ready, something is due, or another thread has posted
 2. readiness   call what is registered for each ready descriptor
 3. due         call the timers and deadlines whose time has come
-4. ready       call what stood in the ready deque when this step began; callables that are added meanwhile wait
+4. ready       call what is in the ready deque when this step begins; callables that are added meanwhile wait
                for the next turn, so that no callback can starve the descriptors
 
 The loop must never catch an exception. One that a callback raises comes out of `turn`, and the rest of that turn is
 still there for the next one: readiness is level-triggered, timers and ready callables are removed one at a time. So the
 owner may log the error and turn again.
 
-A loop is open, then closed. `post` is the only method that tells the two apart, because the others are the owner's.
+A loop is open, then closed. Only `post` checks which, because only the owner calls the other methods.
 
 Owner: the thread that turns it. Another thread may do exactly one thing to a loop: `post`.
 """

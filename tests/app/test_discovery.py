@@ -2,7 +2,7 @@
 
 import pytest
 
-from pounce.app.discovery import FILES, find, looks_like_a_file
+from pounce.app.discovery import FILES, find, names_a_file
 from pounce.errors import ConfigError
 from tests.support.server import Running, get
 from tests.system.test_cli import run
@@ -79,7 +79,7 @@ def test_packages(tmp_path):
 def test_what_is_a_file_and_what_a_module(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shop").mkdir()
-    assert [looks_like_a_file(text) for text in ("main.py", "main.py:x", "a/b", "shop", "main:app", "main")] == [
+    assert [names_a_file(text) for text in ("main.py", "main.py:x", "a/b", "shop", "main:app", "main")] == [
         True, True, True, True, False, False,
     ]  # fmt: skip
 
