@@ -635,7 +635,7 @@ def test_what_a_lifespan_sets_on_the_application_is_each_workers_own(write):
             async def lifespan(app):
                 app.state.thread = threading.current_thread().name
                 yield
-                print("closed", app.state.thread == threading.current_thread().name, flush=True)
+                print(f"closed {app.state.thread == threading.current_thread().name}", flush=True)
                 del app.state.thread
             async def index(request):
                 return PlainTextResponse(f"{request.app.state.thread} {threading.current_thread().name}")
