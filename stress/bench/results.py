@@ -50,11 +50,11 @@ class Results:
 
     def ratio(self, server: str) -> Spread | None:
         """Pounce's figure divided by this server's."""
-        ours, theirs = self.rounds.get(SUBJECT), self.rounds.get(server)
+        subject, other = self.rounds.get(SUBJECT), self.rounds.get(server)
         key = self.workload.kind.compared
-        if not ours or not theirs or server == SUBJECT:
+        if not subject or not other or server == SUBJECT:
             return None
-        pairs = [(a[key], b[key]) for a, b in zip(ours, theirs, strict=True)]
+        pairs = [(a[key], b[key]) for a, b in zip(subject, other, strict=True)]
         return Spread.of([a / b for a, b in pairs]) if all(b > 0 for _, b in pairs) else None
 
     def maximum(self, key: str) -> float:

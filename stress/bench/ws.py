@@ -28,7 +28,7 @@ from stress.kit.websockets import DEFLATE, SERVERS, Client, find_environment, fr
 WHAT = ("echo", "idle", "shutdown")
 CONNECTIONS = 8
 WARM_UP = 0.3  # seconds
-JSON = b'{"id": %d, "kind": "message", "from": "somebody", "text": "messages repeat many of their words"}, '
+JSON = b'{"id": %d, "kind": "message", "from": "a client", "text": "messages repeat many of their words"}, '
 WORKLOADS = {  # first byte of the frame, payload
     "125 bytes, text": (0x81, b"x" * 125),
     "125 bytes, binary": (0x82, b"\xff" * 125),

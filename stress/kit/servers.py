@@ -1,7 +1,7 @@
 """Starts a server that is compared with others, waits until it listens, and ends it.
 
 A server runs in a session of its own, on the CPUs of the server's share, in the directory of the applications. Neither
-this project nor the settings of whoever runs the benchmark are in its environment.
+this project nor the user's settings are in its environment.
 """
 
 import contextlib

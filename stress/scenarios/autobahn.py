@@ -23,7 +23,7 @@ from pathlib import Path
 from stress.kit.servers import Setup, free_port, running
 from stress.kit.websockets import SERVERS, find_environment
 
-PLACE = Path(__file__).resolve().parents[2] / ".venv" / "autobahn"
+FOLDER = Path(__file__).resolve().parents[2] / ".venv" / "autobahn"
 STEPS = (  # in this order: later ones are built with earlier ones
     "setuptools==44.0.0 wheel==0.36.2 incremental==16.10.1 cryptography==3.3.2 pyOpenSSL==19.1.0 attrs==21.4.0",
     "--no-build-isolation zope.interface==4.6.0 Twisted==19.10.0",
@@ -48,21 +48,21 @@ def python() -> str:
 
 def installed() -> list[str]:
     """The command of `wstest`, which is installed first if it is missing."""
-    interpreter, mark = python(), PLACE / "made-from"
-    packages = PLACE / "lib" / "python2.7" / "site-packages"
+    interpreter, made_from = python(), FOLDER / "made-from"
+    packages = FOLDER / "lib" / "python2.7" / "site-packages"
     wanted = "\n".join((interpreter, *STEPS))
-    if not mark.exists() or mark.read_text() != wanted:
-        print(f"autobahn: installing the suite into {PLACE} for {interpreter}", file=sys.stderr)
-        shutil.rmtree(PLACE, ignore_errors=True)
-        variables = {**os.environ, "PYTHONPATH": str(packages), "PATH": f"{PLACE / 'bin'}:{os.environ['PATH']}"}
+    if not made_from.exists() or made_from.read_text() != wanted:
+        print(f"autobahn: installing the suite into {FOLDER} for {interpreter}", file=sys.stderr)
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        variables = {**os.environ, "PYTHONPATH": str(packages), "PATH": f"{FOLDER / 'bin'}:{os.environ['PATH']}"}
         for step in STEPS:
             command = [interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-                       "--no-warn-script-location", "--ignore-installed", "--prefix", str(PLACE),
+                       "--no-warn-script-location", "--ignore-installed", "--prefix", str(FOLDER),
                        *step.split()]  # fmt: skip
             done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             if done.returncode:
                 sys.exit(f"autobahn: pip failed at {step}\n{done.stdout}")
-        mark.write_text(wanted)
+        made_from.write_text(wanted)
     return [interpreter, "-W", "ignore", "-c", WSTEST.format(str(packages))]
 
 

@@ -27,7 +27,7 @@ MESSAGE = 1 << 20  # bytes: --ws-max-size
 HELD = 1 << 20  # bytes of the server's memory for a client: queued messages, a full buffer, half a frame
 LATE = 15.0  # seconds that an end may be late: buffers fill slowly on a busy machine
 WINDOW = 32768  # bytes: by default the kernel would receive megabytes for each client
-GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+CLOSED = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 RESET = 0  # no Close was received
 PAYLOAD = os.urandom(125)
 SMALL = frame(0x82, PAYLOAD)
@@ -105,12 +105,12 @@ def attack(port: int, kinds: Iterable[Kind], timeout: float) -> list[HostileClie
         clients[sock.fileno()] = HostileClient(kind, sock, kind.data, time.monotonic())
     poll, until = select.poll(), time.monotonic() + timeout
     for fd, each in clients.items():
-        poll.register(fd, GONE | (select.POLLOUT if each.left else 0))
+        poll.register(fd, CLOSED | (select.POLLOUT if each.left else 0))
     waiting = set(clients)
     while waiting and time.monotonic() < until:
         for fd, events in poll.poll(200):
             each = clients[fd]
-            if events & GONE:
+            if events & CLOSED:
                 poll.unregister(fd)
                 waiting.discard(fd)
                 each.ended, each.code = time.monotonic(), close_code(each.sock)
@@ -122,7 +122,7 @@ def attack(port: int, kinds: Iterable[Kind], timeout: float) -> list[HostileClie
             if not each.left and each.kind.floods:
                 each.left = each.kind.data
             elif not each.left:
-                poll.modify(fd, GONE)
+                poll.modify(fd, CLOSED)
     for each in clients.values():
         each.sock.close()
     return list(clients.values())
@@ -152,14 +152,14 @@ def run(setting: Setting, report: Report) -> None:
         thread.start()
         try:
             time.sleep(1.0)
-            alone, before, most = len(normal.times), server.usage(), 0
+            alone, before, highest = len(normal.times), server.usage(), 0
             end, number = time.monotonic() + setting.seconds, 0
             while not number or time.monotonic() < end:
                 number += 1
                 peak = Peak(server)
                 peak.start()
                 clients = attack(server.port, all_kinds, 2 * ping + write + LATE + 5.0)
-                most = max(most, peak.stop())
+                highest = max(highest, peak.stop())
                 report.log(f"{number}: then {server.usage()}")
                 for kind in all_kinds:
                     each = [one for one in clients if one.kind is kind]
@@ -173,7 +173,7 @@ def run(setting: Setting, report: Report) -> None:
         finally:
             normal.stop_requested.set()
             thread.join(60)
-        held = (most - before.memory) / len(clients)
+        held = (highest - before.memory) / len(clients)
         report.check(held <= HELD, f"{held / 1024:.0f} KiB of memory for each of {len(clients)}, at most")
         report.check(not normal.wrong, f"the normal client: {len(normal.times)} echoed; {normal.wrong or 'all'}")
         report.log(f"p95 {percentile(normal.times[:alone], 95) * 1e3:.1f} ms alone, "

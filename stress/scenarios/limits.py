@@ -66,7 +66,7 @@ class Observed:
     tally: Tally = field(default_factory=Tally)
     waits: list[float] = field(default_factory=list)  # seconds until the application began, of answered requests
     refusals: list[float] = field(default_factory=list)  # seconds until each 503
-    most: int = 0  # running on one worker at a time
+    max_running: int = 0  # on one worker at a time
 
     async def ask(self, client: Client, path: str, disconnect_after: float | None = None) -> Answer | None:
         """Sends a request and counts its outcome. None when its client has disconnected before the response."""
@@ -89,7 +89,7 @@ class Observed:
         if answer.status == 200 and answer.content == b"ran":
             tally.answered += 1
             self.waits.append(float(answer.fields[b"x-began"]) - sent)
-            self.most = max(self.most, int(answer.fields[b"x-running"]))
+            self.max_running = max(self.max_running, int(answer.fields[b"x-running"]))
         elif answer.status == 503 and retry_after(answer) and answer.closes:
             tally.refused += 1
             self.refusals.append(took)
@@ -229,7 +229,7 @@ def flood(setting: Setting, report: Report, seconds: float) -> None:
         timed_out, waited = sum(took >= QUEUE_TIMEOUT for took in observed.refusals), max(observed.waits, default=0.0)
         report.check(waited <= QUEUE_TIMEOUT + LATE, f"flood: answered requests waited at most {waited:.2f} s; "
                                                 f"{timed_out} were refused after {QUEUE_TIMEOUT:g} s")  # fmt: skip
-        report.check(observed.most == LIMIT, f"flood: {observed.most} ran at a time on a worker, at most")
+        report.check(observed.max_running == LIMIT, f"flood: {observed.max_running} ran at a time on a worker, at most")
         then = asyncio.run(all_served(server.address))
         report.check(then == LIMIT, f"flood: then {then} of {LIMIT} were answered")
         server.stop()
@@ -367,8 +367,8 @@ def timed_get(address: Address) -> float:
 
 
 def storm(setting: Setting, report: Report, seconds: float) -> None:
-    most = raise_descriptor_limit() - SPARE  # of a server that is one process; a child needs fewer
-    count = min(CONNECTIONS if setting.minutes >= 0.3 else CONNECTIONS // 10, most)
+    descriptors = raise_descriptor_limit() - SPARE  # of a server that is one process; a child needs fewer
+    count = min(CONNECTIONS if setting.minutes >= 0.3 else CONNECTIONS // 10, descriptors)
     end, number = time.monotonic() + seconds, 0
     with Pounce(setting, "slowly:app", workers=setting.workers or 2) as server:
         server.wait_idle()
@@ -395,7 +395,7 @@ def storm(setting: Setting, report: Report, seconds: float) -> None:
                 f"storm {number}: {count} at once, {opened} open when closed, {sending} had sent something{beside}; "
                 f"then a response in {after:.2f} s; {text}",
             )
-        report.log(f"storm: {before} before the first; descriptors allow {most}")
+        report.log(f"storm: {before} before the first; descriptors allow {descriptors}")
         server.stop()
 
 

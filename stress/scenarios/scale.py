@@ -76,11 +76,11 @@ def busy(address: Address, count: int, seconds: float) -> dict[str, Any]:
 
 def run(setting: Setting, report: Report) -> None:
     workers = setting.workers or 2
-    most = raise_descriptor_limit() - SPARE
-    idle = min(IDLE if setting.minutes >= 0.3 else IDLE // 10, most - BUSY)
+    descriptors = raise_descriptor_limit() - SPARE
+    idle = min(IDLE if setting.minutes >= 0.3 else IDLE // 10, descriptors - BUSY)
     active = BUSY if setting.minutes >= 0.3 else BUSY // 10
-    if idle + active > most or idle < 100:
-        raise Unmeasured(f"ulimit -Hn allows only {most + SPARE} descriptors")
+    if idle + active > descriptors or idle < 100:
+        raise Unmeasured(f"ulimit -Hn allows only {descriptors + SPARE} descriptors")
     with Pounce(setting, "busy:app", f"--timeout-keep-alive={KEEP_ALIVE}", workers=workers) as server:
         with contextlib.closing(Idle(server.address, 100)):  # for all that the server creates on first use
             server.object_counts()

@@ -261,7 +261,7 @@ class Slow:
         empty, self.left = self.server.usage(), 0
         results: list[Any] = []
         ratios: list[float] = []
-        most = 0
+        highest = 0
         while max(good := sum(ratio <= RATIO for ratio in ratios), len(ratios) - good) <= TRIES // 2:
             without = self._times(self.beside)
             until = time.monotonic() + seconds + EXTRA - 1 if once else 0.0  # before slowhttptest ends by itself
@@ -270,7 +270,7 @@ class Slow:
             before, after = (percentile(times, 95) * 1e3 for times in (without, under))
             results.append(seen)
             ratios.append(after / before)
-            most = max(most, held.memory - empty.memory)
+            highest = max(highest, held.memory - empty.memory)
             self.report.log(f"{name}: {seen_text(seen)}; {held.fds - empty.fds} fds; "
                             f"normal p95 {before:.2f} ms without, {after:.2f} ms during it")  # fmt: skip
             if self.brief:
@@ -280,7 +280,7 @@ class Slow:
             self.report.log(f"{text}; too few for a verdict")
         else:
             self.report.check(good > TRIES // 2, text)
-        each = most / count
+        each = highest / count
         self.report.check(each <= EACH, f"{name}: {each / 1024:.1f} KiB for a slow client")
         return results
 
@@ -350,7 +350,7 @@ def run(setting: Setting, report: Report) -> None:
         census, after = server.wait_idle(), server.usage()
         report.check(after.fds <= before[1].fds, f"descriptors {before[1].fds} -> {after.fds}")
         grown = after.memory - before[1].memory
-        report.check(grown <= EACH * CLIENTS, f"memory kept when all were gone: {grown / MIB:.1f} MiB more")
+        report.check(grown <= EACH * CLIENTS, f"memory after all have disconnected: {grown / MIB:.1f} MiB more")
         report.check(census["Exchange"] <= before[0]["Exchange"], f"exchanges left: {census['Exchange'] - 1}")
         get(server.address, "/")
         server.stop()
