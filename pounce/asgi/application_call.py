@@ -65,6 +65,11 @@ class ApplicationCall(ABC):
     def peer(self) -> Peer:
         return self._transport.peer
 
+    @property
+    @abstractmethod
+    def answered(self) -> bool:
+        """Has the whole response been sent?"""
+
     # What admission calls
 
     @abstractmethod

@@ -48,6 +48,10 @@ class Exchange(ApplicationCall):
         return self.stage in (START, HELD)
 
     @property
+    def answered(self) -> bool:
+        return self.stage is COMPLETE
+
+    @property
     def sending_stream(self) -> "ByteStream | None":
         """The stream, until the whole response has been handed to it."""
         return None if self.stage is COMPLETE else self._transport.stream
@@ -273,9 +277,9 @@ class Exchange(ApplicationCall):
     def _fail(self, outcome: Outcome) -> None:
         """The application will not complete its response."""
         if not self.answerable:
-            self.stage = COMPLETE
             self._transport.abort()
             self._end(outcome)
+            self.stage = COMPLETE  # last: it was not answered
         elif outcome is Outcome.CANCELLED:
             self._send_error(outcome, 503, "Service Unavailable")
         else:

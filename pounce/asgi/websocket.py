@@ -77,6 +77,12 @@ class WebSocketExchange(Exchange):
     def message_received(self) -> None:
         wake(self._readers)
 
+    def connection_lost(self) -> None:
+        if self.connection is None:
+            super().connection_lost()
+        else:
+            self._disconnected()  # not cancelled: the end of a WebSocket is a message, and it may be of its own making
+
     # What the application calls
 
     async def receive(self) -> Message:

@@ -10,7 +10,6 @@ Owner: the worker's thread.
 """
 
 import logging
-import sys
 
 from pounce.connections.context import ConnectionContext, DeadlineOwner
 from pounce.connections.http1_response import MAX_DISCARD, HTTP1Transport
@@ -98,9 +97,8 @@ class HTTP1Connection(HTTP1Transport):
                     return
                 self._serve(request)
                 left -= 1
-                if not left:
-                    if self.state is not CLOSING:
-                        self._enter(RESPONSE)
+                if not left and self.handler is None and self.state is not CLOSING:
+                    self._enter(RESPONSE)
                     self.context.loop.call_soon(self.advance)
                     return
         except ProtocolError as error:
@@ -292,10 +290,3 @@ class HTTP1Connection(HTTP1Transport):
             self.close()
         else:
             self._enter(DRAINING)
-
-
-def preload_websockets(context: ConnectionContext) -> None:
-    """Loads what WebSockets need, so that the first handshake does not wait for it. A plain application may never need
-    the 2 to 5 MiB; beside a framework they do not matter."""
-    if context.speaks_websocket and "asyncio" in sys.modules:
-        import pounce.connections.websocket  # noqa: F401

@@ -38,6 +38,10 @@ class Observed(Protocol):
     """Of the response; 101 for an accepted WebSocket, 0 as long as there is none."""
 
     @property
+    def answered(self) -> bool:
+        """Has the whole response been sent? Never true for an accepted WebSocket."""
+
+    @property
     def peer(self) -> Peer: ...
 
 

@@ -33,7 +33,7 @@ class RequestLimit:
             self._add()
 
     def on_end(self, exchange: Observed, outcome: Outcome) -> None:
-        if outcome is not Outcome.DISCONNECTED and exchange.status != 101:
+        if exchange.answered:
             self._add()
 
     def _add(self) -> None:

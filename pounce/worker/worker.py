@@ -25,6 +25,7 @@ Owner: the thread that calls `run`. Other threads only post the methods that say
 
 import logging
 import socket
+import sys
 from collections.abc import Callable
 
 from pounce.aio.scheduler import Scheduler
@@ -37,7 +38,7 @@ from pounce.asgi.service import Service
 from pounce.config.config import Config
 from pounce.connections.connection_log import connection_set
 from pounce.connections.context import DRAIN_IDLE, RETIRE_IDLE, Connection, ConnectionContext
-from pounce.connections.http1 import HTTP1Connection, preload_websockets
+from pounce.connections.http1 import HTTP1Connection
 from pounce.connections.opening import open_connection
 from pounce.errors import StartupError
 from pounce.kernel.loop import Loop
@@ -169,7 +170,7 @@ class Worker:
         if self.state is not WorkerState.READY:
             return
         self.state = WorkerState.SERVING
-        preload_websockets(self.context)
+        _preload_websockets(self.config)
         self.intake.open()
 
     def _accepted(self, sock: socket.socket, client: Address | None, server: Address) -> None:
@@ -331,3 +332,11 @@ def _observer(log: RequestLog, limit: RequestLimit) -> Observer:
     if limit.enabled:
         return Observer([*on_response, limit.on_response], [limit.on_end])
     return Observer(on_response)
+
+
+def _preload_websockets(config: Config) -> None:
+    """Loads what WebSockets need, so that the first handshake does not wait for it. A plain application may never need
+    the 2 to 5 MiB; beside a framework they do not matter."""
+    if config.ws != "none" and "asyncio" in sys.modules:
+        import pounce.asgi.websocket
+        import pounce.connections.websocket  # noqa: F401

@@ -4,9 +4,10 @@ import pytest
 
 import pounce
 from pounce.connections.context import LINGER_TIMEOUT
+from pounce.connections.http1 import MAX_PIPELINED_PER_TURN
 from tests.support.answers import status_of
 from tests.support.harness import Rig
-from tests.support.requests import post
+from tests.support.requests import GET, post
 
 
 async def count(scope, receive, send):
@@ -38,6 +39,15 @@ def test_timeout_request_body_begins_when_100_has_been_sent_and_answers_408():
     assert silent.read() == b""
     rig.wait(3)
     assert status_of(silent.read()) == 408
+
+
+# Found by reading the code.
+def test_timeout_request_body_holds_behind_as_many_pipelined_requests_as_are_answered_in_a_turn():
+    rig = Rig(count)
+    client = rig.connect()
+    client.send(GET * (MAX_PIPELINED_PER_TURN - 1) + post(5000))
+    rig.wait(12)
+    assert client.read().count(b"HTTP/1.1 408 ") == 1
 
 
 # Found by reading the code.

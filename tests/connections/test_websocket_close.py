@@ -32,6 +32,31 @@ def test_close_with_a_reason_that_is_no_string_raises_and_closes_nothing(reason)
     assert seen == [{"type": "websocket.disconnect", "code": 1000, "reason": "bye"}]
 
 
+# Found by comparing the code with an earlier one.
+@pytest.mark.parametrize("by", ["application", "client", "server"])
+def test_cancel_on_disconnect_leaves_websockets_to_what_they_receive(by):
+    ended = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        if by == "application":
+            await send({"type": "websocket.close"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        await pounce.sleep(1)
+        ended.append(by)
+
+    rig = Rig(app, cancel_on_disconnect=True)
+    socket = Socket(rig)
+    if by == "client":
+        socket.client.close()
+    elif by == "server":
+        rig.worker.stop()
+    rig.wait(2)
+    assert ended == [by]
+
+
 def test_close_by_the_client_is_answered_and_received():
     app = Recorder()
     rig = Rig(app)

@@ -294,6 +294,20 @@ def test_wsproto_is_loaded_at_the_first_handshake():
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+# Found by comparing the code with an earlier one.
+def test_beside_asyncio_the_first_handshake_loads_nothing():
+    import subprocess
+    import sys
+
+    script = (
+        "import asyncio, sys; from tests.support.harness import Rig\n"
+        "from tests.support.websockets import Socket, echo\n"
+        "rig = Rig(echo); loaded = set(sys.modules); assert Socket(rig).status == 101\n"
+        "assert not [m for m in set(sys.modules) - loaded if 'pounce' in m or 'wsproto' in m]"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_limit_queue_makes_a_handshake_wait_for_its_turn_or_answers_503():
     rig = Rig(echo, limit_concurrency=1, limit_queue=1, queue_timeout=5)
     first, second = Socket(rig), rig.connect()

@@ -12,7 +12,7 @@ from pounce.connections.context import DRAIN_IDLE, RETIRE_IDLE
 from pounce.testing import TestServer
 from pounce.worker.control import Report
 from tests.support.answers import content_of, status_of
-from tests.support.applications import hello
+from tests.support.applications import body, hello, start
 from tests.support.harness import Rig
 from tests.support.requests import CLOSE, GET
 from tests.support.server import ask
@@ -189,6 +189,23 @@ def test_a_worker_whose_loop_fails_drains_and_asks_for_a_successor(caplog):
     assert client.read().count(b"200 OK") == 1
     rig.wait(1)
     assert rig.worker.state.value == "ended"
+
+
+# Found by comparing the code with an earlier one.
+@pytest.mark.parametrize("option", [{}, {"timeout_request": 1}], ids=["failed", "timed out"])
+def test_limit_max_requests_does_not_count_responses_that_are_cut_off(option):
+    async def app(scope, receive, send):
+        await send(start())
+        await send(body(b"some of it", more=True))
+        if option:
+            await pounce.sleep(1000)
+
+    rig = Rig(app, limit_max_requests=1, **option)
+    client = rig.connect()
+    client.send(GET)
+    rig.wait(3)
+    assert client.closed or client.read().endswith(b"some of it\r\n")
+    assert rig.reports == [Report.READY]
 
 
 # Found by reading the code.
