@@ -1,4 +1,4 @@
-"""Which names of an application's modules lead to an object that belongs to one event loop?
+"""Dependencies: the names of an application's modules that lead to an object of one event loop.
 
 The application is taken as a graph. Its nodes are objects, and names of its modules. Edges:
 

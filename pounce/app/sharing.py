@@ -4,8 +4,8 @@ Threads share the whole application, unless it holds an object that belongs to o
 that object is copied for every further worker (see `copies`), and the rest is shared. If copying is not possible
 either, workers have to be processes.
 
-The decision is made once: inspected when the application has been imported, and again, finally, when the first worker's
-lifespan has started. Must never inspect the application on the request path.
+The application is inspected twice: when it has been imported, and when the first worker's lifespan has started. The
+second inspection decides. Must never inspect it on the request path.
 
 Owner: the supervisor's thread.
 """
@@ -23,7 +23,7 @@ from pounce.config.config import Config
 from pounce.errors import StartupError, first_line
 
 if TYPE_CHECKING:
-    from pounce.app.copies import Copies  # most servers never need it, and it costs half a MiB
+    from pounce.app.copies import Copies  # most servers never need it, and it takes half a MiB
 
 logger = logging.getLogger("pounce.error")
 
@@ -54,7 +54,7 @@ class Sharing:
         self._prepared: list[WorkerCopy] = []
         self._decided = count == 1 or config.app_copies == "one"
         self._ready: set[int] = set()  # numbers of workers
-        self._unsupported = False  # does the first worker's application speak no lifespan?
+        self._unsupported = False  # does the application not support lifespan on the first worker?
 
     # What the workers report
 
