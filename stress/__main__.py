@@ -77,7 +77,7 @@ def parser(names: list[str]) -> argparse.ArgumentParser:
 
 
 def show_list() -> None:
-    for title, in_all in (("scenarios, which `all` runs:", True), ("with servers or programs of others:", False)):
+    for title, in_all in (("scenarios, which `all` runs:", True), ("conformance and benchmarks:", False)):
         print(title)
         for name, program in PROGRAMS.items():
             if program.in_all is in_all:

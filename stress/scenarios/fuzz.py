@@ -49,7 +49,7 @@ class Until:
 
 
 def reduced(data: bytes, places: list[int], fails: Callable[[bytes, list[int]], object]) -> Connection:
-    """A connection that fails too, from which nothing can be removed without that it passes."""
+    """A connection that fails too, and would pass if more of it were removed."""
     size = len(data) // 2
     while size:
         for place in range(0, len(data), size):
