@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 DENIAL_PREFIX = "websocket."
 """What the types of the messages of a refusal have before those of any response."""
 
+DISORDERLY = (frames.ABNORMAL, 1002, 1007, 1009, 1011)
+"""Codes of an end that is not in order: no Close, illegal frames, text that is none, too large, no pong."""
+
 logger = logging.getLogger("pounce.error")
 
 
@@ -82,6 +85,12 @@ class WebSocketExchange(Exchange):
             super().connection_lost()
         else:
             self._disconnected()  # not cancelled: the end of a WebSocket is a message, and it may be of its own making
+
+    def _disconnected(self) -> None:
+        disconnect = self.connection.disconnect if self.connection is not None else None
+        if disconnect is not None and disconnect[0] not in DISORDERLY:
+            self._end(Outcome.COMPLETED)
+        super()._disconnected()
 
     # What the application calls
 
