@@ -8,6 +8,7 @@ from pounce.connections import http1, http1_state, websocket
 from pounce.kernel import task
 from pounce.net import stream
 from pounce.supervisor import slot, supervisor
+from pounce.worker import control, worker
 
 illegal: list[str] = []
 """Changes that no table lists. `conftest` fails the test that made them."""
@@ -17,6 +18,7 @@ MACHINES: list[tuple[type, str, Mapping[Any, Any]]] = [
     (stream.SocketStream, "state", stream.TRANSITIONS),
     (http1.HTTP1Connection, "state", http1_state.TRANSITIONS),
     (websocket.WebSocketConnection, "_state", websocket.TRANSITIONS),
+    (worker.Worker, "state", control.TRANSITIONS),
     (slot.Slot, "state", slot.TRANSITIONS),
     (supervisor.Supervisor, "state", supervisor.TRANSITIONS),
 ]
