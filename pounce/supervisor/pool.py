@@ -235,14 +235,15 @@ class Pool:
         return len(self._active_slots)
 
     def roll(self, generation: Generation) -> None:
-        """Replaces every worker of another generation. A roll that is under way goes on with the new one."""
+        """Replaces every worker of another generation. A roll that is under way goes on with the new one. Does nothing
+        after `stop`."""
         self._target = generation
         if self._successor is None:
             self._roll_next()
 
     def _roll_next(self) -> None:
         target = self._target
-        if target is None:
+        if target is None or self._workers.stopping:
             return
         others = [slot for slot in self._active_slots if slot.generation is not target]
         slot = next((slot for slot in others if slot.worker is not None), None)

@@ -121,6 +121,13 @@ def test_stop_during_a_roll_ends_the_successor_too_and_starts_no_other():
     assert rig.owner.ended == 1
 
 
+def test_a_roll_after_stop_starts_no_worker():
+    rig = PoolRig(2)
+    rig.pool.stop(30.0)
+    rig.pool.roll(SECOND)
+    assert len(rig.owner.made) == 2
+
+
 def test_stop_kills_a_successor_that_is_still_starting_after_the_graceful_timeout(caplog):
     rig = PoolRig(1)
     rig.pool.roll(SECOND)
