@@ -109,6 +109,9 @@ def test_timeout_worker_stuck_replaces_a_blocked_worker():
         else:
             assert blocker.recv(1000).endswith(b"blocked")  # a thread runs on, and is listened to if it comes back
         blocker.close()
+        serving: set[bytes] = set()
+        while len(serving) < 2:  # a successor that is still starting would end without a lifespan
+            serving.add(get(server.address, "/who")[1])
         assert server.stop() == (0 if has_gil() else 143)
         assert server.log.count("lifespan shutdown") == (2 if has_gil() else 3)
         assert "it is abandoned" not in server.log
