@@ -1,7 +1,7 @@
 # Everything goes through tools/dev.py, which finds or makes the interpreter and the environment first.
 DEV = python3 tools/dev.py
 
-.PHONY: run test format bench chart
+.PHONY: run test test-fast format bench chart
 
 run:  ## Serve the example application on 127.0.0.1:8000
 	$(DEV) pounce examples.hello:app
@@ -11,6 +11,9 @@ test:  ## Lint, types, and the test suite
 	$(DEV) ruff format --check --quiet .
 	$(DEV) mypy
 	$(DEV) pytest -q -rs
+
+test-fast:  ## The tests that start no server and need no outside tool: less than half a minute
+	$(DEV) pytest -q -m 'not processes and not tools' $(TESTS)
 
 format:
 	$(DEV) ruff check --fix .

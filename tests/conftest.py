@@ -6,7 +6,10 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-from tests.support import states
+pytest.register_assert_rewrite("tests.support")
+
+from tests.support import marks, states  # noqa: E402
+from tests.support.harness import Rig  # noqa: E402
 
 # A machine that is busy with something else must not fail a property.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -28,6 +31,10 @@ def _legal_states() -> Iterator[None]:
     assert not states.illegal
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    marks.add(items)
+
+
 @pytest.fixture(autouse=True)
 def _no_foreign_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the developer's own shell sets must not decide a test."""
@@ -46,3 +53,9 @@ def _loggers_as_found() -> Iterator[None]:
         logger = logging.getLogger(name)
         logger.handlers, logger.filters, logger.propagate, logger.disabled = [], [], True, False
         logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture(autouse=True)
+def _rigs_closed() -> Iterator[None]:
+    yield
+    Rig.close_all()

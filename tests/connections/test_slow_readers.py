@@ -22,8 +22,7 @@ def over_tcp(rig):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         client.connect(listener.getsockname())
         theirs, _ = listener.accept()
-    theirs.setblocking(False)
-    rig.worker.connect(theirs, ("192.0.2.1", 1), ("192.0.2.2", 80))
+    rig.accept(theirs)
     client.setblocking(False)
     return client
 

@@ -1,6 +1,8 @@
 """The WebSocket handshake: the scope, accept, refusals and their statuses, subprotocols, and what the log says."""
 
 import logging
+import subprocess
+import sys
 
 import pytest
 from wsproto import events
@@ -283,8 +285,6 @@ def test_limit_max_requests_counts_handshakes():
 
 
 def test_wsproto_is_loaded_at_the_first_handshake():
-    import subprocess
-    import sys
 
     script = (
         "import sys; from tests.support.harness import Rig\n"

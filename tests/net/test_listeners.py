@@ -221,7 +221,8 @@ def test_a_socket_that_is_shut_down_is_free_for_the_next_server():
     """While whoever has it open already, in whatever process, goes on."""
     with opened(Bind("", host="127.0.0.1")) as (listener,):
         port = listener.sockets[0].getsockname()[1]
-        accepting = Accepting(listener.sockets[0].dup())
+        other = listener.sockets[0].dup()
+        accepting = Accepting(other)
         listener.shut_down()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), timeout=5)
@@ -231,6 +232,7 @@ def test_a_socket_that_is_shut_down_is_free_for_the_next_server():
             socket.create_connection(("127.0.0.1", port), timeout=5).close()
         listener.shut_down()  # as each worker may ask for it
         accepting.close()
+        other.close()
 
 
 def test_fd_inherited_is_not_shut_down():

@@ -4,7 +4,7 @@ import contextlib
 import selectors
 import socket
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from pounce.app.loading import load
 from pounce.config.config import Config
@@ -120,12 +120,34 @@ class Rig:
         self.worker.start()
         self.turn()
         self.worker.serve()
+        self._sockets: list[socket.socket] = []
+        self.made.append(self)
+
+    made: ClassVar[list["Rig"]] = []
+    """Those of the present test."""
+
+    @classmethod
+    def close_all(cls) -> None:
+        while cls.made:
+            cls.made.pop().close()
+
+    def close(self) -> None:
+        """Closes what the test has left open. Nobody hears of it: the loop turns no more."""
+        for sock in (*self._sockets, *(connection.stream.sock for connection in self.worker.connections)):
+            sock.close()
+        self.loop.close()
 
     def connect(self) -> "Client":
         ours, theirs = socket.socketpair()
-        theirs.setblocking(False)
-        self.worker.connect(theirs, ("192.0.2.1", 4711), ("192.0.2.2", 80))
+        self.accept(theirs)
+        self._sockets.append(ours)
         return Client(self, ours)
+
+    def accept(self, sock: socket.socket) -> None:
+        """Gives the worker the server's end of a connection."""
+        sock.setblocking(False)
+        self._sockets.append(sock)
+        self.worker.connect(sock, ("192.0.2.1", 4711), ("192.0.2.2", 80))
 
     def turn(self, times: int = 8) -> None:
         for _ in range(times):

@@ -15,6 +15,34 @@ from tests.support.harness import skipping_loop
 from tests.support.workers import pair
 
 
+@pytest.fixture
+def make_balancer():
+    balancers = []
+
+    def make(count, *, processes):
+        balancers.append(Balancer(count, processes=processes))
+        return balancers[-1]
+
+    yield make
+    for balancer in balancers:
+        balancer.close()
+
+
+@pytest.fixture
+def make_pair():
+    """As `pair`, closed at the end of the test."""
+    socks = []
+
+    def make():
+        ours, accepted = pair()
+        socks.extend((ours, accepted[0]))
+        return ours, accepted
+
+    yield make
+    for sock in socks:
+        sock.close()
+
+
 def test_a_connection_from_another_process_waits_until_a_descriptor_is_free():
     # Found by `chaos`: with process workers, a connection that was handed to a sibling without a free descriptor was
     # lost, though the client had been accepted.
@@ -42,11 +70,12 @@ def test_a_connection_from_another_process_waits_until_a_descriptor_is_free():
         sock.sendall(b"still there")
         assert theirs.recv(100) == b"still there"
     inbox.detach()
+    inbox.close()
 
 
 # Found by reading the code.
-def test_an_inbox_is_shut_once_by_the_last_loop_that_opened_it():
-    balancer = Balancer(1, processes=False)
+def test_an_inbox_is_shut_once_by_the_last_loop_that_opened_it(make_balancer):
+    balancer = make_balancer(1, processes=False)
     loops = [skipping_loop()[0] for _ in range(3)]
     for loop in loops:
         balancer.attach(0, loop, int)
@@ -55,8 +84,8 @@ def test_an_inbox_is_shut_once_by_the_last_loop_that_opened_it():
 
 
 # Found by reading the code.
-def test_a_connection_given_while_an_inbox_changes_hands_is_taken():
-    balancer = Balancer(1, processes=False)
+def test_a_connection_given_while_an_inbox_changes_hands_is_taken(make_balancer, make_pair):
+    balancer = make_balancer(1, processes=False)
     loops = [skipping_loop()[0] for _ in range(2)]
     taken = []
 
@@ -69,7 +98,7 @@ def test_a_connection_given_while_an_inbox_changes_hands_is_taken():
     balancer.attach(0, loops[0], int)
     balancer.loads[0] = 0
     balancer.inboxes[0]._accepted = Accepting()
-    ours, parcel = pair()
+    ours, parcel = make_pair()
     assert list(balancer.transfer(0, parcel)) == []
     for loop in loops:
         loop.turn(0)
@@ -95,11 +124,11 @@ def test_a_connection_given_while_an_inbox_changes_hands_is_taken():
 )
 @pytest.mark.parametrize("processes", [False, True])
 def test_the_least_loaded_worker_that_is_not_blocked_gets_the_next_connection(
-    loads, blocked, waiting, chosen, processes
+    loads, blocked, waiting, chosen, processes, make_balancer, make_pair
 ):
-    balancer = Balancer(3, processes=processes)
+    balancer = make_balancer(3, processes=processes)
     balancer.inboxes[1].attach(skipping_loop()[0], int)
-    pairs = [pair() for _ in range(waiting)]
+    pairs = [make_pair() for _ in range(waiting)]
     assert all(balancer.inboxes[1].put(parcel) for _, parcel in pairs)
     for number, load in enumerate(loads):
         balancer.loads[number] = load
@@ -107,61 +136,67 @@ def test_the_least_loaded_worker_that_is_not_blocked_gets_the_next_connection(
     assert balancer.least_loaded(0) == chosen
 
 
-def test_numbers_that_threads_share_are_whole_objects():
+def test_numbers_that_threads_share_are_whole_objects(make_balancer):
     """ThreadSanitizer: the items of a memoryview are read and written in C with no care for other threads."""
-    balancer = Balancer(2, processes=False)
+    balancer = make_balancer(2, processes=False)
     assert type(balancer.loads) is list
     assert type(balancer.blocked) is list
 
 
 @pytest.mark.parametrize("processes", [False, True])
-def test_a_connection_is_handed_over_and_taken_once(processes):
-    balancer = Balancer(2, processes=processes)
+def test_a_connection_is_handed_over_and_taken_once(processes, make_balancer, make_pair):
+    balancer = make_balancer(2, processes=processes)
     loop, _ = skipping_loop()
     arrived = []
-    assert list(balancer.transfer(1, pair()[1])) != []  # nobody is there
+    ((back, *_),) = balancer.transfer(1, make_pair()[1])  # nobody is there
+    back.close()
     balancer.inboxes[1].attach(loop, lambda: arrived.extend(balancer.take_all(1)))
     balancer.loads[1] = 0
-    ours, parcel = pair()
+    ours, parcel = make_pair()
     assert list(balancer.transfer(1, parcel)) == []
     loop.turn(0)
     loop.turn(0)
     assert len(arrived) == 1
     ours.send(b"x")
-    assert arrived[0][0].recv(10) == b"x"
+    with arrived[0][0] as theirs:
+        assert theirs.recv(10) == b"x"
     assert list(balancer.take_all(1)) == []
 
 
 @pytest.mark.parametrize("processes", [False, True])
-def test_a_connection_given_to_an_inbox_that_shuts_comes_back(processes):
-    balancer = Balancer(2, processes=processes)
+def test_a_connection_given_to_an_inbox_that_shuts_comes_back(processes, make_balancer, make_pair):
+    balancer = make_balancer(2, processes=processes)
     loop, _ = skipping_loop()
     balancer.inboxes[1].attach(loop, lambda: None)
     balancer.loads[1] = NOT_ACCEPTING  # its last look into the inbox may be over
-    ours, parcel = pair()
+    ours, parcel = make_pair()
     (back,) = balancer.transfer(1, parcel)
     ours.send(b"x")
-    assert back[0].recv(10) == b"x"
+    with back[0] as theirs:
+        assert theirs.recv(10) == b"x"
 
 
-def test_a_full_inbox_of_a_process_gives_the_connection_back():
-    balancer = Balancer(2, processes=True)
+def test_a_full_inbox_of_a_process_gives_the_connection_back(make_balancer, make_pair):
+    balancer = make_balancer(2, processes=True)
     balancer.loads[1] = 0
     kept = []
-    pairs = [pair() for _ in range(400)]
+    pairs = [make_pair() for _ in range(400)]
     for _, parcel in pairs:
         kept += balancer.transfer(1, parcel)
     assert 0 < len(kept) < 400
-    assert len(list(balancer.take_all(1))) == 400 - len(kept)
+    taken = list(balancer.take_all(1))
+    assert len(taken) == 400 - len(kept)
+    for sock, *_ in taken:
+        sock.close()
 
 
 @pytest.mark.skipif(has_gil(), reason="about threads that run at the same time")
-def test_a_connection_is_taken_by_one_thread_only():
+def test_a_connection_is_taken_by_one_thread_only(make_balancer):
     """Givers, a receiver that opens and shuts, and a rescuer: every parcel comes out once."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        balancer = Balancer(2, processes=False)
+        balancer = make_balancer(2, processes=False)
         loop, _ = skipping_loop()
         count, out, over = 20_000, [[] for _ in range(4)], threading.Event()
         start = threading.Barrier(4)
