@@ -67,6 +67,7 @@ def outcomes(request, package, tmp_path_factory):
         pool.shutdown(cancel_futures=True)
 
 
+@pytest.mark.timeout(900)  # up to three runs, each of at most 300 seconds
 @pytest.mark.parametrize("part", PARTS)
 def test_the_bridge_passes_what_the_stock_loop_passes(part, package, outcomes, tmp_path):
     known = {"test_free_threading": (3, 14)}

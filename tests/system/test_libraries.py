@@ -82,6 +82,7 @@ def reports(request):
     libraries.keep(Path(python).parent.parent / "results.json", results)
 
 
+@pytest.mark.timeout(1800)  # the first one makes the environment, and each waits until its program has been run
 @pytest.mark.parametrize("mode", libraries.MODES)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_it_answers_as_under_uvicorn(reports, name, mode):

@@ -13,6 +13,8 @@ from tests.test_architecture import circles, imports
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT))
 
+pytestmark = pytest.mark.timeout(330)  # what `stress` gives a run, and a little
+
 SECONDS = {"soak": 5, "chaos": 8, "slow": 2, "limits": 6, "blocked": 6, "hostile": 1, "races": 4, "scale": 6,
            "drain": 4, "counts": 2}  # fmt: skip
 

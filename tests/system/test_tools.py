@@ -21,6 +21,7 @@ def checkout(tmp_path):
     return tmp_path
 
 
+@pytest.mark.timeout(300)  # it makes an environment
 def test_running_the_server_installs_the_server_and_no_more(checkout):
     command = [sys.executable, "tools/dev.py", "pounce", "--version"]
     env = {**os.environ, "POUNCE_PYTHON": sys.executable}
