@@ -10,12 +10,9 @@ import pytest
 
 import pounce
 from pounce.app import modules
-from pounce.app.per_worker import enter_worker, leave_worker
-from pounce.supervisor.plan import has_gil
 from pounce.testing import TestServer
+from tests.app.modules import on_threads
 from tests.support.server import Running, get
-
-on_threads = pytest.mark.skipif(has_gil(), reason="workers are processes here: nothing is shared")
 
 
 def seen(server, path="/", count=60):
@@ -25,7 +22,7 @@ def seen(server, path="/", count=60):
 
 
 @on_threads
-def test_an_application_with_a_lock_is_copied_and_the_log_says_why():
+def test_app_copies_auto_copies_an_application_with_a_lock_and_logs_why():
     with Running("shop.main:app", "--port", "0", "--threads", "3") as server:
         assert (
             "Application: 3 copies of shop.main, because shop.main.lock (asyncio.Lock) belongs to one event loop; "
@@ -70,7 +67,7 @@ def test_a_lock_at_module_level_serves_four_workers(app):
 
 
 @on_threads
-def test_one_copy_by_choice_fails_with_a_hint_given_once():
+def test_app_copies_one_fails_with_a_hint_given_once():
     arguments = ("--threads", "4", "--app-copies", "one")
     with Running("shop.main:app", "--port", "0", *arguments) as server:
         assert "copies" not in server.log
@@ -95,14 +92,14 @@ def test_a_plain_application_is_shared_by_all():
 
 
 @on_threads
-def test_copies_can_be_asked_for():
+def test_app_copies_worker_copies_a_plain_application():
     with Running("plain:app", "--port", "0", "--threads", "2", "--app-copies", "worker") as server:
         assert "because of --app-copies worker; everything else is shared." in server.log
         assert get(server.address) == (200, b"hello")
 
 
 @on_threads
-def test_what_lifespan_creates_counts_too(tmp_path):
+def test_what_lifespan_creates_is_copied_too(tmp_path):
     (tmp_path / "made.py").write_text(
         "import asyncio\n"
         "holder = {}\n"
@@ -124,7 +121,7 @@ def test_what_lifespan_creates_counts_too(tmp_path):
 
 @on_threads
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork")
-def test_an_application_handed_over_as_an_object_cannot_be_copied(caplog):
+def test_workers_are_processes_where_the_application_is_an_object_that_needs_copies(caplog):
     import asyncio
 
     lock = asyncio.Lock()
@@ -156,7 +153,7 @@ def test_an_application_handed_over_as_an_object_cannot_be_copied(caplog):
         ("", 0, ""),
     ],
 )
-def test_a_copy_that_fails_ends_the_start_with_the_applications_words(tmp_path, source, code, words):
+def test_a_copy_that_fails_ends_the_start_with_the_applications_message(tmp_path, source, code, words):
     (tmp_path / "twice.py").write_text(source + "async def app(scope, receive, send): raise RuntimeError\n")
     arguments = ("twice:app", "--port", "0", "--threads", "2", "--app-copies", "worker")
     if code:
@@ -177,10 +174,7 @@ def test_an_installed_application_is_not_copied():
         assert "--app-copies worker is not possible, because it is not made of Python files of its own" in server.log
 
 
-# Whose file is it?
-
-
-def test_what_is_the_applications_own(tmp_path):
+def test_files_below_the_applications_folder_are_its_own(tmp_path):
     root = str(tmp_path)
     assert modules.is_application_file(f"{root}/shop/main.py", root)
     assert not modules.is_application_file(f"{root}/.venv/lib/python3.13/site-packages/x.py", root)
@@ -196,9 +190,6 @@ def test_what_is_the_applications_own(tmp_path):
     assert modules.root_of("no_such_module") is None
 
 
-# Libraries that turn the GIL back on
-
-
 def greenlet_that_needs_the_gil():
     # Not imported here: it would turn the GIL back on for all the tests that follow.
     check = "import greenlet, sys; sys.exit(not sys._is_gil_enabled())"
@@ -208,7 +199,7 @@ def greenlet_that_needs_the_gil():
 
 @on_threads
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_library_that_turns_the_gil_back_on_is_named_and_processes_are_used(tmp_path, workers):
+def test_workers_are_processes_where_a_library_turns_the_gil_back_on(tmp_path, workers):
     greenlet_that_needs_the_gil()
     (tmp_path / "green.py").write_text(
         "import os, threading, greenlet\n"
@@ -234,7 +225,7 @@ def test_a_library_that_turns_the_gil_back_on_is_named_and_processes_are_used(tm
 
 
 @on_threads
-def test_threads_may_be_insisted_on(tmp_path):
+def test_worker_kind_thread_keeps_threads_with_the_gil(tmp_path):
     greenlet_that_needs_the_gil()
     (tmp_path / "green.py").write_text("import greenlet\nasync def app(scope, receive, send): raise RuntimeError\n")
     arguments = ("green:app", "--port", "0", "--threads", "2", "--worker-kind", "thread")
@@ -244,125 +235,8 @@ def test_threads_may_be_insisted_on(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
-def test_the_kind_of_worker_can_be_chosen(kind):
+def test_worker_kind_thread_or_process_is_followed(kind):
     with Running("plain:app", "--port", "0", "--threads", "2", "--worker-kind", kind) as server:
         pids = {json.loads(get(server.address, "/who")[1])["pid"] for _ in range(60)}
         assert (server.process.pid in pids) is (kind == "thread")
         assert len(pids) == (1 if kind == "thread" else 2)
-
-
-# One object per worker
-
-
-class Thing:
-    made = 0
-
-    def __init__(self):
-        Thing.made += 1
-        self.name = threading.current_thread().name
-        self.entered = False
-
-    def __enter__(self):
-        self.entered = True
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def __len__(self):
-        return 42
-
-    def __eq__(self, other):
-        return isinstance(other, Thing)
-
-    __hash__ = None
-
-
-def test_per_worker_behaves_as_the_object():
-    thing = pounce.per_worker(Thing)
-    assert isinstance(thing, Thing)
-    assert thing.name == threading.current_thread().name
-    thing.colour = "red"
-    assert thing.colour == "red"
-    del thing.colour
-    assert not hasattr(thing, "colour")
-    with thing as inner:
-        assert inner.entered
-    assert len(thing) == 42
-    assert thing == Thing()
-    assert repr(thing).startswith(f"<{__name__}.Thing")
-    values = pounce.per_worker(lambda: [3, 1, 2])
-    assert sorted(values) == [1, 2, 3]
-    assert values[0] == 3
-    values.append(4)
-    assert list(values) == [3, 1, 2, 4]
-    assert pounce.per_worker(lambda: 2) + 3 == 5
-
-
-def test_per_worker_makes_one_object_for_each_worker():
-    Thing.made = 0
-    thing = pounce.per_worker(Thing)
-    names = []
-    barrier = threading.Barrier(4)
-
-    def worker():
-        token = enter_worker()
-        barrier.wait()
-        names.extend(thing.name for _ in range(3))
-        barrier.wait()
-        leave_worker(token)
-
-    workers = [threading.Thread(target=worker, name=f"worker {number}") for number in range(4)]
-    for each in workers:
-        each.start()
-    for each in workers:
-        each.join()
-    assert Thing.made == 4
-    assert sorted(names) == sorted([f"worker {number}" for number in range(4)] * 3)
-
-
-@on_threads
-def test_per_worker_in_handlers_and_their_helper_threads():
-    # From 3.14 on a thread inherits the context of its starter where Python has no GIL, and so belongs to its worker.
-    inherits = getattr(sys.flags, "thread_inherit_context", False)
-    thing = pounce.per_worker(Thing)
-    failed = []
-
-    async def app(scope, receive, send):
-        here = thing.name
-        helped = await pounce.to_thread(lambda: thing.name)
-        if not (here == helped == threading.current_thread().name):
-            failed.append((here, helped))
-        stray = []
-        thread = threading.Thread(target=lambda: stray.append(attempt()))
-        thread.start()
-        thread.join()
-        if (stray[0] != here) if inherits else ("belongs to no worker" not in stray[0]):
-            failed.append(stray)
-        await send({"type": "http.response.start", "status": 200})
-        await send({"type": "http.response.body"})
-
-    def attempt():
-        try:
-            return thing.name
-        except RuntimeError as error:
-            return str(error)
-
-    with TestServer(app, threads=3, lifespan="off") as server:
-        for _ in range(30):
-            assert get((server.host, server.port))[0] == 200
-    assert failed == []
-
-
-def test_per_worker_survives_an_empty_context():
-    thing = pounce.per_worker(Thing)
-    names = []
-
-    async def app(scope, receive, send):
-        names.append(thing.name)
-        await send({"type": "http.response.start", "status": 200})
-        await send({"type": "http.response.body"})
-
-    with TestServer(app, reset_contextvars=True, lifespan="off") as server:
-        get((server.host, server.port))
-    assert names == ["pounce-test-server"]

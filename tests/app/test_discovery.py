@@ -8,6 +8,8 @@ from tests.support.server import Running, get
 from tests.system.test_cli import run
 
 ASGI = "async def {}(scope, receive, send): ...\n"
+
+
 HELLO = """
 async def app(scope, receive, send):
     if scope["type"] == "http":
@@ -33,7 +35,7 @@ async def app(scope, receive, send):
         ("def main():\n    app = 1\n" + ASGI.format("serve"), "serve"),
     ],
 )
-def test_the_application_in_a_file(source, name, tmp_path):
+def test_application_found_in_a_file(source, name, tmp_path):
     (tmp_path / "main.py").write_text(source)
     assert find(str(tmp_path / "main.py")) == (f"main:{name}", str(tmp_path))
 
@@ -46,7 +48,7 @@ def test_the_application_in_a_file(source, name, tmp_path):
         ("def (:\n", "give the application as main:NAME"),
     ],
 )
-def test_a_file_in_which_none_is_found(source, words, tmp_path):
+def test_application_not_found_in_a_file(source, words, tmp_path):
     (tmp_path / "main.py").write_text(source)
     with pytest.raises(ConfigError) as caught:
         find(str(tmp_path / "main.py"))
@@ -56,7 +58,7 @@ def test_a_file_in_which_none_is_found(source, words, tmp_path):
 
 
 @pytest.mark.parametrize("place", FILES)
-def test_the_usual_files(place, tmp_path):
+def test_application_found_in_the_usual_files(place, tmp_path):
     path = tmp_path / place
     path.parent.mkdir(exist_ok=True)
     path.write_text(HELLO)
@@ -66,7 +68,7 @@ def test_the_usual_files(place, tmp_path):
         assert find(None, str(tmp_path)) == (f"app.{path.stem}:app", str(tmp_path))
 
 
-def test_packages(tmp_path):
+def test_application_found_in_packages(tmp_path):
     package = tmp_path / "shop" / "web"
     package.mkdir(parents=True)
     for folder in (package, package.parent):
@@ -86,14 +88,14 @@ def test_what_is_a_file_and_what_a_module(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("arguments", [(), ("main.py",), ("main.py:app",), ("./main.py",), (".",)])
-def test_it_is_served_and_told_in_one_line(arguments, workers, tmp_path):
+def test_discovered_application_is_served_and_logged_in_one_line(arguments, workers, tmp_path):
     (tmp_path / "main.py").write_text(HELLO)
     with Running(*arguments, "--port", "0", "--workers", workers, cwd=tmp_path) as server:
         assert get(server.address) == (200, b"main")
         assert server.log.count(f"INFO:     Application: main:app, from {tmp_path}") == 1
 
 
-def test_a_file_that_is_not_there():
+def test_missing_file_is_refused_in_one_line():
     code, said = run("nowhere.py")
     assert (code, said.splitlines()[0]) == (2, "pounce: error: there is no file nowhere.py")
     code, said = run("no-name.py")

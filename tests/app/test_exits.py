@@ -6,7 +6,11 @@ from tests.support.requirements import library
 from tests.system.test_cli import run
 
 WORKERS = [("1", "auto"), ("2", "thread"), ("2", "process")]
+
+
 EXITS = {"'DATABASE_URL missing'": 1, "4": 4, "": 0}
+
+
 PLACES = {
     "import": "import sys\nsys.exit({})\n",
     "factory": "import sys\ndef app(): sys.exit({})\n",
@@ -20,7 +24,7 @@ PLACES = {
 @pytest.mark.parametrize(("workers", "kind"), WORKERS)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("said", EXITS)
-def test_sys_exit_ends_the_server_as_the_interpreter_would(said, place, workers, kind, tmp_path):
+def test_sys_exit_at_import_or_in_the_factory_ends_the_server_with_its_code(said, place, workers, kind, tmp_path):
     if place == "starlette":
         library("starlette")
     (tmp_path / "app.py").write_text(PLACES[place].format(said))
@@ -58,7 +62,7 @@ def test_sys_exit_in_a_copy_of_the_application_ends_the_server(tmp_path):
         ("def app(): return 3", "it must return the application; it returned int, which cannot be called."),
     ],
 )
-def test_a_factory_that_makes_no_application(source, words, workers, tmp_path):
+def test_factory_that_makes_no_application_is_refused(source, words, workers, tmp_path):
     (tmp_path / "app.py").write_text(source + "\n")
     code, log = run("app:app", "--factory", "--port", "0", "--workers", workers, cwd=tmp_path)
     assert code == 3
@@ -67,7 +71,7 @@ def test_a_factory_that_makes_no_application(source, words, workers, tmp_path):
     assert "never awaited" not in log
 
 
-def test_an_async_factory_is_no_application_either(tmp_path):
+def test_factory_that_is_async_is_refused(tmp_path):
     (tmp_path / "app.py").write_text("async def app(): ...\n")
     code, log = run("app:app", "--port", "0", cwd=tmp_path)
     assert code == 3

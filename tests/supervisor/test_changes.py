@@ -13,7 +13,7 @@ import pytest
 
 from pounce.supervisor.plan import has_gil
 from tests.support.server import Running, get
-from tests.system.test_server import Clients
+from tests.system.traffic import Clients
 
 APP = """
 import os, threading

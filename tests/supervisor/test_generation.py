@@ -16,7 +16,7 @@ from pounce.supervisor.threads import ThreadWorker
 from pounce.testing import TestServer
 from pounce.worker.control import Report
 from tests.support.server import get
-from tests.system.test_server import Clients
+from tests.system.traffic import Clients
 
 
 def application(text, fails=False):

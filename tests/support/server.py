@@ -11,6 +11,8 @@ import threading
 import time
 from pathlib import Path
 
+from pounce.supervisor.plan import has_gil
+
 APPS = Path(__file__).parent.parent / "apps"
 
 
@@ -135,3 +137,8 @@ def begin(address, path, version="1.1"):
     client = socket.create_connection(address, timeout=30)
     client.sendall(f"GET {path} HTTP/{version}\r\nHost: a\r\n\r\n".encode())
     return client
+
+
+def single(workers):
+    """Is the server one process?"""
+    return workers == "1" or not has_gil()
