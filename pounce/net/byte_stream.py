@@ -39,16 +39,19 @@ class StreamOwner(Protocol):
         """Bytes from the client; never empty."""
 
     def eof_received(self) -> None:
-        """The client sends no more. It may still read."""
+        """The client sends no more, and `reading` ends. It may still read."""
 
     def write_resumed(self) -> None:
-        """The write buffer was above LOW_WATER and has fallen to it."""
+        """The write buffer was above LOW_WATER and has fallen to it. Not called from `close` on."""
 
     def connection_lost(self, error: OSError | None) -> None:
         """The stream is closed, by an error, by the client or by its owner. Called once; the last call."""
 
 
 class ByteStream(Protocol):
+    """Calls that read, write or close are ignored from `close` on; `close_now` and `abort` once `connection_lost` has been
+    called. Any call that writes may call `connection_lost` before it returns."""
+
     peer: Peer
 
     @property
@@ -56,7 +59,8 @@ class ByteStream(Protocol):
         """The socket underneath, to ask the kernel about it; not for reading or writing."""
 
     buffered: int
-    """Bytes in the write buffer. Above HIGH_WATER the owner writes no more until `write_resumed`."""
+    """Bytes in the write buffer, the rest of files included. Above HIGH_WATER the owner writes no more until
+    `write_resumed`."""
     reading: bool
     """Are bytes from the client passed on?"""
 
@@ -68,17 +72,21 @@ class ByteStream(Protocol):
         """From now on this owner is called: another protocol has begun."""
 
     def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
+
+    def resume_reading(self) -> None:
+        """Bytes that have arrived meanwhile are passed on from the next turn on, not within this call."""
 
     def poll(self) -> None:
-        """Passes on what has arrived already, without waiting for the loop to find it."""
+        """Passes on what has arrived already, without waiting for the loop to find it; nothing while reading is
+        paused."""
 
     @property
     def unread(self) -> bool:
         """Has something arrived that was not passed on yet? Costs a system call."""
 
     def write(self, data: bytes) -> None:
-        """Sends `data`, and buffers what the client does not take yet. Ignored when the stream is closed."""
+        """Sends `data`, and buffers what the client does not take yet. Bytes leave in the order of the calls, whichever
+        way they are written."""
 
     def write_parts(self, parts: Sequence[bytes]) -> None:
         """As `write` of all parts, in one system call."""
@@ -88,17 +96,20 @@ class ByteStream(Protocol):
         together."""
 
     def write_file(self, head: bytes, fd: int, offset: int, count: int) -> None:
-        """Sends `head`, then `count` bytes of the file open at `fd` from `offset` on. The stream closes `fd`."""
+        """Sends `head`, then `count` bytes of the file open at `fd` from `offset` on. The stream closes `fd`: when
+        the bytes have been sent, when the stream ends before that, or at once where the call is ignored."""
 
     def expect_progress(self) -> None:
-        """The owner will write for a while: the stream checks that the client acknowledges it."""
+        """The owner will write for a while: the stream checks that the client acknowledges it, and aborts when it
+        acknowledges nothing for the length of `--timeout-write`."""
 
     def close(self, *, linger: bool = False) -> None:
         """Sends what is buffered, then closes. With `linger`, what the client still sends is read and thrown away
         first, because unread bytes make TCP reset the connection and destroy the last response (RFC 9112, 9.6)."""
 
     def close_now(self) -> None:
-        """Closes without waiting for the client. The kernel goes on sending what it has taken."""
+        """Closes before it returns, and throws away what is buffered. The kernel goes on sending what it has taken."""
 
     def abort(self) -> None:
-        """Closes at once, so that the client sees an error and not an end."""
+        """Closes before it returns, so that the client sees an error and not an end. (Over a Unix socket it sees an
+        end: the kernel has no reset there.)"""

@@ -362,7 +362,8 @@ class SocketStream:
 
     def close_now(self) -> None:
         """Closes now. The kernel goes on sending what it has taken, for a client that is only slow."""
-        self._close_socket(None)
+        if self.state is not CLOSED:
+            self._close_socket(None)
 
     def abort(self) -> None:
         """Resets the connection: the client must not take what it has for the whole."""
