@@ -49,8 +49,8 @@ class StreamOwner(Protocol):
 
 
 class ByteStream(Protocol):
-    """Calls that read, write or close are ignored from `close` on; `close_now` and `abort` once `connection_lost` has been
-    called. Any call that writes may call `connection_lost` before it returns."""
+    """Calls that read, write or close are ignored from `close` on; `close_now` and `abort` once `connection_lost` has
+    been called. Any call that writes may call `connection_lost` before it returns."""
 
     peer: Peer
 
