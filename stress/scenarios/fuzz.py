@@ -5,7 +5,7 @@
     server  the same over real sockets, on both lanes: every request that the reader accepts must be answered with what
             was sent, in order, then an error where the reader rejects, then the end; nothing else
 
-The table of `tests/support/cases.py` is the seed. A finding is reduced and shown as a line for the corpus of
+The table of `tests/support/cases` is the seed. A finding is reduced and shown as a line for the corpus of
 `tests/protocols/test_h1_lanes.py`. `--seed` repeats a run.
 """
 
