@@ -2,6 +2,8 @@
 
 import pytest
 
+from pounce.asgi.exchange import Exchange
+from pounce.asgi.stages import BODY, START, TRAILERS
 from pounce.supervisor.slot import Slot, SlotState
 from tests.support import states
 from tests.support.workers import FIRST
@@ -20,4 +22,14 @@ def test_the_rig_notes_a_change_that_no_table_lists():
     assert not states.illegal
     slot.state = SlotState.NEW
     assert states.illegal == ["Slot: SlotState.READY -> SlotState.NEW"]
+    states.illegal.clear()
+
+
+def test_the_rig_notes_a_change_from_a_state_that_is_an_attribute_of_the_class():
+    exchange = Exchange.__new__(Exchange)
+    assert exchange.stage == START
+    exchange.stage = BODY
+    assert states.illegal == ["Exchange: start -> body"]
+    exchange.stage = TRAILERS
+    assert states.illegal == ["Exchange: start -> body"]
     states.illegal.clear()

@@ -20,6 +20,17 @@ BODY: Final = "body"
 TRAILERS: Final = "trailers"
 COMPLETE: Final = "complete"
 
+TRANSITIONS: dict[Stage, tuple[Stage, ...]] = {
+    START: (HELD, COMPLETE),
+    HELD: (STARTED, BODY, TRAILERS, COMPLETE),
+    STARTED: (BODY, TRAILERS, COMPLETE),
+    BODY: (TRAILERS, COMPLETE),
+    TRAILERS: (COMPLETE,),
+    COMPLETE: (),
+}
+"""From each stage, the stages that may follow. COMPLETE may follow all, because the server answers in place of an
+application that fails or is late."""
+
 EXPECTED = {
     START: "the response has not been started with 'http.response.start'",
     HELD: "'http.response.body' must follow 'http.response.start'",

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from pounce.asgi import exchange, stages
 from pounce.connections import http1, http1_state, websocket
 from pounce.kernel import task
 from pounce.net import stream
@@ -18,6 +19,7 @@ MACHINES: list[tuple[type, str, Mapping[Any, Any]]] = [
     (stream.SocketStream, "state", stream.TRANSITIONS),
     (http1.HTTP1Connection, "state", http1_state.TRANSITIONS),
     (websocket.WebSocketConnection, "_state", websocket.TRANSITIONS),
+    (exchange.Exchange, "stage", stages.TRANSITIONS),
     (worker.Worker, "state", control.TRANSITIONS),
     (slot.Slot, "state", slot.TRANSITIONS),
     (supervisor.Supervisor, "state", supervisor.TRANSITIONS),
@@ -29,14 +31,20 @@ class CheckedState:
     """Takes the place of the attribute, and notes every change that the table does not list."""
 
     def __init__(self, owner: type, name: str, transitions: Mapping[Any, Any]) -> None:
-        self._slot = inspect.getattr_static(owner, name, None)  # where the class has `__slots__`
+        before = inspect.getattr_static(owner, name, None)
+        self._slot = before if inspect.isdatadescriptor(before) else None  # where the class has `__slots__`
+        self._first = None if self._slot else before  # where the first state is an attribute of the class
         self._name = name
         self._transitions = transitions
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
             return self
-        return instance.__dict__[self._name] if self._slot is None else self._slot.__get__(instance)
+        if self._slot is not None:
+            return self._slot.__get__(instance)
+        if self._first is not None:
+            return instance.__dict__.get(self._name, self._first)
+        return instance.__dict__[self._name]
 
     def __set__(self, instance: Any, state: Any) -> None:
         try:
