@@ -21,6 +21,8 @@ async def app(scope, receive, send):
     while not done and thread.is_alive():
         await pounce.sleep(0.01)
 """
+
+
 WORKS = """import asyncio
     async def say():
         await send({"type": "http.response.start", "status": 200})
@@ -31,7 +33,7 @@ WORKS = """import asyncio
 @pytest.mark.parametrize("workers", ["1", "2"])
 # While the worker works it has no turn, in which it would get its own asyncio loop.
 @pytest.mark.parametrize("meanwhile", ["", "sum(range(20_000_000))"], ids=["waits", "works"])
-def test_it_is_heard(meanwhile, workers, tmp_path):
+def test_the_first_import_of_asyncio_on_a_helper_thread_is_noticed(meanwhile, workers, tmp_path):
     (tmp_path / "first.py").write_text(PROGRAM.format(works=WORKS, meanwhile=meanwhile))
     with Running("first:app", "--port", "0", "--lifespan", "off", "--workers", workers, cwd=tmp_path) as server:
         status, content = get(server.address)

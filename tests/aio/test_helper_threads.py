@@ -16,7 +16,11 @@ BY = {
     "asgiref apart": "await asgiref.sync.sync_to_async(work, thread_sensitive=False)()",
     "pounce": "await pounce.to_thread(work)",
 }
+
+
 NEEDS = {"anyio": "import anyio", "asyncio": "import asyncio", "executor": "import asyncio", "pounce": "import pounce"}
+
+
 PROGRAM = """
 {imports}
 import threading
@@ -52,7 +56,7 @@ def running(tmp_path, by, late, *options):
 
 @pytest.mark.parametrize("late", [False, True], ids=["", "imported late"])
 @pytest.mark.parametrize("by", BY)
-def test_requests_one_after_the_other_use_one_thread(by, late, tmp_path):
+def test_sequential_requests_use_one_helper_thread(by, late, tmp_path):
     library("anyio", "asgiref")
     with running(tmp_path, by, late) as server, httpx.Client(base_url=server.url, timeout=30) as client:
         for _ in range(50):
@@ -66,7 +70,7 @@ def test_requests_one_after_the_other_use_one_thread(by, late, tmp_path):
 
 
 @pytest.mark.parametrize("workers", ["2", "4"])
-def test_each_worker_has_its_own(workers, tmp_path):
+def test_each_worker_has_helper_threads_of_its_own(workers, tmp_path):
     library("anyio")
     with running(tmp_path, "anyio", True, "--workers", workers) as server:
 

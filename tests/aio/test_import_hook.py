@@ -3,7 +3,10 @@
 import importlib.machinery
 import sys
 
+import pytest
+
 from pounce.aio.import_hook import ImportHook
+from pounce.app.copies import _CopyingFinder
 
 
 # Found by reading the code.
@@ -19,3 +22,12 @@ def test_sys_meta_path_is_replaced_not_changed_by_the_hook():
     assert during[0] is hook
     assert sys.meta_path == before
     assert importlib.machinery.PathFinder in sys.meta_path
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_finders_that_delegate_do_not_call_each_other_for_ever(monkeypatch, order):
+    hook = ImportHook("no_such_module", "last", lambda: None)
+    both = [hook, _CopyingFinder(None)][::order]
+    monkeypatch.setattr(sys, "meta_path", [*both, *sys.meta_path])
+    for finder in both:
+        assert finder.find_spec("no_such_module", None) is None

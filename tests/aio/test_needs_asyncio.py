@@ -39,7 +39,7 @@ def ask_for(server, path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_whoever_asks_which_loop_runs_is_told_asyncio(server, path):
+def test_libraries_that_detect_the_loop_find_asyncio(server, path):
     for _ in range(4):
         answer = ask_for(server, path)
         assert answer.status_code == 200, server.log
@@ -56,13 +56,13 @@ def test_the_application_does_not_import_asyncio():
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("app", ["no_asyncio:app", "lazy:app"])
-def test_each_may_be_the_first_to_ask(app, path):
+def test_any_library_may_be_the_first_to_detect_asyncio(app, path):
     library("fastapi", "sniffio")
     with Running(app, "--port", "0") as server:
         assert ask_for(server, path).status_code == 200, server.log
 
 
-def test_the_first_requests_of_many_workers_at_once():
+def test_first_requests_of_many_workers_at_once_detect_asyncio():
     library("fastapi", "sniffio")
     with Running("lazy:app", "--port", "0", "--workers", "4") as server:
         answers = []
@@ -76,7 +76,7 @@ def test_the_first_requests_of_many_workers_at_once():
         assert "Traceback" not in server.log
 
 
-def test_what_needs_no_asyncio_still_has_none(tmp_path):
+def test_an_application_that_needs_no_asyncio_has_none(tmp_path):
     (tmp_path / "simple.py").write_text(
         "import sys\n"
         "async def app(scope, receive, send):\n"

@@ -51,7 +51,7 @@ def _not_told_yet(monkeypatch):
 
 
 @pytest.mark.parametrize("how", ["set_result", "call_soon", "call_later", "call_at"])
-def test_a_sleeping_loop_is_woken(how, caplog):
+def test_a_sleeping_loop_is_woken_by_another_thread(how, caplog):
     with Elsewhere() as elsewhere:
         loop, end = elsewhere.loop, elsewhere.end
         elsewhere.wait_until_it_sleeps()
@@ -70,7 +70,7 @@ def test_a_sleeping_loop_is_woken(how, caplog):
     assert "call_soon_threadsafe" in record.getMessage()
 
 
-def test_what_is_meant_for_other_threads_is_no_mistake(caplog):
+def test_thread_safe_calls_are_not_logged(caplog):
     with Elsewhere() as elsewhere:
         called = threading.Event()
         elsewhere.loop.call_soon_threadsafe(called.set)
@@ -119,7 +119,7 @@ def test_timers_set_by_many_threads_are_all_called_in_their_order():
     assert all(a <= b for a, b in itertools.pairwise(called))
 
 
-def test_in_debug_mode_it_is_an_error():
+def test_debug_mode_raises_for_calls_from_other_threads():
     with Elsewhere() as elsewhere:
         elsewhere.wait_until_it_sleeps()
         elsewhere.loop.set_debug(True)
@@ -168,6 +168,8 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200})
     await send({"type": "http.response.body", "body": b"ok"})
 """
+
+
 PLAIN = PROGRAM.replace("import asyncio, threading", "import threading")
 
 
@@ -182,7 +184,7 @@ def running(program, app, *options, **more):
     return Running(f"{app}:app", "--port", "0", "--lifespan", "off", *options, cwd=program, **more)
 
 
-def test_the_line_is_told_once(program):
+def test_a_call_from_another_thread_is_logged_once_with_its_line(program):
     with running(program, "threaded") as server:
         assert [get(server.address, "/tokens") for _ in range(3)] == [(200, b"ok")] * 3
         server.stop()
@@ -193,7 +195,7 @@ def test_the_line_is_told_once(program):
 
 @pytest.mark.parametrize("spins", ["plain:/spins_with_pounce", "threaded:/spins_with_pounce", "threaded:/spins"])
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_sleeping_for_no_time_lets_the_loop_take_its_turn(program, spins, workers):
+def test_sleep_of_zero_gives_the_loop_its_turn(program, spins, workers):
     app, path = spins.split(":")
     with running(program, app, "--workers", workers, "--timeout-graceful-shutdown", "0") as server:
         # As many as it takes for each worker to have one, and more: the sockets' queues are chosen by the kernel.
@@ -212,7 +214,7 @@ def test_sleeping_for_no_time_lets_the_loop_take_its_turn(program, spins, worker
 
 
 @pytest.mark.parametrize("path", ["/slow", "/slow_and_waits"])
-def test_debug_mode_tells_of_a_slow_first_step(program, path):
+def test_debug_mode_logs_a_slow_first_step(program, path):
     with running(program, "threaded", env={"PYTHONASYNCIODEBUG": "1"}) as server:
         assert get(server.address) == (200, b"ok")
         assert "Executing" not in server.log

@@ -80,7 +80,7 @@ def test_variables_that_are_no_options_are_noted_and_ignored(tmp_path):
         ("port\n", "pounce.toml: "),
     ],
 )
-def test_mistakes_in_the_file_are_named(tmp_path, file, words):
+def test_invalid_options_in_the_file_are_named(tmp_path, file, words):
     (tmp_path / "pounce.toml").write_text(file)
     with pytest.raises(ConfigError) as caught:
         loaded(tmp_path)
@@ -114,18 +114,18 @@ def test_mistakes_in_the_file_are_named(tmp_path, file, words):
         ({"root_path": None}, "root_path=None is not text"),
     ],
 )
-def test_mistakes_in_a_program_are_named(options, words):
+def test_invalid_options_in_a_program_are_named(options, words):
     with pytest.raises(ConfigError) as caught:
         Config("a:b", **options)
     assert words in str(caught.value)
 
 
-def test_threads_and_workers_are_the_same():
+def test_threads_and_workers_are_one_option():
     assert Config("a:b", threads=3).workers == Config("a:b", workers=3).workers == 3
     assert Config("a:b", threads="auto").workers == 0
 
 
-def test_web_concurrency_counts_where_nothing_else_is_said(monkeypatch):
+def test_web_concurrency_sets_workers_where_nothing_else_does(monkeypatch):
     monkeypatch.setenv("WEB_CONCURRENCY", "5")
     assert Config("a:b").workers == 5
     assert Config("a:b", workers=2).workers == 2
@@ -134,7 +134,7 @@ def test_web_concurrency_counts_where_nothing_else_is_said(monkeypatch):
         Config("a:b")
 
 
-def test_where_to_listen_is_said_in_one_of_four_ways():
+def test_host_and_port_uds_fd_and_bind_exclude_each_other():
     assert [bind.source for bind in Config("a:b", bind=["unix:/a", ":1"], fd=3, uds="/b").binds()] == [
         "--bind unix:/a",
         "--bind :1",

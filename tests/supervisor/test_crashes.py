@@ -31,7 +31,7 @@ def fails(**where):
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("app", KINDS, ids=["plain", "asyncio"])
-def test_an_application_that_fails_costs_its_own_request_and_is_logged_once(app, workers):
+def test_an_application_that_fails_is_500_for_its_own_request_and_logged_once(app, workers):
     with Running(*app, "--port", "0", "--workers", workers, "--no-access-log") as server:
         expected = 0
         for place in ("before", "waiting", "between", "after", "background"):
@@ -87,7 +87,7 @@ def test_a_lifespan_that_fails_at_shutdown_is_logged_and_the_server_ends(workers
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("app", KINDS, ids=["plain", "asyncio"])
-def test_a_lifespan_whose_shutdown_hangs_has_an_end(app, workers):
+def test_timeout_graceful_shutdown_ends_a_lifespan_shutdown_that_hangs(app, workers):
     arguments = ("--port", "0", "--workers", workers, "--timeout-graceful-shutdown", "0.5")
     with Running(*app, *arguments, env=fails(shutdown="hang")) as server:
         begun = time.monotonic()
@@ -174,7 +174,7 @@ def test_sigterm_while_a_response_streams_lets_it_end(workers, tmp_path):
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("path", ["/sleep?600", "/block?600"])
-def test_the_second_sigterm_ends_at_once(path, workers):
+def test_second_sigterm_ends_at_once(path, workers):
     with Running("plain:app", "--port", "0", "--workers", workers) as server:
         client = socket.create_connection(server.address)
         client.sendall(GET.replace(b"/ ", path.encode() + b" ", 1))
@@ -192,7 +192,7 @@ def test_the_second_sigterm_ends_at_once(path, workers):
 
 
 @pytest.mark.skipif(not has_gil(), reason="workers are threads here")
-def test_sigterm_to_the_whole_group_loses_nobody():
+def test_sigterm_to_the_whole_group_loses_no_request():
     """As systemd does it, and a terminal's Ctrl-C: every process gets the signal, in whatever order."""
     with Running("plain:app", "--port", "0", "--workers", "2", "--no-access-log") as server:
         pids = {json.loads(get(server.address, "/who")[1])["pid"] for _ in range(50)}
@@ -243,7 +243,7 @@ def test_worker_processes_end_with_their_parent_whatever_they_do(busy):
 
 
 @pytest.mark.skipif(not has_gil(), reason="workers are threads here")
-def test_a_stopped_worker_process_is_covered_and_given_up():
+def test_timeout_worker_stuck_gives_up_a_stopped_worker_process():
     arguments = ("--workers", "3", "--timeout-worker-stuck", "2", "--no-access-log")
     with Running("plain:app", "--port", "0", *arguments) as server:
         victim = min(pids_of(server))

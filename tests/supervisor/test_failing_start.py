@@ -28,7 +28,7 @@ async def told():
 @pytest.mark.parametrize(
     "end", ['raise RuntimeError("no database")', 'await send({"type": "lifespan.startup.failed", "message": "no"})']
 )
-def test_the_exit_code_is_3(end, workers, number, tmp_path):
+def test_a_start_that_fails_after_sigterm_exits_with_3(end, workers, number, tmp_path):
     (tmp_path / "failing.py").write_text(PROGRAM.format(end=end))
     options = ["--lifespan", "on", "--workers", workers]
     with Running("failing:app", "--port", "0", *options, ready=False, cwd=tmp_path) as server:

@@ -28,7 +28,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_process_that_does_not_answer_is_replaced(folder):
+def test_timeout_worker_healthcheck_replaces_a_process_that_does_not_answer(folder):
     with Running("app:app", *ARGUMENTS, "--timeout-worker-healthcheck", "1", cwd=folder) as server:
         hung = int(get(server.address, "/hang")[1])
         line = server.wait_for("is given up, nothing in it has answered for")
@@ -39,7 +39,7 @@ def test_a_process_that_does_not_answer_is_replaced(folder):
         assert server.log.count("is given up") == 1
 
 
-def test_a_handler_that_blocks_is_not_ended(folder):
+def test_timeout_worker_healthcheck_spares_a_handler_that_blocks(folder):
     with Running("app:app", *ARGUMENTS, "--timeout-worker-healthcheck", "1", cwd=folder) as server:
         answer = ask(server.address, b"GET /block HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 200 ")
@@ -47,7 +47,7 @@ def test_a_handler_that_blocks_is_not_ended(folder):
         assert "is given up" not in server.log
 
 
-def test_it_can_be_off_and_means_nothing_for_threads(folder):
+def test_timeout_worker_healthcheck_can_be_off_and_has_no_effect_on_threads(folder):
     arguments = ("--timeout-worker-healthcheck", "off", "--worker-kind", "thread", "--workers", "2")
     with Running("app:app", "--port", "0", *arguments, cwd=folder) as server:
         assert server.stop(signal.SIGINT) == 0

@@ -13,7 +13,7 @@ from tests.support.server import APPS, Running
 from tests.system.test_cli import run
 
 
-def test_who_holds_a_port_or_a_path(tmp_path):
+def test_the_process_that_uses_a_port_or_a_path_is_named(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket(socket.AF_UNIX) as unix:
         unix.bind(str(tmp_path / "s"))
         name = f"process {os.getpid()} ("
@@ -23,7 +23,7 @@ def test_who_holds_a_port_or_a_path(tmp_path):
     assert user_of_port(port) == ""
 
 
-def test_a_unix_socket_that_is_taken_names_its_server(tmp_path):
+def test_uds_in_use_names_its_server(tmp_path):
     path = str(tmp_path / "s")
     with Running("plain:app", "--uds", path) as server:
         code, said = run("plain:app", "--uds", path)
@@ -34,7 +34,7 @@ def test_a_unix_socket_that_is_taken_names_its_server(tmp_path):
 
 @pytest.mark.parametrize("limit", range(7, 18))
 @pytest.mark.parametrize("kind", ["1 auto", "2 thread", "2 process"])
-def test_too_few_descriptors_are_one_line(limit, kind):
+def test_emfile_at_the_start_is_one_line(limit, kind):
     workers, kind = kind.split()
     command = [sys.executable, "-m", "pounce", "plain:app", "--port", "0", "--workers", workers, "--worker-kind", kind]
     command += ["--limit-max-requests", "1"]
@@ -66,7 +66,7 @@ BAD = b"\xff\xfe"
     (b"--limit-max-requests-jitter", b"x"), (BAD + b":app",), (b":app",), (b"plain:",), (b"..plain:app",), (b"a/b:c",),
     (b"plain:app.",), (b"plain:a b",),
 ], ids=str)  # fmt: skip
-def test_what_cannot_be_meant_is_one_line(arguments):
+def test_invalid_flags_are_one_line(arguments):
     app = () if ":" in os.fsdecode(arguments[0]) else (b"plain:app",)
     command = [os.fsencode(sys.executable), b"-m", b"pounce", *app, *arguments]
     if arguments[0] not in (b"--port", b"--host", b"--bind", b"--uds", b"--fd"):
@@ -92,7 +92,7 @@ def test_what_cannot_be_meant_is_one_line(arguments):
     'app-dir = "a\\u0000b"', 'app = "a\\u0000b:c"', "app = 3", 'env-file = "a\\u0000"', 'log-config = {version = 2}',
     'log-config = {}', 'headers = "a"', 'headers = [["a"]]', 'bind = []', 'bind = [1]', 'log-level = 3.5',
 ], ids=str)  # fmt: skip
-def test_what_cannot_be_meant_in_the_file_is_one_line(line, tmp_path):
+def test_invalid_options_in_the_file_are_one_line(line, tmp_path):
     app = "" if line.startswith("app =") else 'app = "plain:app"\n'
     (tmp_path / "pounce.toml").write_text(f"{line}\n{app}")
     port = [] if line.startswith(("uds", "bind")) else ["--port", "0"]

@@ -48,7 +48,7 @@ def test_import_lifespan_and_requests_are_on_the_main_thread(tmp_path):
         assert "shutdown on MainThread" in server.log
 
 
-def test_with_a_bound_for_stuck_workers_the_worker_has_a_thread_of_its_own(tmp_path):
+def test_timeout_worker_stuck_gives_the_only_worker_a_thread_of_its_own(tmp_path):
     with Running("made:app", "--port", "0", "--timeout-worker-stuck", "60", cwd=write(tmp_path)) as server:
         assert get(server.address) == (200, b"pounce-worker-1")
 
@@ -92,7 +92,7 @@ def test_the_applications_own_handler_wins(tmp_path, how):
         assert server.stop(signal.SIGINT) == 0
 
 
-def test_a_second_ctrl_c_interrupts_what_holds_up_the_thread(tmp_path):
+def test_second_sigint_interrupts_what_blocks_the_thread(tmp_path):
     request = "while True: time.sleep(0.01)"
     with Running("made:app", "--port", "0", cwd=write(tmp_path, request=request)) as server:
         client = socket.create_connection(server.address)
@@ -107,7 +107,7 @@ def test_a_second_ctrl_c_interrupts_what_holds_up_the_thread(tmp_path):
         client.close()
 
 
-def test_what_holds_up_the_thread_is_interrupted_after_the_graceful_time(tmp_path):
+def test_timeout_graceful_shutdown_interrupts_what_blocks_the_thread(tmp_path):
     request = "while True: time.sleep(0.01)"
     arguments = ("--port", "0", "--timeout-graceful-shutdown", "0.1")
     with Running("made:app", *arguments, cwd=write(tmp_path, request=request)) as server:
@@ -119,7 +119,7 @@ def test_what_holds_up_the_thread_is_interrupted_after_the_graceful_time(tmp_pat
         client.close()
 
 
-def test_a_blocked_request_is_named_by_the_watch(tmp_path):
+def test_log_level_debug_names_a_blocked_request(tmp_path):
     request = "end = time.monotonic() + 2\nwhile time.monotonic() < end: time.sleep(0.01)"
     with Running("made:app", "--port", "0", "--log-level", "debug", cwd=write(tmp_path, request=request)) as server:
         assert get(server.address, "/slow")[0] == 200
@@ -193,9 +193,6 @@ def test_a_worker_whose_loop_has_failed_is_replaced():
             assert status == 200
             if name == b"pounce-worker-1":
                 break
-
-
-# Contexts
 
 
 CONTEXT = """

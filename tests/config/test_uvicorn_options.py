@@ -67,7 +67,7 @@ def test_no_module_hides_the_function_per_worker():
     assert isinstance(pounce.per_worker, type(pounce.run))
 
 
-def test_what_fastapis_command_gives_to_run_is_accepted():
+def test_keywords_of_fastapis_command_are_accepted():
     given = {"host": "0.0.0.0", "port": 8000, "reload": False, "reload_dirs": None, "workers": None, "root_path": "",
              "proxy_headers": True, "forwarded_allow_ips": None}  # fmt: skip
     Config("main:app", **given)
@@ -78,6 +78,8 @@ ASKED = {
     "ssl_keyfile_password": "secret", "ssl_version": 2, "ssl_cert_reqs": 2, "ssl_ca_certs": "ca.pem",
     "ssl_ciphers": "HIGH", "forwarded_allow_ips": "*",
 }  # fmt: skip
+
+
 HARMLESS = {
     "reload": False, "reload_dirs": "src", "reload_includes": "*.py", "reload_excludes": "*.txt", "reload_delay": 1.5,
     "http2": False, "proxy_headers": True, "forwarded_allow_ips": "127.0.0.1,::1", "ssl_version": 17,
@@ -87,7 +89,7 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_what_is_not_here_is_refused_from_every_source(name, folder, monkeypatch, capsys):
+def test_options_that_are_not_here_are_refused_from_every_source(name, folder, monkeypatch, capsys):
     value = ASKED[name]
     text = str(value)
     flag = OPTIONS[name].flags[0]
@@ -104,7 +106,7 @@ def test_what_is_not_here_is_refused_from_every_source(name, folder, monkeypatch
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_what_asks_for_nothing_is_accepted_from_every_source(name, folder, monkeypatch):
+def test_options_without_effect_are_accepted_from_every_source(name, folder, monkeypatch):
     value = HARMLESS[name]
     flag = OPTIONS[name].flags[0]
     Config("a:b", **{name: value})
@@ -119,7 +121,7 @@ def test_what_asks_for_nothing_is_accepted_from_every_source(name, folder, monke
 
 
 @pytest.mark.parametrize("flag", ["--proxy-headers", "--reload-dir=src"])
-def test_what_is_accepted_without_effect_is_told(flag, folder):
+def test_options_without_effect_are_logged(flag, folder):
     _, notes = configuration(["a:b", flag])
     (text,) = (text for _, text in notes)
     assert text.startswith(flag.partition("=")[0])
@@ -128,6 +130,8 @@ def test_what_is_accepted_without_effect_is_told(flag, folder):
 
 # Text that no option of this name can be.
 BAD_TEXT = dict.fromkeys(OPTIONS, "no such value") | {"workers": "two", "headers": "no-colon", "bind": "nonsense"}
+
+
 ANY_TEXT = {"host", "uds", "root_path", "ws", "loop", "http", "timeout_notify", "callback_notify",
             "reload_dirs", "reload_includes", "reload_excludes", "reload_delay"}  # fmt: skip
 
@@ -168,7 +172,7 @@ NUMBERS = [name for name, spec in OPTIONS.items()
 
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("text", ["-1", "nan", "inf", "1e400", "x"])
-def test_numbers_that_no_option_can_be(name, text, folder, capsys):
+def test_numbers_that_no_option_can_have_are_refused(name, text, folder, capsys):
     flag = OPTIONS[name].flags[0]
     assert refused(["a:b", f"{flag}={text}"], capsys).startswith(flag)
 
@@ -201,7 +205,7 @@ def test_aliases_in_the_environment_and_the_file(folder, monkeypatch):
     assert (config.headers, config.workers, config.limit_request_head) == ((("A", "b"),), 3, 200000)
 
 
-def test_h11s_size_is_that_of_the_whole_head():
+def test_h11_max_incomplete_event_size_is_limit_request_head_431():
     assert Config("a:b", h11_max_incomplete_event_size=200000).limit_request_target == 200000
     assert Config("a:b", h11_max_incomplete_event_size=4096).limit_request_target == 8192
     own = Config("a:b", h11_max_incomplete_event_size=200000, limit_request_target=9000, limit_request_head=10000)
@@ -211,7 +215,7 @@ def test_h11s_size_is_that_of_the_whole_head():
         assert get(server.address, "/" + "a" * 250000)[0] in (414, 431)
 
 
-def test_an_own_date_is_the_only_one():
+def test_header_date_replaces_the_servers():
     from tests.support.server import ask
 
     with Running("plain:app", "--port", "0", "--header", "Date: x", "--header", "Server: y") as server:
@@ -221,11 +225,11 @@ def test_an_own_date_is_the_only_one():
 
 
 @pytest.mark.parametrize("field", ["Content-Length: 5", "Transfer-Encoding: chunked", "Connection: close"])
-def test_fields_that_frame_a_response_are_not_the_operators(field, folder, capsys):
+def test_header_that_frames_a_response_is_refused(field, folder, capsys):
     assert "is the server's own to write" in refused(["a:b", "--header", field], capsys)
 
 
-def test_the_number_of_workers_in_the_file_of_variables(folder, monkeypatch):
+def test_env_file_may_set_workers(folder, monkeypatch):
     (folder / ".env").write_text("WEB_CONCURRENCY=3\nFORWARDED_ALLOW_IPS=*\n")
     config, notes = configuration(["a:b", "--env-file", ".env"])
     assert config.workers == 3
@@ -235,7 +239,7 @@ def test_the_number_of_workers_in_the_file_of_variables(folder, monkeypatch):
     assert configuration(["a:b", "--env-file", ".env"])[0].workers == 4
 
 
-def test_a_file_of_variables_that_is_none(folder, monkeypatch, capsys):
+def test_env_file_that_is_invalid_is_refused(folder, monkeypatch, capsys):
     (folder / ".env").write_bytes(b"\xff\xfe=\x00")
     assert refused(["a:b", "--env-file", ".env"], capsys).startswith("--env-file: .env: ")
     (folder / ".env").write_text("WEB_CONCURRENCY=many\n")
@@ -250,19 +254,19 @@ def test_a_file_of_variables_that_is_none(folder, monkeypatch, capsys):
         ("[tool]\npounce = []\n", "pounce is [], not a table"),
     ],
 )
-def test_a_table_that_is_none(text, words, folder, capsys):
+def test_pyproject_table_that_is_no_table_is_refused(text, words, folder, capsys):
     (folder / "pyproject.toml").write_text(text)
     assert words in refused(["a:b"], capsys)
 
 
-def test_a_pyproject_that_cannot_be_read_is_told(folder):
+def test_pyproject_that_cannot_be_read_is_logged(folder):
     (folder / "pyproject.toml").write_text("[tool.pounce\nport = 9\n")
     config, ((_, note),) = configuration(["a:b"])
     assert config.port == 8000
     assert "pyproject.toml cannot be read (" in note
 
 
-def test_the_file_that_was_used_is_told(folder):
+def test_the_file_that_was_used_is_logged(folder):
     (folder / "pyproject.toml").write_text("[tool.pounce]\nport = 9\n")
     assert configuration(["a:b"])[1] == [(20, f"Options from {folder}/pyproject.toml")]
 

@@ -91,7 +91,7 @@ def code_of(number, workers):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("path", ["/idle", "/fork", "/forkserver", "/spawn", "/pool", "/manager", "/daemon"])
-def test_what_is_idle_is_told_to_end_and_exit_functions_run(path, workers, number, leaves):
+def test_idle_threads_and_processes_end_and_atexit_functions_run(path, workers, number, leaves):
     with leaves(path, workers) as server:
         assert server.stop(number) == code_of(number, workers)
         assert server.log.count("atexit ran") == (2 if has_gil() and workers == "2" else 1)
@@ -101,7 +101,7 @@ def test_what_is_idle_is_told_to_end_and_exit_functions_run(path, workers, numbe
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize(("path", "name"), [("/executor", "mine_0"), ("/thread", "forever")])
-def test_a_thread_that_runs_is_left_behind_by_name_and_exit_functions_run(path, name, workers, leaves):
+def test_a_thread_that_runs_is_abandoned_by_name_and_atexit_functions_run(path, name, workers, leaves):
     with leaves(path, workers, graceful="0") as server:
         assert server.stop(signal.SIGINT) == 0
         assert server.log.count(f"Thread {name} does not end; it is abandoned.") == 1
@@ -116,7 +116,7 @@ def test_a_thread_that_writes_something_may_finish(workers, leaves):
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_second_ctrl_c_leaves_the_threads_behind(workers, leaves):
+def test_second_sigint_abandons_the_threads(workers, leaves):
     with leaves("/thread", workers) as server:
         server.send_signal(signal.SIGINT)
         server.wait_for("Waiting for threads to end: forever. (CTRL+C to force quit)")
@@ -126,7 +126,7 @@ def test_a_second_ctrl_c_leaves_the_threads_behind(workers, leaves):
         assert "KeyboardInterrupt" not in server.log
 
 
-def test_an_exit_function_that_hangs_has_an_end(leaves):
+def test_an_atexit_function_that_hangs_is_abandoned(leaves):
     with leaves("/hangs", graceful="0") as server:
         assert server.stop(signal.SIGINT, timeout=60) == 0
         assert "Functions of atexit have not returned within 10 seconds" in server.log
@@ -134,7 +134,7 @@ def test_an_exit_function_that_hangs_has_an_end(leaves):
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_standard_output_that_nobody_reads_any_more_changes_no_exit_code(workers, number, tmp_path):
+def test_a_closed_standard_output_changes_no_exit_code(workers, number, tmp_path):
     (tmp_path / "prints.py").write_text(
         "async def app(scope, receive, send):\n"
         "    assert scope['type'] == 'http'\n"

@@ -3,19 +3,20 @@
 import signal
 import socket
 import subprocess
-import sys
 import threading
 
 import pytest
 
+from tests.apps import aio
 from tests.support.requirements import tool
-from tests.support.server import APPS, Running, ask, get
-
-sys.path.insert(0, str(APPS))
-import aio
+from tests.support.server import Running, ask, get
 
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
 FAILING = {"/broken", "/exits", "/exits_at_once", "/cancelled_by_nobody", "/awaits_what_was_cancelled"}
+
+
 ENDLESS = {"/stuck", "/stubborn", "/busy_executor"}
 
 
@@ -59,7 +60,7 @@ def test_what_applications_do_with_asyncio(server, path):
 
 
 @pytest.mark.parametrize("path", sorted(FAILING))
-def test_whatever_a_handler_raises_ends_its_request_only(server, path):
+def test_any_exception_of_an_asyncio_handler_is_500_and_ends_its_request_only(server, path):
     for _ in range(3):
         assert get(server.address, path)[0] == 500
     assert get(server.address, "/sleep") == (200, b"ok")
@@ -67,7 +68,7 @@ def test_whatever_a_handler_raises_ends_its_request_only(server, path):
 
 
 @pytest.mark.parametrize("workers", ["1", "3"])
-def test_at_the_end_everything_is_closed_in_order(workers):
+def test_sigterm_closes_everything_of_asyncio_in_order(workers):
     with Running("aio:app", "--port", "0", "--workers", workers) as server:
         get(server.address, "/sleep")
         server.stop()
@@ -78,7 +79,7 @@ def test_at_the_end_everything_is_closed_in_order(workers):
         assert "was destroyed but it is pending" not in server.log
 
 
-def test_a_request_that_does_not_end_is_cancelled_and_named_with_its_line():
+def test_timeout_graceful_shutdown_cancels_an_asyncio_request_and_names_its_line():
     with Running("aio:app", "--port", "0", "--timeout-graceful-shutdown", "1") as server:
         client = socket.create_connection(server.address)
         client.sendall(GET % b"/stuck")
@@ -89,7 +90,7 @@ def test_a_request_that_does_not_end_is_cancelled_and_named_with_its_line():
         client.close()
 
 
-def test_a_request_that_ignores_its_cancellation_is_left_behind():
+def test_timeout_graceful_shutdown_abandons_a_request_that_ignores_its_cancellation():
     with Running("aio:app", "--port", "0", "--timeout-graceful-shutdown", "0") as server:
         client = socket.create_connection(server.address)
         client.sendall(GET % b"/stubborn")
@@ -99,7 +100,7 @@ def test_a_request_that_ignores_its_cancellation_is_left_behind():
         client.close()
 
 
-def test_a_busy_executor_does_not_keep_the_server_from_ending():
+def test_timeout_graceful_shutdown_abandons_a_busy_executor():
     with Running("aio:app", "--port", "0", "--timeout-graceful-shutdown", "0") as server:
         client = socket.create_connection(server.address)
         client.sendall(GET % b"/busy_executor")
@@ -160,7 +161,7 @@ async def app(scope, receive, send):
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_clean_up_that_cancels_all_tasks_but_its_own_runs_to_its_end(tmp_path, workers):
+def test_a_cleanup_that_cancels_all_other_tasks_runs_to_its_end(tmp_path, workers):
     (tmp_path / "cancels.py").write_text(CANCELS)
     with Running("cancels:app", "--port", "0", "--workers", workers, cwd=tmp_path) as server:
         assert get(server.address)[0] == 200
@@ -235,7 +236,7 @@ def test_a_task_factory_that_fails_fails_its_requests_only(end, tmp_path):
 
 
 @pytest.mark.parametrize("option", [[], ["--cancel-on-disconnect"]], ids=["told", "cancelled"])
-def test_a_client_that_has_gone(option, tmp_path):
+def test_cancel_on_disconnect_under_asyncio(option, tmp_path):
     (tmp_path / "gone.py").write_text(
         "import asyncio, sys\n"
         "async def app(scope, receive, send):\n"
@@ -259,9 +260,6 @@ def test_a_client_that_has_gone(option, tmp_path):
         server.stop()
         assert ("http.disconnect" in server.log) is not bool(option)
         assert "Traceback" not in server.log
-
-
-# asyncio that comes late
 
 
 @pytest.mark.parametrize("workers", ["1", "3"])

@@ -13,9 +13,17 @@ from tests.support.harness import skipping_loop
 from tests.support.server import Running, get
 
 STARLETTE, PLAIN = ("unfinished:starlette", "--factory"), ("unfinished_plain:app",)
+
+
 KEY = base64.b64encode(bytes(16)).decode()
+
+
 UPGRADE = f"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n"
+
+
 CLOSING = "Waiting for connections to close. (CTRL+C to force quit)"
+
+
 FINISHING = "Waiting for background tasks to complete. (CTRL+C to force quit)"
 
 
@@ -27,12 +35,9 @@ def begin(server, path):
     return client
 
 
-# A forced end
-
-
 @pytest.mark.parametrize("workers", ["1", "4"])
 @pytest.mark.parametrize("app", [STARLETTE, PLAIN], ids=["starlette", "plain"])
-def test_what_is_waited_for_is_said_and_a_forced_end_is_quiet(app, workers):
+def test_shutdown_logs_what_it_waits_for_and_a_second_signal_nothing_more(app, workers):
     with Running(*app, "--port", "0", "--workers", workers, env={"PYTHONDEVMODE": "1"}) as server:
         clients = [begin(server, path) for path in ("/events", "/events", "/chat", "/background", "/deaf")]
         server.send_signal(signal.SIGINT)
@@ -51,7 +56,7 @@ def test_what_is_waited_for_is_said_and_a_forced_end_is_quiet(app, workers):
 
 @pytest.mark.parametrize("workers", ["1", "4"])
 @pytest.mark.parametrize("app", [STARLETTE, PLAIN], ids=["starlette", "plain"])
-def test_an_end_by_the_graceful_time_out_is_as_quiet(app, workers):
+def test_timeout_graceful_shutdown_logs_nothing_more(app, workers):
     arguments = ("--port", "0", "--workers", workers, "--timeout-graceful-shutdown", "0.1")
     with Running(*app, *arguments, env={"PYTHONDEVMODE": "1"}) as server:
         clients = [begin(server, path) for path in ("/events", "/chat", "/background", "/deaf")]
@@ -63,7 +68,7 @@ def test_an_end_by_the_graceful_time_out_is_as_quiet(app, workers):
 
 
 @pytest.mark.parametrize("workers", ["1", "4"])
-def test_what_runs_behind_a_response_is_called_so(workers):
+def test_shutdown_logs_work_behind_a_response_as_such(workers):
     arguments = ("--port", "0", "--workers", workers, "--timeout-graceful-shutdown", "off")
     with Running(*STARLETTE, *arguments) as server:
         assert get(server.address, "/background") == (200, b"done")
@@ -76,7 +81,7 @@ def test_what_runs_behind_a_response_is_called_so(workers):
 
 
 @pytest.mark.parametrize("workers", ["2", "4"])
-def test_a_request_that_blocks_its_worker_is_among_them(workers):
+def test_shutdown_logs_a_request_that_blocks_its_worker(workers):
     with Running("plain:app", "--port", "0", "--workers", workers, "--no-access-log") as server:
         client = socket.create_connection(server.address)
         client.sendall(b"GET /block?600 HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -85,9 +90,6 @@ def test_a_request_that_blocks_its_worker_is_among_them(workers):
         assert "1 request still running: GET /block; " in server.wait_for("still running")
         server.stop(signal.SIGINT)
         client.close()
-
-
-# When it is said
 
 
 class End:
@@ -111,7 +113,7 @@ class End:
         return [record.getMessage() for record in self._caplog.records]
 
 
-def test_an_end_that_is_soon_over_says_nothing(caplog):
+def test_a_quick_shutdown_logs_nothing(caplog):
     end = End(caplog, 30.0)
     end.runs("GET /")
     assert end.after(INTERVAL) == []
@@ -119,7 +121,7 @@ def test_an_end_that_is_soon_over_says_nothing(caplog):
     assert end.after(30.0) == []
 
 
-def test_it_is_said_again_when_it_has_changed_but_not_often(caplog):
+def test_shutdown_logs_again_what_has_changed_but_not_often(caplog):
     end = End(caplog, 30.0)
     end.runs("GET /a", "GET /b", "GET /b")
     said = end.after(2 * INTERVAL)

@@ -13,6 +13,8 @@ import asyncio
 asyncio.Task = asyncio.tasks.Task = asyncio.tasks._CTask = asyncio.tasks._PyTask
 asyncio.Future = asyncio.futures.Future = asyncio.futures._CFuture = asyncio.futures._PyFuture
 """
+
+
 LEFT = """
 import asyncio, time
 
@@ -72,7 +74,7 @@ def left(request, tmp_path):
 
 
 @pytest.mark.parametrize("workers", ["1", "3"])
-def test_generators_and_helper_threads_are_closed(workers, left):
+def test_asynchronous_generators_and_helper_threads_are_closed(workers, left):
     with left("--workers", workers) as server:
         for _ in range(6):
             assert get(server.address) == (200, b"ok"), server.log
@@ -84,7 +86,7 @@ def test_generators_and_helper_threads_are_closed(workers, left):
 
 
 @pytest.mark.parametrize("path", ["/waits", "/refuses"])
-def test_a_generator_that_does_not_close_is_cancelled_and_left_behind(path, left):
+def test_an_asynchronous_generator_that_does_not_close_is_abandoned(path, left):
     with left() as server:
         assert get(server.address, path) == (200, b"ok"), server.log
         assert server.stop(signal.SIGINT) == 0

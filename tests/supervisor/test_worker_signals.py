@@ -35,6 +35,7 @@ async def app(scope, receive, send):
                 "body": f"{VERSION} {os.getpid()} {threading.current_thread().name} hello".encode()})
 """
 
+
 PROCESSES = ("--worker-kind", "process")
 
 
@@ -115,7 +116,7 @@ def test_sighup_during_a_replacement_begins_again(tmp_path):
         assert server.stop() == 0
 
 
-def test_a_replaced_worker_ends_within_the_graceful_time(tmp_path):
+def test_sighup_ends_old_workers_within_timeout_graceful_shutdown(tmp_path):
     arguments = ("--port", "0", *PROCESSES, "--timeout-graceful-shutdown", "0.5")
     with Running("made:app", *arguments, cwd=write(tmp_path)) as server:
         client = socket.create_connection(server.address)
@@ -138,7 +139,7 @@ def test_sighup_is_refused_on_threads_in_one_line(tmp_path, arguments):
         assert server.log.count("shutdown of one") == len(arguments) // 4 + 1
 
 
-def test_a_terminal_that_closes_ends_the_server(tmp_path):
+def test_sighup_of_a_closed_terminal_ends_the_server(tmp_path):
     terminal, shown = pty.openpty()
     # The first terminal that the leader of a session opens is its own.
     command = f"exec {sys.executable} -m pounce made:app --port 0 < {os.ttyname(shown)}"
@@ -205,7 +206,7 @@ def test_sigttin_adds_a_worker_and_sigttou_takes_it_away(tmp_path, kind, workers
         assert server.log.count("shutdown of one") == count + 4
 
 
-def test_with_the_gil_there_is_no_second_thread(tmp_path):
+def test_sigttin_with_the_gil_adds_no_second_thread(tmp_path):
     if not has_gil():
         pytest.skip("needs a Python with the GIL")
     with Running("made:app", "--port", "0", cwd=write(tmp_path)) as server:
@@ -214,7 +215,7 @@ def test_with_the_gil_there_is_no_second_thread(tmp_path):
         assert get(server.address)[0] == 200
 
 
-def test_an_added_worker_that_does_not_start_is_done_without(tmp_path):
+def test_sigttin_with_a_worker_that_does_not_start_keeps_the_others(tmp_path):
     with Running("made:app", "--port", "0", *PROCESSES, cwd=write(tmp_path)) as server:
         (tmp_path / "made.py").write_text("import nothing_of_that_name\n")
         server.send_signal(signal.SIGTTIN)
@@ -241,7 +242,7 @@ def test_sigttin_with_an_added_thread_that_does_not_start_is_done_without(tmp_pa
         assert server.stop() == 143
 
 
-def test_an_added_thread_gets_a_copy_where_the_application_needs_one(tmp_path):
+def test_sigttin_gives_an_added_thread_a_copy_of_the_application(tmp_path):
     if has_gil():
         pytest.skip("with the GIL, SIGTTIN adds no thread")
     (write(tmp_path) / "made.py").write_text("import asyncio\nlock = asyncio.Lock()\n" + APP)

@@ -27,6 +27,8 @@ slow = broken = app
 async def none(scope, receive, send):
     assert scope["type"] == "http"
 """
+
+
 LINES = (
     "Waiting for application startup.",
     "Application startup complete.",
@@ -61,7 +63,7 @@ def said(server):
         ("app", "off", [0, 0, 0, 0, 0, 0]),
     ],
 )
-def test_each_line_of_the_lifespan_is_said_once(name, mode, expected, workers, life):
+def test_each_line_of_the_lifespan_is_logged_once(name, mode, expected, workers, life):
     with life(name, "--workers", workers, "--lifespan", mode) as server:
         server.stop(signal.SIGINT)
         assert said(server) == expected
@@ -75,7 +77,7 @@ def test_each_line_of_the_lifespan_is_said_once(name, mode, expected, workers, l
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_signal_lets_the_start_finish(workers, number, life):
+def test_sigterm_during_the_start_lets_it_finish(workers, number, life):
     with life("slow", "--workers", workers, ready=False) as server:
         server.wait_for("starting")
         assert server.stop(number) == (143 if number == signal.SIGTERM and (workers == "1" or not has_gil()) else 0)
