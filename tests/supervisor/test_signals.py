@@ -84,6 +84,7 @@ def test_as_the_first_process_of_a_container_a_signal_ends_the_import(tmp_path, 
         first = int(file.read().split()[0])
     os.kill(first, signal.SIGTERM)
     rest = process.stdout.read()
+    process.stdout.close()
     assert process.wait(30) == 0, rest
     assert "Traceback" not in rest
 
@@ -132,5 +133,6 @@ def test_development_mode_finds_nothing_unclosed(tmp_path, workers):
         lines.append(line)
         if "running on" in line:
             process.send_signal(signal.SIGINT)
+    process.stdout.close()
     process.wait(30)
     assert not [line for line in lines if "Warning" in line]

@@ -45,6 +45,7 @@ def test_emfile_at_the_start_is_one_line(limit, kind):
         lines.append(line)
         if "running on" in line:
             process.terminate()
+    process.stdout.close()
     code = process.wait(30)
     said = "".join(lines)
     assert "Traceback" not in said
@@ -78,6 +79,7 @@ def test_invalid_flags_are_one_line(arguments):
         lines.append(line.decode(errors="replace"))
         if "running on" in lines[-1]:
             process.terminate()  # a strange value, but one that can be
+    process.stdout.close()
     code = process.wait(30)
     said = "".join(lines)
     assert "Traceback" not in said, said
@@ -104,6 +106,7 @@ def test_invalid_options_in_the_file_are_one_line(line, tmp_path):
         lines.append(text)
         if "running on" in text:
             process.terminate()
+    process.stdout.close()
     code = process.wait(30)
     said = "".join(lines)
     assert "Traceback" not in said, said
