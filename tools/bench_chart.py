@@ -24,6 +24,7 @@ WORKLOADS = {
 REFERENCES = ("floor", "nginx")  # no ASGI servers: no bars
 LIBRARIES = ("uvloop", "httptools", "starlette")  # whose versions matter too
 SUBJECT = "pounce"
+BUSY = 10  # percent of other programs, above which the chart says so
 NAMES = {"uvicorn": "uvicorn (uvloop)", "uvicorn-h11": "uvicorn (h11)"}  # what the bars of two are called
 KEY = "cpu_us"  # of a closed workload: microseconds of CPU per request
 
@@ -47,6 +48,12 @@ STYLE = """
 def median(run: dict[str, Any], workload: str, server: str) -> float | None:
     figures = run["workloads"][workload]["servers"].get(server)
     return figures[KEY]["median"] if figures and figures[KEY] else None
+
+
+def others(run: dict[str, Any]) -> float:
+    """The highest share, in percent, that other programs have taken of the server's CPU; 0 where that is unknown."""
+    servers = [figures for workload in run["workloads"].values() for figures in workload["servers"].values()]
+    return max((figures["others"]["max"] for figures in servers if figures.get("others")), default=0)
 
 
 def text(x: float, y: float, words: str, kind: str) -> str:
@@ -94,6 +101,9 @@ def panel(run: dict[str, Any], y: float) -> tuple[list[str], float]:
                              f"{settings['runs']} runs of {settings['seconds']:g} s", "small"),
         text(MARGIN, y + 47, ", ".join(f"{name} {version}" for name, version in versions.items()), "small"),
     ]  # fmt: skip
+    if (share := others(run)) > BUSY:
+        parts.append(text(MARGIN, y + 62, f"other programs took up to {share:.0f} % of the server's CPU", "small"))
+        y += 15
     y += 62
     width = (WIDTH - MARGIN * (COLUMNS + 1)) / COLUMNS
     for first in range(0, len(present), COLUMNS):
