@@ -204,6 +204,7 @@ class Browser:
     def close(self):
         with contextlib.suppress(httpx.HTTPError):
             self.http.delete(self.session)
+        self.http.close()
         self.process.terminate()
         self.process.wait(30)
 
