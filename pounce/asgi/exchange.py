@@ -168,7 +168,7 @@ class Exchange(ApplicationCall):
                 if body.__class__ is not bytes:
                     body = _bytes(body)
                 more = "more_body" in message and message["more_body"]
-                transport.send_body(body, more)
+                congested = transport.send_body(body, more)
                 if stage is HELD and service.on_response is not None:
                     service.on_response(self)
                 if not more and not self._trailers:
@@ -181,14 +181,16 @@ class Exchange(ApplicationCall):
                 self._bytes_since_yield += len(body)
             else:
                 self._send_other(kind, message)
+                congested = transport.congested
         except Exception:
             await self._yield_turn()  # also where an application sends what is wrong again and again
             raise
         self._bytes_since_yield += MESSAGE_COST
         if self._bytes_since_yield >= MAX_BYTES_PER_TURN:
             await self._yield_turn()
-        while transport.congested and not self.lost and self.stage is not COMPLETE:
+        while congested and not self.lost and self.stage is not COMPLETE:
             await self._wait_to_send()
+            congested = transport.congested
 
     def _send_other(self, kind: str, message: Message) -> None:
         """Takes what is neither the start nor content, or comes when it cannot."""

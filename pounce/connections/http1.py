@@ -180,14 +180,18 @@ class HTTP1Connection(HTTP1Transport):
         if reader.body_complete:
             handler = self.handler = context.handle(self, request)
         else:
-            upgrade = request.asks_for_websocket and context.speaks_websocket
-            handler = self.handler = (context.handle_websocket if upgrade else context.handle)(self, request)
+            handle = context.handle
+            if request.asks_for_upgrade:
+                if request.asks_for_websocket and context.speaks_websocket:
+                    handle = context.handle_websocket
+                else:
+                    logger.warning("Unsupported upgrade request.")  # answered as if it did not ask
+            handler = self.handler = handle(self, request)
             self._expects_continue = request.expects_continue
             self._body_credit = 0.0
-            self._untaken = 0
-            self._give_body(handler)
-            if request.asks_for_upgrade and not upgrade:
-                logger.warning("Unsupported upgrade request.")  # answered as if it did not ask
+            body = reader.read_body()
+            self._untaken = len(body)
+            handler.body_received(body, reader.body_complete)
         if self._eof:
             handler.eof = True
         handler.start()
@@ -202,18 +206,14 @@ class HTTP1Connection(HTTP1Transport):
 
     # Content
 
-    def _give_body(self, handler: Handler) -> None:
-        """Passes on the content that has come. Raises ProtocolError."""
-        body = self.reader.read_body()
-        self._untaken += len(body)
-        handler.body_received(body, self.reader.body_complete)
-
     def _read_body(self, handler: Handler) -> None:
         try:
-            self._give_body(handler)
+            body = self.reader.read_body()
         except ProtocolError as error:
             self._reject(error)
             return
+        self._untaken += len(body)
+        handler.body_received(body, self.reader.body_complete)
         if self.reader.body_complete:
             self._enter(RESPONSE)
         elif self._untaken > HIGH_WATER:  # the application does not keep up: the client is not to blame

@@ -85,14 +85,14 @@ class HTTP1Transport(ABC):
             self._decide_keep_alive(self.handler.request)
             self.stream.write_parts(self.writer.body(b"", True))
 
-    def send_body(self, data: bytes, more: bool) -> None:
+    def send_body(self, data: bytes, more: bool) -> bool:
         writer = self.writer
         if (self.context.draining or not self.reader.body_complete) and writer.held is not None:
             self._decide_keep_alive(self.handler.request)  # type: ignore[union-attr]  # the caller's
         parts = writer.body(data, more)
         if more:
             self.stream.write_soon(parts)
-            return
+            return self.stream.buffered > HIGH_WATER
         if len(parts) == 1:
             self.stream.write(parts[0])
         elif parts:
@@ -101,6 +101,9 @@ class HTTP1Transport(ABC):
             self.handler = None
         elif not writer.awaits_trailers:
             self._complete()
+        else:
+            return self.stream.buffered > HIGH_WATER
+        return False
 
     def send_file(self, fd: int, size: int) -> None:
         if self.writer.held is not None:

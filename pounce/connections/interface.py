@@ -84,8 +84,9 @@ class Transport(Protocol):
     def flush_head(self) -> None:
         """Sends a head that is held back."""
 
-    def send_body(self, data: bytes, more: bool) -> None:
-        """Sends a part of the content. Raises ApplicationError, and then nothing has changed."""
+    def send_body(self, data: bytes, more: bool) -> bool:
+        """Sends a part of the content. True if the transport is congested, and more is to come. Raises
+        ApplicationError, and then nothing has changed."""
 
     def send_file(self, fd: int, size: int) -> None:
         """Sends a whole file of `size` bytes as the content. Takes `fd` over, unless it raises ApplicationError."""

@@ -9,9 +9,11 @@ Must never write a byte of a response that has failed a check: until its head ha
 Owner: the thread of the connection. The cache belongs to the worker, and so to the same thread.
 """
 
+import contextlib
 import http
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from pounce.protocols.events import ApplicationError, Request
 from pounce.protocols.fields import Field
@@ -77,27 +79,28 @@ class ResponseCache:
     MAX_HEADS = 512
     MAX_SIZE = 1024  # bytes of field lines
     MAX_ROUTES = 64
-    __slots__ = ("_heads", "_lines", "_routes")
+    __slots__ = ("_lines", "_routes", "heads")
 
     def __init__(self) -> None:
         self._routes: set[tuple[str, bytes]] = set()  # for which a warning has been logged
         self._lines: dict[int, bytes] = {}
-        self._heads: dict[object, EncodedHead] = {}
+        self.heads: dict[tuple[Any, ...], EncodedHead] = {}
+        """By status and fields."""
 
-    def head(self, status: object, fields: Iterable[Field]) -> EncodedHead:
-        """The head of a response. Raises ApplicationError."""
-        key = (status, *fields)
-        try:
-            cached = self._heads.get(key)
-        except TypeError:  # pairs that are lists: legal, but not hashable
-            return self._encoded(status, key[1:])  # type: ignore[arg-type]
-        if cached is None:
-            cached = self._encoded(status, key[1:])  # type: ignore[arg-type]
-            if len(cached.lines) <= self.MAX_SIZE:
-                if len(self._heads) >= self.MAX_HEADS:
-                    self._heads.clear()
-                self._heads[key] = cached
-        return cached
+    def add(self, key: tuple[Any, ...]) -> EncodedHead:
+        """The head of a response that is not in the cache; `key` is its status and then its fields. Raises
+        ApplicationError."""
+        checked = ResponseHead(key[0], key[1:])
+        line = self._lines.get(checked.status)
+        if line is None:
+            line = self._lines[checked.status] = status_line(checked.status)
+        head = EncodedHead(checked, line)
+        if len(head.lines) <= self.MAX_SIZE:
+            if len(self.heads) >= self.MAX_HEADS:
+                self.heads.clear()
+            with contextlib.suppress(TypeError):  # pairs that are lists: legal, but not hashable
+                self.heads[key] = head
+        return head
 
     def warn(self, request: Request, what: str) -> None:
         """Logs that content which cannot be sent was left out: once for each route, up to MAX_ROUTES."""
@@ -105,13 +108,6 @@ class ResponseCache:
         if route not in self._routes and len(self._routes) < self.MAX_ROUTES:
             self._routes.add(route)
             logger.warning("%s %s: %s.", request.method, request.path.decode("ascii"), what)
-
-    def _encoded(self, status: object, fields: Iterable[Field]) -> EncodedHead:
-        checked = ResponseHead(status, fields)
-        line = self._lines.get(checked.status)
-        if line is None:
-            line = self._lines[checked.status] = status_line(checked.status)
-        return EncodedHead(checked, line)
 
 
 class ResponseWriter:
@@ -156,7 +152,13 @@ class ResponseWriter:
 
     def start(self, request: Request, status: object, fields: Iterable[Field], trailers: bool = False) -> None:
         """Begins a response. Raises ApplicationError for an illegal status or field."""
-        held = self._cache.head(status, fields)
+        key = (status, *fields)
+        try:
+            held = self._cache.heads.get(key)
+        except TypeError:
+            held = None
+        if held is None:
+            held = self._cache.add(key)
         self._request = request
         self.held = held
         self.keep_alive = request.keep_alive and not held.close
