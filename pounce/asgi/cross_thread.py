@@ -5,7 +5,6 @@ What an exchange is made of belongs to one thread, and no lock protects it. So s
 loop, and awaited where it was made:
 
     caller's thread    park ─ post ─►  owner's thread     begin, as a coroutine of the owner's scheduler
-
                        deliver ◄─ post ─                  done, with what it returned or raised
 
 Calls of one sender arrive in its order, because loops keep the order of what is posted. A caller that is cancelled no
@@ -24,12 +23,13 @@ from typing import Any, Protocol
 
 from pounce.errors import ClientDisconnected
 from pounce.kernel.loop import Loop
-from pounce.kernel.task import Driver, OnDone, TimerLoop, Wait, Waiter
+from pounce.kernel.task import Driver, TimerLoop, Wait, Waiter
 
 
 class Scheduler(Protocol):
     @property
-    def spawn(self) -> Callable[[Coroutine[Any, Any, Any], OnDone], Driver | None]: ...
+    def spawn(self) -> Callable[..., Driver | None]:
+        """See `kernel.task.spawn`."""
 
 
 class CrossThreadCalls:

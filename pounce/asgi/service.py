@@ -11,18 +11,12 @@ from typing import Any, Protocol
 from pounce.app.loading import Loaded
 from pounce.app.types import Application, Message, Receive, Scope, Send
 from pounce.asgi.admission import Admission, Admitted
-from pounce.asgi.cross_thread import CrossThreadCalls
+from pounce.asgi.cross_thread import CrossThreadCalls, Scheduler
 from pounce.config.config import Config
 from pounce.connections.interface import ByteStream
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import Driver
 from pounce.observe.observer import Observer
-
-
-class Scheduler(Protocol):
-    @property
-    def spawn(self) -> Callable[..., Driver | None]:
-        """See `kernel.task.spawn`."""
 
 
 class Call(Admitted, Protocol):
