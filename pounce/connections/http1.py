@@ -201,7 +201,9 @@ class HTTP1Connection(HTTP1Transport):
                 self._enter(RESPONSE)  # a client that waits for a 100 (Continue) has not been asked for content yet
             else:
                 self._enter(CONTENT)
-            if reader.pending <= HIGH_WATER:
+            if self._eof:
+                handler.eof_received()  # the stream does not call again
+            elif reader.pending <= HIGH_WATER:
                 self.stream.resume_reading()
 
     # Content

@@ -39,7 +39,8 @@ class StreamOwner(Protocol):
         """Bytes from the client; never empty."""
 
     def eof_received(self) -> None:
-        """The client sends no more, and `reading` ends. It may still read."""
+        """The client sends no more, and `reading` ends for good. It may still read. Called once for each stream: an
+        owner that comes later has to know from the one before it."""
 
     def write_resumed(self) -> None:
         """The write buffer was above LOW_WATER and has fallen to it. Not called from `close` on."""
@@ -74,7 +75,8 @@ class ByteStream(Protocol):
     def pause_reading(self) -> None: ...
 
     def resume_reading(self) -> None:
-        """Bytes that have arrived meanwhile are passed on from the next turn on, not within this call."""
+        """Bytes that have arrived meanwhile are passed on from the next turn on, not within this call. Ignored once
+        `eof_received` has been called."""
 
     def poll(self) -> None:
         """Passes on what has arrived already, without waiting for the loop to find it; nothing while reading is

@@ -65,8 +65,8 @@ TRANSITIONS: dict[State, tuple[State, ...]] = {
 
 
 class SocketStream:
-    __slots__ = ("_buffer", "_corked", "_interest", "_large_buffer", "_linger_ends", "_loop", "_owner", "_progress",
-                 "buffered", "peer", "reading", "sock", "state")  # fmt: skip
+    __slots__ = ("_at_eof", "_buffer", "_corked", "_interest", "_large_buffer", "_linger_ends", "_loop", "_owner",
+                 "_progress", "buffered", "peer", "reading", "sock", "state")  # fmt: skip
 
     def __init__(self, loop: Loop, sock: socket.socket, peer: Peer, progress: Progress) -> None:
         """`sock` is connected and non-blocking, and the stream's from now on. `set_owner` must follow in this turn."""
@@ -82,6 +82,7 @@ class SocketStream:
         self._linger_ends = 0.0
         self.buffered = 0
         self.reading = True
+        self._at_eof = False  # has the owner been told that the client sends no more?
         self._interest = READ
         self.state: State = OPEN
         loop.watch(sock, READ, self._ready)
@@ -111,7 +112,8 @@ class SocketStream:
             if data:
                 self._owner.data_received(data)
             else:
-                self.reading = False  # a socket at its end stays readable
+                self._at_eof = True  # for good: a socket at its end stays readable
+                self.reading = False
                 self._watch()
                 self._owner.eof_received()
         elif data:
@@ -138,7 +140,7 @@ class SocketStream:
             self._watch()
 
     def resume_reading(self) -> None:
-        if not self.reading and self.state is OPEN:
+        if not self.reading and self.state is OPEN and not self._at_eof:
             self.reading = True
             self._watch()
 

@@ -1,5 +1,7 @@
 """Cancelled requests: cancel_on_disconnect, and waits after a cancellation."""
 
+import socket
+
 import pytest
 
 import pounce
@@ -28,6 +30,26 @@ def test_cancel_on_disconnect_cancels_an_application_whose_client_goes_in_its_fi
     client.sock.sendall(GET)
     rig.wait(1)
     assert ended
+    assert not rig.worker.exchanges
+
+
+# Found by reading the code.
+def test_cancel_on_disconnect_cancels_pipelined_requests_that_begin_after_the_eof():
+    cancelled = []
+
+    async def app(scope, receive, send):
+        try:
+            await pounce.sleep(1000)
+        except Cancelled:
+            cancelled.append(scope["path"])
+            raise
+
+    rig = Rig(app, cancel_on_disconnect=True)
+    client = rig.connect()
+    client.sock.sendall(GET.replace(b"/ ", b"/1 ", 1) + GET.replace(b"/ ", b"/2 ", 1))
+    client.sock.shutdown(socket.SHUT_WR)
+    rig.wait(1)
+    assert cancelled == ["/1", "/2"]
     assert not rig.worker.exchanges
 
 

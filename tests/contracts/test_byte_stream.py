@@ -139,6 +139,35 @@ def test_a_client_that_sends_no_more_is_noticed_once_and_can_still_be_answered(e
     assert ends.owner.lost == [None]
 
 
+@pytest.mark.parametrize("paused_before", [False, True])
+def test_eof_received_is_called_once_whatever_the_owner_resumes_or_polls_later(ends, paused_before):
+    """Found by reading the code: a socket at its end stays readable."""
+    if paused_before:
+        ends.stream.pause_reading()
+        ends.client.shutdown(socket.SHUT_WR)
+        ends.turn()
+        ends.stream.resume_reading()
+    else:
+        ends.client.shutdown(socket.SHUT_WR)
+    ends.until(lambda: ends.owner.events)
+    for _ in range(2):
+        ends.stream.resume_reading()
+        assert not ends.stream.reading
+        ends.stream.poll()
+        ends.stream.pause_reading()
+        ends.turn()
+    assert ends.owner.events == ["eof"]
+    second = Recorder(ends.stream)
+    ends.stream.set_owner(second)
+    ends.stream.resume_reading()
+    ends.turn()
+    assert not second.events
+    ends.stream.close(linger=True)
+    ends.client.close()
+    ends.until(lambda: second.lost)
+    assert second.events == ["lost"]
+
+
 def test_the_end_is_not_told_while_reading_is_paused(ends):
     ends.stream.pause_reading()
     ends.client.shutdown(socket.SHUT_WR)
