@@ -1,5 +1,5 @@
-"""RFC 9110 and 9112, held against a running server over real sockets: the table in `cases.py`, and applications that
-do what they must not."""
+"""RFC 9110 and RFC 9112 over real sockets: the raw requests of `tests/support/cases`, and applications that send
+illegal responses."""
 
 import ast
 import contextlib
@@ -20,9 +20,9 @@ PROBE = b"GET /probe HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n"
 TE = b"Transfer-Encoding: chunked"
 LARGE = 2_000_000
 PIECES = (0, 7, 1)
-"""Bytes that are read at a time; 0: all that there are."""
+"""Bytes that the server reads at a time; 0: as many as there are."""
 BYTEWISE = 3000
-"""Longer cases are only read as they come."""
+"""Cases of more bytes are not read in pieces."""
 
 
 def early(*lines):
@@ -31,7 +31,7 @@ def early(*lines):
 
 
 async def app(scope, receive, send):
-    """Says what it has seen, when it has received all of it."""
+    """Answers with what it has seen of the request, once it has received all of it."""
     headers = list(scope["headers"])
     if scope["path"] == "/close":
         await answer(send, b"", [(b"connection", b"close")])
@@ -79,7 +79,7 @@ def server():
 
 @contextlib.contextmanager
 def lane(fast, size=0):
-    """With the fast lane or without it, and the bytes as they come or in pieces of `size`."""
+    """The server parses with the fast lane or with the reference alone, and reads `size` bytes at a time."""
     with pytest.MonkeyPatch.context() as patch:
         if not fast:
             patch.setattr(RequestReader, "_read_fast", lambda self, buffer, end: None)
@@ -89,7 +89,7 @@ def lane(fast, size=0):
 
 
 def outcome(case, server):
-    """What comes back for a case: the words of the table, and what the application saw."""
+    """What the client gets for a case, in the notation of the table, and what the application has seen."""
     probe = b"" if case.ends else PROBE
     came, reset = exchange((server.host, server.port), case.data + probe, ends=case.ends)
     answers = read_answers(came, case.heads)
@@ -98,30 +98,32 @@ def outcome(case, server):
         assert one.status < 200 or (one.get(b"date") and one.get(b"server")), one
     if probe and answers and seen and seen[-1]["path"] == "/probe":
         assert not answers[-1].whole or answers[-1].get(b"connection") == b"close"
-        return words(answers[:-1]), seen[:-1]
+        return notation(answers[:-1]), seen[:-1]
     if answers and not case.ends:
-        assert answers[-1].get(b"connection") == b"close", "a connection ends without a word"
-    assert not reset or not answers, "an answer may have been lost to a reset"
-    return words(answers) + "!", seen
+        assert answers[-1].get(b"connection") == b"close", "the connection ends without Connection: close"
+    assert not reset or not answers, "a response may have been lost to a reset"
+    return notation(answers) + "!", seen
 
 
-def words(answers):
+def notation(answers):
     return " ".join(f"{one.status}{'' if one.whole else '~'}" for one in answers)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_table(case: Case, server):
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.name}: {case.allowed}")
+def test_a_raw_request_gets_the_outcome_that_its_rfc_section_allows(case: Case, server):
     outcomes = []
     for fast, size in itertools.product((True, False), PIECES if len(case.data) <= BYTEWISE else PIECES[:1]):
         with lane(fast, size):
             got, seen = outcome(case, server)
-        where = f"RFC {case.section}, {'fast' if fast else 'slow'} lane, {size or 'all'} at a time"
+        where = f"RFC {case.section}, {'fast lane' if fast else 'reference'}, {size or 'all'} bytes at a time"
         assert got in case.allowed.split(" | "), where
         for want, saw in zip(case.saw, seen, strict=False):
             assert want == {name: saw[name] for name in want}, where
         assert len(seen) >= len(case.saw), where
         outcomes.append((got, seen))
-    assert " | " in case.allowed or all(one == outcomes[0] for one in outcomes), "it depends on the lane or the pieces"
+    assert " | " in case.allowed or all(one == outcomes[0] for one in outcomes), (
+        "it depends on the lane or on the pieces"
+    )
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -129,8 +131,8 @@ def test_the_table(case: Case, server):
 @pytest.mark.parametrize(
     "paths", [("/wait",), ("/large",), ("/wait", "/large", "/stream", "/wait"), ("/large", "/large")]
 )
-def test_answers_before_a_bad_request_arrive_whole(paths, ends, fast, server):
-    """RFC 9112 9.3 and 9.6: in their order, then the 400, then the end, however slowly the client reads."""
+def test_pipelined_responses_before_a_malformed_request_arrive_whole_then_400(paths, ends, fast, server):
+    """RFC 9112, sections 9.3 and 9.6: in their order, then the 400, then the end, however slowly the client reads."""
     requests = b"".join(line(b"GET %b HTTP/1.1" % path.encode()) for path in paths)
     with lane(fast), socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
@@ -141,13 +143,13 @@ def test_answers_before_a_bad_request_arrive_whole(paths, ends, fast, server):
             sock.shutdown(socket.SHUT_WR)
         time.sleep(0.1)  # the server has written what it can, and has not been read from
         answers = read_answers(b"".join(iter(lambda: sock.recv(1 << 16), b"")))
-    assert words(answers) == "200 " * len(paths) + "400"
+    assert notation(answers) == "200 " * len(paths) + "400"
     sizes = {"/wait": 6, "/large": LARGE, "/stream": 12}
     assert [len(one.content) for one in answers[:-1]] == [sizes[path] for path in paths]
 
 
 EXPECT = b"Expect: 100-continue"
-DIALOGS = {  # what is sent in turn, and the status that is waited for each time; then the end
+DIALOGS = {  # what the client sends in turn, and the status it waits for each time; 0 is the end of the connection
     "content after 100": ((post(EXPECT, b"Content-Length: 5"), 100), (b"hello", 200), (GET, 200)),
     "chunks after 100": ((post(EXPECT, TE), 100), (b"5\r\nhello\r\n0\r\n\r\n", 200), (GET, 200)),
     "in other letters": ((post(b"eXPECT: 100-CONTINUE", b"Content-Length: 5"), 100), (b"hello", 200)),
@@ -157,7 +159,7 @@ DIALOGS = {  # what is sent in turn, and the status that is waited for each time
     "in a pipeline": ((GET + post(EXPECT, b"Content-Length: 5"), 200), (b"", 100), (b"hello", 200)),
     "with a HEAD": ((fields(EXPECT, b"Content-Length: 5", method=b"HEAD"), 100), (b"hello", 200)),
     "bad content after 100": ((post(EXPECT, TE), 100), (b"hello\r\n", 400), (b"", 0)),
-    # Nobody knows whether the content will come (RFC 9110, section 10.1.1): the connection ends.
+    # The content may come or not (RFC 9110, section 10.1.1), so the connection ends.
     "an early answer": ((early(EXPECT, b"Content-Length: 5"), 200), (b"", 0)),
     "an early answer to chunks": ((early(EXPECT, TE), 200), (b"", 0)),
     "too large": ((post(EXPECT, b"Content-Length: 100001"), 413), (b"", 0)),
@@ -167,8 +169,8 @@ DIALOGS = {  # what is sent in turn, and the status that is waited for each time
 
 
 @pytest.mark.parametrize("fast", [True, False])
-@pytest.mark.parametrize("name", DIALOGS)
-def test_expectations(name, fast, server):
+@pytest.mark.parametrize("name", DIALOGS, ids=lambda name: f"{name}: {' '.join(str(s) for _, s in DIALOGS[name] if s)}")
+def test_expect_100_continue_is_answered_100_once_the_content_is_wanted_or_by_a_final_status(name, fast, server):
     """RFC 9110, section 10.1.1."""
     with (
         lane(fast),
@@ -187,13 +189,13 @@ def test_expectations(name, fast, server):
                 came.read(int(length))
 
 
-def test_the_table_is_large_enough():
+def test_the_table_of_requests_has_150_cases_or_more():
     assert len(CASES) >= 150
     assert GET in [case.data for case in CASES]
 
 
-def test_what_an_application_does_to_its_scope_stays_there():
-    """Heads are remembered; whoever asks the same again must not get what another request was made into."""
+def test_changes_of_a_scope_do_not_reach_later_requests_with_the_same_head():
+    """Heads are cached."""
     seen = []
 
     async def app(scope, receive, send):
@@ -215,7 +217,7 @@ def test_what_an_application_does_to_its_scope_stays_there():
     assert all(not state and extensions for *_, state, extensions in seen)
 
 
-# Ends that lose no answer
+# Ends of connections that lose no response
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -230,9 +232,9 @@ def test_what_an_application_does_to_its_scope_stays_there():
         (early(b"Connection: close", TE) + b"186a0\r\n", 200),
     ],
 )
-def test_an_early_answer_reaches_a_client_that_is_still_sending(data, status, fast, server, monkeypatch):
+def test_an_early_response_reaches_a_client_that_still_sends_content(data, status, fast, server, monkeypatch):
     """RFC 9112, section 9.6: closing while bytes are unread would reset the connection, and the client would lose the
-    answer. It sends on for as long as the answer is on its way."""
+    response. The client sends until the response has arrived."""
     monkeypatch.setattr(pounce.net.stream, "READ_SIZE", 4096)  # the content is not there with the head
     with lane(fast):
         came, reset = exchange((server.host, server.port), data + b"x" * 4_000_000)
@@ -240,7 +242,7 @@ def test_an_early_answer_reaches_a_client_that_is_still_sending(data, status, fa
     assert not reset
 
 
-def test_what_the_client_sends_during_its_answer_resets_nothing(server):
+def test_bytes_behind_a_malformed_request_do_not_reset_the_connection_before_its_400(server):
     with socket.create_connection((server.host, server.port), 10) as sock:
         sock.sendall(GET + b"BAD")
         came = sock.recv(10)
@@ -249,7 +251,7 @@ def test_what_the_client_sends_during_its_answer_resets_nothing(server):
     assert [one.status for one in read_answers(came)] == [200, 400]
 
 
-# The response side: applications that do what they must not
+# Illegal responses
 
 
 def start(status=200, *headers, **more):
@@ -267,7 +269,8 @@ def trailers(*headers):
 LENGTH = (b"content-length", b"5")
 CHUNKS = (b"transfer-encoding", b"chunked")
 
-# Name: what the application sends, what the client gets, and what the application is told (None: nothing is wrong).
+# Name: what the application sends, what the client gets, and what the exception in the application says (None: there is
+# none).
 RESPONSES = {
     "CR LF in a value": ([start(200, (b"x", b"y\r\nSet-Cookie: z"))], "500", "illegal value"),
     "CR LF CR LF in a value": ([start(200, (b"x", b"y\r\n\r\nHTTP/1.1 200 OK"))], "500", "illegal value"),
@@ -338,7 +341,7 @@ RESPONSES = {
 
 @pytest.fixture(scope="module")
 def misbehaving():
-    told = {}
+    raised = {}
 
     async def app(scope, receive, send):
         if scope["path"] == "/probe":
@@ -349,37 +352,37 @@ def misbehaving():
             try:
                 await send(message)
             except Exception as error:
-                told[name] = error
+                raised[name] = error
                 raise
 
     with TestServer(app, lifespan="off", timeout_keep_alive=30) as running:
-        yield running, told
+        yield running, raised
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-@pytest.mark.parametrize("name", RESPONSES)
-def test_what_an_application_may_say(name, method, misbehaving):
-    """What it must not is an exception in it, with words; the client gets a 500, or sees that the answer is cut."""
-    running, told = misbehaving
+@pytest.mark.parametrize("name", RESPONSES, ids=lambda name: f"{name}: {RESPONSES[name][1]}")
+def test_an_illegal_response_is_500_or_cut_off_and_send_raises(name, method, misbehaving):
+    """The exception names the mistake. The client gets a 500, or sees that the response is cut off."""
+    running, raised = misbehaving
     _, wanted, says = RESPONSES[name]
     key = name.replace(" ", "%20")
-    told.pop(key, None)
+    raised.pop(key, None)
     request = f"{method} /?{key} HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n".encode()
     came, _ = exchange((running.host, running.port), request + PROBE)
     answers = read_answers(came, {0} if method == "HEAD" else ())
     probed = answers[-1].content == b"{'path': '/probe'}"
     if method == "GET":
-        got = words(answers[:-1] if probed else answers)
+        got = notation(answers[:-1] if probed else answers)
         assert got + ("" if probed or "~" in got else "!") == wanted
-        assert (told.get(key) is None) == (says is None)
-    else:  # content is thrown away, so not every mistake in it is one
+        assert (raised.get(key) is None) == (says is None)
+    else:  # the content is thrown away, and mistakes in it with it
         assert len(answers) <= 2
         assert [one.content for one in answers[: 1 + (not probed)]] == [b""]
-    if key in told and says is not None:
-        assert says in str(told[key])
+    if key in raised and says is not None:
+        assert says in str(raised[key])
 
 
-def test_a_file_follows_the_same_rules(tmp_path):
+def test_pathsend_sends_content_length_bytes_and_nothing_with_204_or_304(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"hello!")
 
@@ -389,7 +392,7 @@ def test_a_file_follows_the_same_rules(tmp_path):
         await send({"type": "http.response.pathsend", "path": str(path)})
 
     with TestServer(app, lifespan="off") as running:
-        for status in (200, 204, 304):  # as much as was promised, or nothing
+        for status in (200, 204, 304):  # as much as the head says, or nothing
             came, _ = exchange((running.host, running.port), line(b"GET /%d HTTP/1.1" % status), ends=True)
             (one,) = read_answers(came)
             assert (one.status, one.content) == (status, b"hello" if status == 200 else b"")
