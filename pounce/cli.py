@@ -15,8 +15,9 @@ from functools import partial
 from typing import Any, NoReturn
 
 from pounce.config import env_file
-from pounce.config.config import DEFAULTS, NOT_YET, OPTIONS, Config
+from pounce.config.config import DEFAULTS, OPTIONS, Config
 from pounce.config.kinds import suggestion
+from pounce.config.option import NOT_YET
 from pounce.config.sources import Note, load
 from pounce.errors import StartupError, exit_code
 

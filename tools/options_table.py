@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from pounce.cli import describe
-from pounce.config.config import NOT_YET, OPTIONS
+from pounce.config.config import OPTIONS
+from pounce.config.option import NOT_YET
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "options.md"
 ABOUT = """\

@@ -26,6 +26,8 @@ class ConfigOptions(TypedDict, total=False):
     limit_max_requests: int | Off | None
     limit_max_requests_jitter: int
     timeout_graceful_shutdown: float | Off | None
+    timeout_websocket_drain: float
+    drain_delay: float
     timeout_worker_healthcheck: float | Off | None
     timeout_worker_stuck: float | Off | None
     interface: Literal["auto", "asgi3", "asgi2"]
@@ -36,6 +38,12 @@ class ConfigOptions(TypedDict, total=False):
     root_path: str
     cancel_on_disconnect: bool
     reset_contextvars: bool
+    reload: bool
+    reload_dirs: Sequence[Path] | Path | None
+    reload_includes: Sequence[str] | str | None
+    reload_excludes: Sequence[str] | str | None
+    reload_delay: float
+    reload_browser: bool
     limit_concurrency: int | Off | None
     limit_queue: int
     queue_timeout: float
@@ -65,11 +73,6 @@ class ConfigOptions(TypedDict, total=False):
     loop: str
     http: str
     h11_max_incomplete_event_size: int | Off | None
-    reload: bool
-    reload_dirs: Sequence[Path] | Path | None
-    reload_includes: Sequence[str] | str | None
-    reload_excludes: Sequence[str] | str | None
-    reload_delay: float | None
     proxy_headers: bool
     forwarded_allow_ips: Sequence[str] | str | None
     http2: bool

@@ -36,15 +36,8 @@ class Kind(NamedTuple):
     """Makes a value of text. Text that it cannot parse is returned as it is, and `check` rejects it."""
     check: Callable[[Any], Any]
     """Returns the value, perhaps in another form. Raises Invalid."""
-
-
-class Option(NamedTuple):
-    help: str
-    kind: Kind
-    group: str
-    flags: tuple[str, ...]
-    """Its names on the command line."""
-    multiple: bool = False
+    split: Callable[[str], list[str]] = str.split
+    """Makes the parts of a list out of text, for an option that may be given several times."""
 
 
 def _number(text: str) -> float | str:
@@ -143,14 +136,14 @@ def existing(metavar: str, *, directory: bool = False) -> Kind:
 
 
 def not_available(
-    what: str, harmless: Callable[[Any], bool], metavar: str | None = "VALUE", *, number: bool = False, hint: str = ""
+    what: str, harmless: Callable[[Any], bool], metavar: str | None = "VALUE", *, number: bool = False
 ) -> Kind:
     """An option that uvicorn has and this version has not. Accepts only values with which uvicorn does nothing
     either."""
 
     def check(value: object) -> object:
         if not harmless(value):
-            raise NotInThisVersion(f"{what} is not in this version of pounce{hint}")
+            raise NotInThisVersion(f"{what} is not in this version of pounce")
         return value
 
     return Kind(metavar, _truth if metavar is None else _number if number else str, check)
@@ -248,11 +241,41 @@ def _check_log_config(value: object) -> object:
     return existing("FILE").check(value)
 
 
+def _list(value: object, what: str) -> list[str]:
+    """The texts of an option that may be given several times: None, one text or path, or a list of them."""
+    given = [] if value is None else value if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(part, str | os.PathLike) for part in given):
+        raise Invalid(f"not a list of {what}")
+    return [os.fspath(part) for part in given]
+
+
+def _check_folders(value: object) -> object:
+    folders = _list(value, "folders")
+    for folder in folders:
+        if not folder or "\0" in folder or not os.path.isdir(folder):
+            raise Invalid(f"not a list of existing folders: there is no folder {folder!r}")
+    return tuple(os.path.abspath(folder) for folder in folders)  # the application may change the current folder
+
+
+def _check_patterns(value: object) -> object:
+    patterns = _list(value, "patterns")
+    if not all(pattern.strip("./") or pattern == ".*" for pattern in patterns):
+        raise Invalid("not a list of patterns: one of them can match no file")
+    return tuple(patterns)
+
+
+def _split_folders(text: str) -> list[str]:
+    """A list of folders in the environment has the separator of PATH, as uvicorn's."""
+    return [part for part in text.split(os.pathsep) if part]
+
+
 FLAG = Kind(None, _truth, _check_truth)
 TRUTH = Kind("true|false", _truth, _check_truth)
 WORKERS = Kind("N|auto", _parse_workers, _check_workers)
 LEVEL = Kind("|".join(LOG_LEVELS), str, _check_level)
 HEADERS = Kind("NAME:VALUE", str, _check_headers)
+FOLDERS = Kind("FOLDER", str, _check_folders, _split_folders)
+PATTERNS = Kind("PATTERN", str, _check_patterns)
 BINDS = Kind("ADDRESS", str, _check_binds)
 LOG_CONFIG = Kind("FILE", str, _check_log_config)
 

@@ -13,8 +13,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pounce.config.config import NOT_YET, OPTIONS, checked, parsed
+from pounce.config.config import OPTIONS, checked, parsed
 from pounce.config.kinds import suggestion
+from pounce.config.option import DEVELOPMENT
 from pounce.errors import ConfigError
 
 type Note = tuple[int, str]
@@ -25,7 +26,12 @@ NAMES |= {name: name for name in (*OPTIONS, "app")}
 """The names of each option in a file or the environment: that of its field, and those of its flags."""
 
 # Set for the set-up script and the tests, or by the server for itself.
-OTHER_VARIABLES = frozenset(("POUNCE_PYTHON", "POUNCE_CACHE", "POUNCE_NO_SKIP", "POUNCE_PROCESSES_BECAUSE"))
+OTHER_VARIABLES = frozenset(
+    (
+        "POUNCE_PYTHON", "POUNCE_CACHE", "POUNCE_NO_SKIP",
+        "POUNCE_PROCESSES_BECAUSE", "POUNCE_ONLY_LOAD", "POUNCE_LISTENERS",
+    )
+)  # fmt: skip
 
 _KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
 """Variables that Kubernetes sets for a Service in each of a namespace's containers, after the Service's name."""
@@ -53,11 +59,12 @@ def load(
     for name, value in flags.items():
         source = (typed or {}).get(name) or (OPTIONS[name].flags[0] if name in OPTIONS else name)
         values[name] = checked(name, value, source)
-    without_effect = [OPTIONS[name].flags[0] for name in values if name in OPTIONS and OPTIONS[name].group == NOT_YET
-                      and (name == "proxy_headers" or name.startswith("reload_")) and values[name]]  # fmt: skip
-    for flag in without_effect:
-        what = "trust in proxies" if "proxy" in flag else "reload"
-        notes.append((logging.WARNING, f"{flag}: {what} is not in this version of pounce; ignored."))
+    if values.get("proxy_headers"):
+        notes.append((logging.WARNING, "--proxy-headers: trust in proxies is not in this version of pounce; ignored."))
+    if not values.get("reload"):
+        for name in values:
+            if name in OPTIONS and OPTIONS[name].group == DEVELOPMENT and values[name]:
+                notes.append((logging.WARNING, f"{OPTIONS[name].flags[0]} has no effect without --reload."))
     return values, notes
 
 

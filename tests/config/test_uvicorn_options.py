@@ -9,8 +9,9 @@ import pytest
 
 import pounce
 from pounce.cli import configuration
-from pounce.config.config import NOT_YET, OPTIONS, Config
+from pounce.config.config import OPTIONS, Config
 from pounce.config.keywords import ConfigOptions
+from pounce.config.option import NOT_YET
 from pounce.errors import ConfigError
 from tests.support.server import APPS, Running, get
 
@@ -74,14 +75,14 @@ def test_keywords_of_fastapis_command_are_accepted():
 
 
 ASKED = {
-    "reload": True, "http2": True, "ssl_keyfile": "key.pem", "ssl_certfile": "cert.pem",
+    "http2": True, "ssl_keyfile": "key.pem", "ssl_certfile": "cert.pem",
     "ssl_keyfile_password": "secret", "ssl_version": 2, "ssl_cert_reqs": 2, "ssl_ca_certs": "ca.pem",
     "ssl_ciphers": "HIGH", "forwarded_allow_ips": "*",
 }  # fmt: skip
 
 
 HARMLESS = {
-    "reload": False, "reload_dirs": "src", "reload_includes": "*.py", "reload_excludes": "*.txt", "reload_delay": 1.5,
+    "reload": False, "reload_dirs": ".", "reload_includes": "*.py", "reload_excludes": "*.txt", "reload_delay": 1.5,
     "http2": False, "proxy_headers": True, "forwarded_allow_ips": "127.0.0.1,::1", "ssl_version": 17,
     "ssl_cert_reqs": 0, "ssl_ciphers": "TLSv1", "timeout_notify": 60, "h11_max_incomplete_event_size": 16384,
     "timeout_worker_healthcheck": 10,
@@ -120,12 +121,20 @@ def test_options_without_effect_are_accepted_from_every_source(name, folder, mon
     configuration(["a:b"])
 
 
-@pytest.mark.parametrize("flag", ["--proxy-headers", "--reload-dir=src"])
-def test_options_without_effect_are_logged(flag, folder):
+def test_proxy_headers_are_accepted_and_logged(folder):
+    _, ((_, text),) = configuration(["a:b", "--proxy-headers"])
+    assert text == "--proxy-headers: trust in proxies is not in this version of pounce; ignored."
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["--reload-dir=.", "--reload-include=*.html", "--reload-exclude=a.py", "--reload-delay=1", "--reload-browser"],
+)
+def test_options_of_reload_have_no_effect_without_reload_and_are_logged(flag, folder):
+    name = flag.partition("=")[0]
     _, notes = configuration(["a:b", flag])
-    (text,) = (text for _, text in notes)
-    assert text.startswith(flag.partition("=")[0])
-    assert text.endswith("is not in this version of pounce; ignored.")
+    assert notes == [(30, f"{name} has no effect without --reload.")]
+    assert configuration(["a:b", flag, "--reload"])[1] == []
 
 
 # Text that no option of this name can be.
@@ -133,7 +142,7 @@ BAD_TEXT = dict.fromkeys(OPTIONS, "no such value") | {"workers": "two", "headers
 
 
 ANY_TEXT = {"host", "uds", "root_path", "ws", "loop", "http", "timeout_notify", "callback_notify",
-            "reload_dirs", "reload_includes", "reload_excludes", "reload_delay"}  # fmt: skip
+            "reload_includes", "reload_excludes"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [name for name in OPTIONS if name not in ANY_TEXT])
@@ -201,7 +210,9 @@ def test_aliases_in_the_environment_and_the_file(folder, monkeypatch):
     monkeypatch.setenv("POUNCE_THREADS", "3")
     monkeypatch.setenv("POUNCE_H11_MAX_INCOMPLETE_EVENT_SIZE", "200000")
     (folder / "pounce.toml").write_text('reload-dir = ["src"]\n')
+    (folder / "src").mkdir()
     config, _ = configuration(["a:b"])
+    assert config.reload_dirs == (str(folder / "src"),)
     assert (config.headers, config.workers, config.limit_request_head) == ((("A", "b"),), 3, 200000)
 
 
@@ -306,3 +317,74 @@ def test_the_keywords_pass_mypys_strict_check(tmp_path):
 def test_options_that_are_not_here_are_not_in_the_help():
     assert {name for name, spec in OPTIONS.items() if spec.group == NOT_YET} >= set(ASKED)
     assert pounce.Config("a:b").proxy_headers
+
+
+def test_reload_is_on_for_an_import_string_only():
+    assert Config("a:b", reload=True).should_reload
+    assert not Config("a:b").should_reload
+    assert not Config(print, reload=True).should_reload
+
+
+def test_options_of_reload_have_uvicorns_defaults():
+    config = Config("a:b")
+    assert (config.reload, config.reload_delay, config.reload_browser) == (False, 0.25, False)
+    assert config.reload_dirs == config.reload_includes == config.reload_excludes == ()
+
+
+def test_reload_options_are_the_same_from_every_source(folder, monkeypatch):
+    for name in ("src", "my lib"):
+        (folder / name).mkdir()
+    expected = {
+        "reload": True, "reload_dirs": (str(folder / "src"), str(folder / "my lib")), "reload_delay": 0.5,
+        "reload_includes": ("*.html", "*.css"), "reload_excludes": ("a.py",), "reload_browser": True,
+    }  # fmt: skip
+
+    def options(config):
+        return {name: getattr(config, name) for name in expected}
+
+    words = "--reload --reload-dir src --reload-include *.html --reload-include *.css --reload-exclude a.py"
+    flags = ["a:b", *words.split(), "--reload-dir", "my lib", "--reload-delay", "0.5", "--reload-browser"]
+    assert options(configuration(flags)[0]) == expected
+    keywords = expected | {"reload_dirs": ["src", folder / "my lib"], "reload_excludes": "a.py"}
+    assert options(Config("a:b", **keywords)) == expected
+    (folder / "pounce.toml").write_text(
+        'reload = true\nreload-dirs = ["src", "my lib"]\nreload-delay = 0.5\nreload-includes = ["*.html", "*.css"]\n'
+        'reload-excludes = "a.py"\nreload-browser = true\n'
+    )
+    assert options(configuration(["a:b"])[0]) == expected
+    (folder / "pounce.toml").unlink()
+    for name, text in {
+        "RELOAD": "1", "RELOAD_DIRS": "src:my lib", "RELOAD_DELAY": "0.5", "RELOAD_INCLUDES": "*.html *.css",
+        "RELOAD_EXCLUDE": "a.py", "RELOAD_BROWSER": "true",
+    }.items():  # fmt: skip
+        monkeypatch.setenv("POUNCE_" + name, text)
+    assert options(configuration(["a:b"])[0]) == expected
+
+
+@pytest.mark.parametrize("given", ["src", "file.py", "", "s\0c"])
+def test_reload_dir_that_is_no_folder_is_refused(given, folder, capsys):
+    (folder / "file.py").write_text("")
+    with pytest.raises(ConfigError, match=r"^reload_dirs=.* there is no folder "):
+        Config("a:b", reload_dirs=given)
+    assert "there is no folder" in refused(["a:b", "--reload", "--reload-dir", ".", "--reload-dir", given], capsys)
+
+
+@pytest.mark.parametrize("pattern", ["", ".", "/", "./"])
+def test_reload_patterns_that_can_match_nothing_are_refused(pattern):
+    with pytest.raises(ConfigError, match="one of them can match no file"):
+        Config("a:b", reload_includes=["*.html", pattern])
+
+
+def test_reload_dir_is_the_same_folder_when_the_application_changes_the_current_one(folder, monkeypatch):
+    (folder / "src").mkdir()
+    config = Config("a:b", reload_dirs="src")
+    monkeypatch.chdir("/")
+    assert config.reload_dirs == (str(folder / "src"),)
+
+
+def test_drain_times_are_0_by_default_as_uvicorn_closes_at_once():
+    assert (Config("a:b").timeout_websocket_drain, Config("a:b").drain_delay) == (0.0, 0.0)
+    assert Config("a:b", timeout_websocket_drain=30, drain_delay=5).drain_delay == 5
+    for name in ("timeout_websocket_drain", "drain_delay"):
+        with pytest.raises(ConfigError, match=f"^{name}=None is not a number of seconds"):
+            Config("a:b", **{name: None})

@@ -11,7 +11,8 @@ import pytest
 import pounce
 from pounce import __version__
 from pounce.cli import parser
-from pounce.config.config import NOT_YET, OPTIONS
+from pounce.config.config import OPTIONS
+from pounce.config.option import NOT_YET
 from tests.support.requirements import tool
 from tests.support.server import APPS, Running, ask, get
 
@@ -66,7 +67,7 @@ def test_the_help_names_every_option_and_fits_a_terminal():
         (("plain:app", "--header", "novalue"), "--header: ['novalue'] is not a list of NAME:VALUE"),
         (("plain:app", "--bind", "nonsense"), "--bind: ['nonsense'] is not HOST:PORT"),
         (("plain:app", "--interface", "wsgi"), "--interface: WSGI is not in this version of pounce; a2wsgi"),
-        (("plain:app", "--reload"), "--reload: reload is not in this version"),
+        (("plain:app", "--reload-dir", "/no/such"), "--reload-dir: ['/no/such'] is not a list of existing folders"),
         (("plain:app", "--ssl-keyfile=x"), "--ssl-keyfile: TLS is not in this version"),
         (("plain:app", "--forwarded-allow-ips", "*"), "--forwarded-allow-ips: trust in proxies is not in this version"),
     ],
