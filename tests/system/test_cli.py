@@ -1,4 +1,4 @@
-"""The command line: what it refuses and how, what it says, and with which code it ends."""
+"""The command line: errors, log lines and exit codes."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from tests.support.server import APPS, Running, ask, get
 
 
 def run(*arguments, env=None, cwd=APPS):
-    """Runs pounce where it is expected to end by itself: (exit code, what it said)."""
+    """Runs a pounce that ends by itself: (exit code, output)."""
     done = subprocess.run(
         [sys.executable, "-m", "pounce", *arguments],
         cwd=cwd,
@@ -31,13 +31,13 @@ def run(*arguments, env=None, cwd=APPS):
     return done.returncode, done.stdout
 
 
-def test_the_version():
+def test_version_says_pounce_and_python():
     code, said = run("--version")
     assert code == 0
     assert said.startswith(f"Running pounce {__version__} with CPython {sys.version_info.major}.")
 
 
-def test_the_help_names_every_option_and_fits_a_terminal():
+def test_help_names_every_option_and_fits_100_columns():
     code, said = run("--help", env={"COLUMNS": "100", "NO_COLOR": "1"})
     assert code == 0
     for option in OPTIONS.values():
@@ -72,7 +72,7 @@ def test_the_help_names_every_option_and_fits_a_terminal():
         (("plain:app", "--forwarded-allow-ips", "*"), "--forwarded-allow-ips: trust in proxies is not in this version"),
     ],
 )
-def test_a_command_line_that_cannot_be_is_refused_with_2_and_one_line(arguments, words):
+def test_an_invalid_command_line_is_one_line_and_code_2(arguments, words):
     code, said = run(*arguments)
     assert code == 2
     first, *rest = said.splitlines()
@@ -81,7 +81,7 @@ def test_a_command_line_that_cannot_be_is_refused_with_2_and_one_line(arguments,
     assert rest == ["Try 'pounce --help'."]
 
 
-def test_a_variable_that_cannot_be_is_named():
+def test_an_invalid_environment_variable_is_one_line_that_names_it_and_code_2():
     code, said = run("plain:app", env={"POUNCE_PORT": "many"})
     assert (code, said.splitlines()[0]) == (2, "pounce: error: POUNCE_PORT: 'many' is not a whole number")
 
@@ -102,7 +102,7 @@ def test_a_variable_that_cannot_be_is_named():
     ],
 )
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_start_that_fails_ends_with_uvicorns_code_and_one_line(arguments, code, words, workers):
+def test_a_failed_start_is_one_line_and_uvicorns_exit_code(arguments, code, words, workers):
     port = () if "--host" in arguments else ("--port", "0")
     got, said = run(*arguments, *port, "--workers", workers)
     assert got == code, said
@@ -114,7 +114,7 @@ def test_a_start_that_fails_ends_with_uvicorns_code_and_one_line(arguments, code
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize(("module", "words"), [("broken", "while importing"), ("missing", "no_such_module_at_all")])
-def test_an_application_that_fails_to_import_shows_its_own_traceback_only(module, words, workers):
+def test_a_failed_import_shows_the_applications_frames_only_and_code_1(module, words, workers):
     code, said = run(f"{module}:app", "--port", "0", "--workers", workers)
     assert code == 1
     assert said.count(words) >= 1
@@ -125,7 +125,7 @@ def test_an_application_that_fails_to_import_shows_its_own_traceback_only(module
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_an_application_that_fails_to_start_says_so_and_ends_with_3(workers):
+def test_a_failed_lifespan_startup_is_logged_once_and_code_3(workers):
     code, said = run("plain:failing", "--port", "0", "--workers", workers)
     assert code == 3
     lines = said.splitlines()
@@ -135,7 +135,7 @@ def test_an_application_that_fails_to_start_says_so_and_ends_with_3(workers):
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_taken_port(workers):
+def test_port_in_use_names_the_process_that_has_it_and_code_3(workers):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         code, said = run("plain:app", "--port", port, "--workers", workers)
@@ -145,7 +145,7 @@ def test_a_taken_port(workers):
     assert f"address already in use by process {os.getpid()} (" in said
 
 
-def test_a_second_server_on_the_same_port_is_refused():
+def test_port_of_a_running_server_is_refused_to_a_second_one_despite_so_reuseport():
     with Running("plain:app", "--port", "0", "--workers", "2") as first:
         code, said = run("plain:app", "--port", str(first.address[1]), "--workers", "2")
         assert code == 3
@@ -156,40 +156,40 @@ def test_a_second_server_on_the_same_port_is_refused():
 @pytest.mark.parametrize(
     "app", ["plain:app", "plain:Attributes.inner.app", "plain:make"], ids=["name", "attribute path", "factory"]
 )
-def test_the_applications_place(app):
+def test_application_is_found_by_name_by_attribute_path_and_by_factory(app):
     factory = ["--factory"] if app == "plain:make" else []
     with Running(app, "--port", "0", *factory) as server:
         assert get(server.address) == (200, b"hello")
         assert "factory detected" not in server.log
 
 
-def test_a_factory_is_recognised_with_a_hint():
+def test_a_factory_without_the_flag_is_called_and_the_log_says_so():
     with Running("plain:make", "--port", "0") as server:
         assert get(server.address) == (200, b"hello")
         assert "ASGI app factory detected. Using it, but please consider setting the --factory flag" in server.log
 
 
-# What a server imports stays with it, in each of its processes. These are what some innocent call would bring in.
-DEAR = {"asyncio", "h11", "wsproto", "urllib.parse", "logging.config", "shutil", "platform", "tomllib", "pathlib",
+# A module that is imported takes memory in every process. These would come in by a call that looks harmless.
+COSTLY = {"asyncio", "h11", "wsproto", "urllib.parse", "logging.config", "shutil", "platform", "tomllib", "pathlib",
         "unicodedata", "importlib.metadata", "pounce.app.copies", "pounce.asgi.websocket",
         "pounce.connections.websocket"}  # fmt: skip
 
 
-def test_a_server_at_rest_has_imported_only_what_it_needs():
+def test_a_server_at_rest_has_not_imported_costly_modules():
     script = "import argparse, dataclasses, logging, socket, sys, threading, typing; print(*sys.modules)"
     needed = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
     with Running("plain:imported", "--port", "0") as server:
         imported = get(server.address)[1].decode().split()
         assert "pounce.worker.worker" in imported
-        assert not DEAR.intersection(imported).difference(needed)
+        assert not COSTLY.intersection(imported).difference(needed)
 
 
-def test_the_applications_folder(tmp_path):
+def test_app_dir_is_where_the_application_is_imported_from(tmp_path):
     with Running("plain:app", "--port", "0", "--app-dir", str(APPS), cwd=tmp_path) as server:
         assert get(server.address) == (200, b"hello")
 
 
-def test_the_banner_and_the_log_lines():
+def test_log_from_start_to_end_is_a_banner_and_uvicorns_lines():
     with Running("plain:app", "--port", "0", "--workers", "2") as server:
         get(server.address, "/a?b=c")
         server.wait_for("GET /a")
@@ -213,7 +213,7 @@ def test_the_banner_and_the_log_lines():
             assert re.fullmatch(pattern, line), line
 
 
-def test_options_for_uvicorns_sake_are_accepted_with_a_note():
+def test_loop_http_and_proxy_headers_of_uvicorn_are_accepted_with_a_line_in_the_log():
     arguments = ("--loop", "uvloop", "--http", "httptools", "--no-proxy-headers")
     with Running("plain:app", "--port", "0", *arguments, env={"FORWARDED_ALLOW_IPS": "*"}) as server:
         assert "--loop uvloop: there is one event loop here" in server.log
@@ -222,13 +222,13 @@ def test_options_for_uvicorns_sake_are_accepted_with_a_note():
 
 
 @pytest.mark.parametrize("host", ["a" * 64, "ä" * 64, "ä..b"])
-def test_a_host_that_cannot_be(host):
+def test_host_that_is_no_domain_name_is_one_line_and_code_3(host):
     code, said = run("plain:app", "--host", host)
     assert code == 3
     assert re.fullmatch(rf"ERROR:    cannot bind \(--host {host} --port 8000\): {host}: [\w ]+\n", said), said
 
 
-def test_environment_and_file_reach_the_server(tmp_path):
+def test_pounce_toml_env_file_and_environment_reach_the_server(tmp_path):
     (tmp_path / "pounce.toml").write_text(
         f'app = "plain:app"\nport = 0\napp-dir = "{APPS}"\nheader = ["X-From: file"]\n'
     )
@@ -239,7 +239,7 @@ def test_environment_and_file_reach_the_server(tmp_path):
         assert "Loading environment from 'settings.env'" in server.log
 
 
-def test_a_unix_socket(tmp_path):
+def test_uds_serves_on_a_unix_socket_and_removes_it_at_the_end(tmp_path):
     path = str(tmp_path / "pounce.sock")
     with Running("plain:app", "--uds", path) as server:
         assert get(path) == (200, b"hello")
@@ -248,14 +248,14 @@ def test_a_unix_socket(tmp_path):
     assert not os.path.exists(path)
 
 
-def test_several_addresses(tmp_path):
+def test_bind_twice_serves_on_a_port_and_on_a_unix_socket(tmp_path):
     path = str(tmp_path / "pounce.sock")
     with Running("plain:app", "--bind", "127.0.0.1:0", "--bind", f"unix:{path}", "--workers", "2") as server:
         assert get(server.address) == (200, b"hello")
         assert get(path) == (200, b"hello")
 
 
-def test_an_inherited_socket():
+def test_fd_serves_on_an_inherited_socket():
     with socket.create_server(("127.0.0.1", 0)) as inherited:
         inherited.set_inheritable(True)
         process = subprocess.Popen(
@@ -272,12 +272,12 @@ def test_an_inherited_socket():
             assert process.wait(30) == -15
 
 
-def test_the_installed_command():
+def test_the_installed_command_is_pounce():
     command = os.path.join(os.path.dirname(sys.executable), "pounce")
     assert subprocess.run([command, "--version"], stdout=subprocess.DEVNULL).returncode == 0
 
 
-def test_curl_understands_us():
+def test_curl_gets_its_100_and_two_responses():
     curl = tool("curl")
     with Running("plain:app", "--port", "0") as server:
         done = subprocess.run(
@@ -288,6 +288,6 @@ def test_curl_understands_us():
         assert done.stdout == b"x" * 2000 + b"hello"
 
 
-def test_the_parser_knows_no_abbreviations():
+def test_options_cannot_be_abbreviated():
     _, unknown = parser().parse_known_args(["a:b", "--por", "1"])
     assert "--por" in unknown
