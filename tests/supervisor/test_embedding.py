@@ -1,4 +1,4 @@
-"""The server inside somebody else's program: in a running loop, at sockets that were opened there."""
+"""The server inside another program: in a running asyncio loop, at sockets that the program has opened."""
 
 import asyncio
 import os
@@ -41,7 +41,7 @@ async def answer(running):
     return await asyncio.to_thread(get, running.addresses[0])
 
 
-def test_serve_in_a_running_loop_until_it_is_told_to_end():
+def test_serve_in_a_running_asyncio_loop_ends_by_should_exit():
     async def main():
         running = server()
         task = asyncio.create_task(running.serve())
@@ -53,7 +53,7 @@ def test_serve_in_a_running_loop_until_it_is_told_to_end():
     assert events == ["shutdown"]
 
 
-def test_cancelling_serve_ends_it_in_order():
+def test_serve_cancelled_shuts_the_application_down_and_closes_its_sockets():
     async def main():
         running = server()
         task = asyncio.create_task(running.serve())
@@ -68,7 +68,7 @@ def test_cancelling_serve_ends_it_in_order():
     asyncio.run(main())
 
 
-def test_a_start_that_fails_is_raised_by_serve():
+def test_serve_raises_systemexit_3_where_lifespan_startup_fails():
     async def main():
         with pytest.raises(SystemExit) as ended:
             await server(broken).serve()
@@ -77,7 +77,7 @@ def test_a_start_that_fails_is_raised_by_serve():
     asyncio.run(main())
 
 
-def test_ctrl_c_ends_serve_and_is_raised_again():
+def test_sigint_ends_serve_in_order_and_is_raised_again_as_keyboardinterrupt():
     async def main():
         running = server()
         task = asyncio.create_task(running.serve())
@@ -91,7 +91,7 @@ def test_ctrl_c_ends_serve_and_is_raised_again():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_sockets_stay_the_callers():
+def test_serve_sockets_are_open_after_the_server_has_ended():
     with socket.create_server(("127.0.0.1", 0)) as sock:
 
         async def main():
@@ -106,7 +106,7 @@ def test_sockets_stay_the_callers():
         assert sock.getsockname()[1]
 
 
-def test_fd_is_duplicated():
+def test_fd_is_duplicated_and_open_after_the_server_has_ended():
     with socket.create_server(("127.0.0.1", 0)) as sock:
         with TestServer(app, fd=sock.fileno()):
             assert get(sock.getsockname()) == (200, b"hello")

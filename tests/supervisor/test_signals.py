@@ -1,4 +1,4 @@
-"""Signals: none is lost, at whatever moment it comes."""
+"""SIGTERM and SIGINT: none is lost, at whatever moment it comes."""
 
 import os
 import shutil
@@ -34,10 +34,10 @@ for _ in range(10):
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_during_the_start_is_heard_whenever_it_comes(tmp_path, workers, number):
-    """From the first line of the application on: in its import, its lifespan, between two of them, while it runs."""
+def test_sigterm_and_sigint_during_the_start_end_the_server_at_any_moment(tmp_path, workers, number):
+    """In the import, in the lifespan, between the two, and while the server runs."""
     (tmp_path / "slow.py").write_text(SLOW)
-    # By how a single uvicorn ends; several processes take SIGTERM for an order that has been carried out.
+    # As with uvicorn: one process ends by the signal, the supervisor of several with 0 after SIGTERM.
     codes = {signal.SIGTERM: {143, 0} if workers == "2" else {143}, signal.SIGINT: {0, 1}}[number]
     for moment in range(20):
         with Running("slow:app", "--port", "0", "--workers", workers, cwd=tmp_path, ready=False) as server:
@@ -49,7 +49,7 @@ def test_a_signal_during_the_start_is_heard_whenever_it_comes(tmp_path, workers,
             assert server.log.count("Stopped by") + server.log.count("Shutting down") <= 1, (moment, server.log)
 
 
-def test_an_import_that_catches_everything_is_ended_at_its_end(tmp_path):
+def test_sigterm_during_an_import_that_catches_everything_ends_the_server_after_it(tmp_path):
     (tmp_path / "deaf.py").write_text(
         "import time\n"
         "try:\n    print('importing', flush=True)\n    while True: time.sleep(0.01)\n"
@@ -65,7 +65,7 @@ def test_an_import_that_catches_everything_is_ended_at_its_end(tmp_path):
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_as_the_first_process_of_a_container_a_signal_ends_the_import(tmp_path, workers):
+def test_sigterm_ends_the_import_where_the_server_is_process_1_of_a_container(tmp_path, workers):
     """The kernel ignores a signal for process 1 that it has no handler for."""
     unshare = shutil.which("unshare")
     if unshare is None or subprocess.run([unshare, "-pf", "--kill-child", "true"], capture_output=True).returncode:
@@ -89,7 +89,7 @@ def test_as_the_first_process_of_a_container_a_signal_ends_the_import(tmp_path, 
     assert "Traceback" not in rest
 
 
-# What libraries look for
+# What libraries look at
 
 LOOKS = """
 import signal
@@ -106,7 +106,7 @@ async def app(scope, receive, send):
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_stream_can_see_that_the_server_ends(tmp_path, workers):
+def test_should_exit_behind_the_sigterm_handler_is_seen_by_a_running_stream(tmp_path, workers):
     (tmp_path / "looks.py").write_text(LOOKS)
     with Running("looks:app", "--port", "0", "--workers", workers, cwd=tmp_path) as server:
         answers = []
@@ -121,7 +121,7 @@ def test_a_stream_can_see_that_the_server_ends(tmp_path, workers):
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_development_mode_finds_nothing_unclosed(tmp_path, workers):
+def test_sigint_in_development_mode_of_python_warns_of_nothing_unclosed(tmp_path, workers):
     (tmp_path / "looks.py").write_text(LOOKS)
     process = subprocess.Popen(
         [sys.executable, "-X", "dev", "-m", "pounce", "looks:app", "--port", "0", "--workers", workers],

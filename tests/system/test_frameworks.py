@@ -49,7 +49,7 @@ def eventually(client, word):
     raise AssertionError(word)
 
 
-def test_fastapi_endpoints(client):
+def test_fastapi_endpoints_validate_and_share_state_middleware_and_dependencies(client):
     assert client.get("/async").json() == {"kind": "async"}
     answer = client.get("/sync")
     assert answer.json()["kind"] == "sync"
@@ -64,25 +64,25 @@ def test_fastapi_endpoints(client):
     eventually(client, "released")
 
 
-def test_fastapi_errors(client):
+def test_fastapi_errors_are_404_418_and_500(client):
     assert client.get("/fails").status_code == 404
     assert client.get("/teapot").status_code == 418
     assert client.get("/broken").status_code == 500
     assert client.get("/nowhere").status_code == 404
 
 
-def test_fastapi_uploads(client):
+def test_fastapi_upload_of_a_multipart_file_arrives_whole(client):
     content = os.urandom(2_000_000)
     answer = client.post("/upload", files={"file": ("name.bin", content)})
     assert answer.json() == {"name": "name.bin", "size": len(content)}
 
 
-def test_fastapi_background_tasks(client):
+def test_fastapi_background_task_runs_after_its_response(client):
     assert client.get("/background").status_code == 200
     eventually(client, "background done")
 
 
-def test_fastapi_streams(client):
+def test_fastapi_streams_and_sse_come_in_parts_and_end_when_the_client_leaves(client):
     assert client.get("/stream").text == "".join(f"{number}\n" for number in range(10))
     with client.stream("GET", "/sse") as answer:
         lines = answer.iter_lines()
@@ -90,7 +90,7 @@ def test_fastapi_streams(client):
     eventually(client, "sse over")
 
 
-def test_fastapi_under_load(fast):
+def test_fastapi_under_load_answers_every_request_200(fast):
     failed = []
 
     def ask():
@@ -108,7 +108,7 @@ def test_fastapi_under_load(fast):
     assert failed == [], fast.log
 
 
-def test_django(workers, tmp_path):
+def test_django_serves_views_its_database_static_files_and_the_admin_login(workers, tmp_path):
     library("django")
     environment = {"POUNCE_TEST_DB": str(tmp_path / "db.sqlite3")}
     subprocess.run(
@@ -133,7 +133,7 @@ def test_django(workers, tmp_path):
             assert "copies" not in server.log
 
 
-def test_quart(workers):
+def test_quart_serves_json_uploads_streams_and_sync_views(workers):
     library("quart")
     with running("quartz:app", workers) as server, httpx.Client(base_url=server.url) as client:
         assert client.get("/").json() == {"greeting": "hello"}
@@ -142,7 +142,7 @@ def test_quart(workers):
         assert client.get("/sync").text == "sync"
 
 
-def test_litestar(workers):
+def test_litestar_serves_json_streams_and_sync_handlers(workers):
     library("litestar")
     with running("lite:app", workers) as server, httpx.Client(base_url=server.url) as client:
         assert client.get("/").json() == {"kind": "async"}
@@ -151,7 +151,7 @@ def test_litestar(workers):
         assert client.get("/stream").text == "".join(f"{number}\n" for number in range(10))
 
 
-def test_sentry_and_opentelemetry(workers):
+def test_sentry_and_opentelemetry_see_errors_and_spans(workers):
     library("starlette", "sentry_sdk", "opentelemetry.sdk", "opentelemetry.instrumentation.asgi")
     with running("instrumented:app", workers) as server:
         seen = {"events": [], "spans": []}

@@ -1,5 +1,5 @@
-"""What applications do with event loops, threads and processes, as one path each: see tests/apps/kinds.py. One server
-for each kind of workers runs them all, one after the other, each for a few clients at a time."""
+"""What applications do with event loops, threads and processes: each path of tests/apps/kinds.py, on a server of each
+kind of workers, for a few clients at a time."""
 
 import concurrent.futures
 import signal
@@ -29,14 +29,14 @@ def server(request):
 
 
 @pytest.mark.parametrize("path", kinds.things)
-def test_it_works(server, path):
+def test_each_use_of_event_loops_threads_and_processes_answers_200(server, path):
     with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
         answers = list(pool.map(lambda _: get(server.address, path), range(CLIENTS)))
     assert answers == [(200, b"ok")] * CLIENTS, server.log
 
 
-def test_and_leaves_nothing_behind(server, request):
-    """The last of each server, which has run what was chosen of the above."""
+def test_sigterm_after_all_kinds_of_applications_leaves_no_error_or_warning_in_the_log(server, request):
+    """Runs last on each server, after the tests above."""
     in_processes = request.node.callspec.params["server"] == "2 processes"
     assert server.stop() == (0 if in_processes else 128 + signal.SIGTERM)
     for trouble in ("Traceback", "ERROR", "CRITICAL", "abandoned", "destroyed", "never awaited", "never retrieved",

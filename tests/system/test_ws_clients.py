@@ -1,4 +1,4 @@
-"""WebSockets with the clients and the frameworks that people use: `websockets`, Chromium, FastAPI, Starlette."""
+"""WebSockets with real clients and frameworks: `websockets`, Chromium, FastAPI, Starlette."""
 
 import contextlib
 import json
@@ -22,7 +22,8 @@ client = pytest.importorskip("websockets.sync.client", reason="needs websockets"
 exceptions = pytest.importorskip("websockets.exceptions")
 
 ENDED = (0, 143)
-"""Exit codes of an end in order: worker processes, and one process that ends by the signal as uvicorn does."""
+"""Exit codes of an orderly end: of a supervisor of worker processes, and of one process, which ends by the signal as
+uvicorn does."""
 
 
 @pytest.fixture(params=["1", "4"], ids=["1 worker", "4 workers"], scope="module")
@@ -39,7 +40,7 @@ def opened(server, path, **options):
         yield connection
 
 
-def test_fastapi(server):
+def test_fastapi_websockets_have_their_own_path_parameters_query_and_subprotocol(server):
     with opened(server, "/items/7?token=t", subprotocols=["x", "chat"]) as one, opened(server, "/items/8") as two:
         assert (one.subprotocol, two.subprotocol) == ("chat", None)
         for number in range(20):
@@ -52,7 +53,7 @@ def test_fastapi(server):
 @pytest.mark.parametrize(
     ("path", "status"), [("/refused", 403), ("/denied", 402), ("/nowhere", 403), ("/items/1?token=wrong", 403)]
 )
-def test_refusals(server, path, status):
+def test_handshake_refused_by_the_framework_is_403_or_its_denial_response(server, path, status):
     with pytest.raises(exceptions.InvalidStatus) as caught, opened(server, path):
         pass
     assert caught.value.response.status_code == status
@@ -60,7 +61,7 @@ def test_refusals(server, path, status):
         assert caught.value.response.body == b"pay first"
 
 
-def test_codes_and_reasons(server):
+def test_close_code_and_reason_reach_the_other_side_and_an_error_is_1011(server):
     with opened(server, "/items/1") as connection:
         connection.close(3456, "enough")
     end = time.monotonic() + 30
@@ -78,7 +79,7 @@ def test_codes_and_reasons(server):
 
 
 @pytest.mark.parametrize("compression", ["deflate", None])
-def test_messages_of_all_sizes_in_fragments_and_compressed(server, compression):
+def test_messages_of_all_sizes_are_echoed_and_ws_max_size_closes_1009(server, compression):
     with opened(server, "/bytes", compression=compression, max_size=None) as connection:
         assert bool(connection.protocol.extensions) == bool(compression)
         for size in (0, 1, 125, 126, 65535, 65536, 1_000_000):
@@ -95,7 +96,7 @@ def test_messages_of_all_sizes_in_fragments_and_compressed(server, compression):
 
 
 @pytest.mark.parametrize("workers", ["1", "3"])
-def test_a_shutdown_says_1012_to_every_client(workers):
+def test_sigterm_closes_every_websocket_with_1012(workers):
     pytest.importorskip("fastapi", reason="fastapi has no wheel for this interpreter")
     ends = []
     with Running("sockets:app", "--port", "0", "--workers", workers, "--timeout-graceful-shutdown", "20") as server:
@@ -125,7 +126,7 @@ def test_a_shutdown_says_1012_to_every_client(workers):
         assert "Traceback" not in server.log
 
 
-def test_an_unknown_implementation_is_accepted_with_a_note():
+def test_ws_websockets_of_uvicorn_is_accepted_with_a_line_in_the_log():
     with Running("sockets:app", "--port", "0", "--ws", "websockets", "--ws-per-message-deflate", "false") as server:
         assert "--ws websockets: WebSocket is spoken through wsproto here." in server.log
         with opened(server, "/echo") as connection:
@@ -135,8 +136,8 @@ def test_an_unknown_implementation_is_accepted_with_a_note():
         assert server.stop() in ENDED
 
 
-def test_a_client_that_dies_without_a_word_is_given_up():
-    """No FIN: the peer's machine is gone, as far as the server can see, when nothing more comes from it."""
+def test_ws_ping_timeout_ends_a_client_that_is_silent_without_a_fin_with_1011():
+    """As where the client's machine has lost its network."""
     with Running(
         "sockets:app", "--port", "0", "--ws-ping-interval", "0.3", "--ws-ping-timeout", "0.3", "--log-level", "trace"
     ) as server:
@@ -218,7 +219,7 @@ def browser(tmp_path):
     browser.close()
 
 
-def test_two_tabs_of_a_browser_chat_across_worker_threads(browser):
+def test_chromium_tabs_chat_across_worker_threads_and_are_closed_with_1012(browser):
     from pounce.supervisor.plan import has_gil
 
     workers = "1" if has_gil() else "4"
@@ -238,6 +239,6 @@ def test_two_tabs_of_a_browser_chat_across_worker_threads(browser):
             browser.wait(tab, log, "(closed: 1012")
 
 
-def test_missing_tools_are_named():
+def test_a_missing_tool_is_named_with_its_debian_package():
     with pytest.raises(BaseException, match="chromium-driver"):
         missing("chromedriver")
