@@ -95,17 +95,26 @@ def test_a_timer_may_be_cancelled_where_it_was_set():
 def test_timers_set_by_many_threads_are_all_called_in_their_order():
     with Elsewhere() as elsewhere:
         loop, called = elsewhere.loop, []
-        start = loop.time()
+        start, skipped = loop.time(), 0
 
-        def of_the_loop(n):  # which changes the same heap meanwhile
-            if n:
-                loop.call_later(0.0001, of_the_loop, n - 1)
+        def skip(seconds):
+            nonlocal skipped
+            skipped = seconds
 
-        loop.call_soon_threadsafe(of_the_loop, 500)
+        def of_the_loop():  # changes the same heap meanwhile
+            if not skipped:
+                for _ in range(20):
+                    loop.call_later(0.0001, int)
+                loop.call_later(0.0001, of_the_loop)
+
+        loop.time = lambda: time.monotonic() + skipped
+        loop.call_soon_threadsafe(of_the_loop)
+        begin = threading.Barrier(4)
 
         def set_timers(offset):
-            for n in range(200):
-                when = start + 2 + (n * 7919 % 200 + offset / 4) / 1000
+            begin.wait(30)
+            for n in range(1000):
+                when = start + 100 + (n * 7919 % 1000 + offset / 4) / 1000
                 loop.call_at(when, called.append, when)
 
         threads = [threading.Thread(target=set_timers, args=(offset,)) for offset in range(4)]
@@ -113,9 +122,11 @@ def test_timers_set_by_many_threads_are_all_called_in_their_order():
             thread.start()
         for thread in threads:
             thread.join()
-        loop.call_at(start + 3, elsewhere.end.set_result, None)
+        loop.call_at(start + 102, elsewhere.end.set_result, None)
+        assert not called
+        loop.call_soon_threadsafe(skip, 102)
         elsewhere.join()
-    assert len(called) == 800
+    assert len(called) == 4000
     assert all(a <= b for a, b in itertools.pairwise(called))
 
 

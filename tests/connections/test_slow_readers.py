@@ -155,15 +155,16 @@ def fill(sock):
     while took:
         took = False
         time.sleep(0.05)
-        with contextlib.suppress(BlockingIOError):
-            while sock.send(b"x"):
-                took = True
+        for size in (65536, 1024, 1):  # a call for each byte would take seconds
+            with contextlib.suppress(BlockingIOError):
+                while sock.send(bytes(size)):
+                    took = True
 
 
 # Found by reading the code.
 @pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux tells what a client has acknowledged")
 def test_timeout_write_ends_a_client_whose_kernel_buffer_is_exactly_full():
-    """The look has ended, and what is written next is taken by nobody."""
+    """The scan has ended, and what is written next is taken by nobody."""
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
