@@ -4,23 +4,23 @@ The first worker starts alone, and the others when it has shown that the applica
 successor has one before it has drained. A worker that fails is replaced at once the first time, and, if its successors
 fail within QUICK_FAILURE seconds, after a delay that doubles; after MAX_QUICK_FAILURES the pool fails.
 
-`roll` replaces the workers of every other generation, one slot after the other: a successor is ready before its
-predecessor retires, and where it does not get ready the predecessor stays and the roll ends. A slot whose worker fails
-is filled by its own generation, so a generation that has not started anywhere replaces no worker.
+`roll` replaces the workers of every other generation (see `roll`). A slot whose worker fails is filled by its own
+generation.
 
 Owner: the supervisor's thread.
 """
 
 import logging
-from collections.abc import Callable
+from collections import Counter
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from pounce.errors import StartupError
 from pounce.kernel.loop import Loop
 from pounce.supervisor.generation import Generation
 from pounce.supervisor.handle import OnReport, WorkerHandle
 from pounce.supervisor.lifespan_log import LifespanLog
+from pounce.supervisor.roll import Roll
 from pounce.supervisor.slot import Slot, SlotState
 from pounce.supervisor.watchdog import Watchdog, WatchdogThread
 from pounce.supervisor.workers import Workers
@@ -55,16 +55,17 @@ class PoolOwner(Protocol):
     def request_limit_reached(self) -> None:
         """The only worker wants a successor."""
 
+    def may_serve(self, generation: Generation) -> str:
+        """The first worker of a new generation is ready. Why it must not serve; empty: it may."""
+
+    def roll_ended(self, generation: Generation, failure: str) -> None:
+        """A roll to this generation has ended. `failure`: why the workers stay; empty: every slot has it."""
+
+    def generation_ended(self, generation: Generation) -> None:
+        """Its last worker has ended, and it has no slot any more."""
+
     def pool_ended(self) -> None:
         """The last worker has ended, after `stop`."""
-
-
-class _Successor(NamedTuple):
-    """The worker that is starting to replace the one in a slot."""
-
-    slot: Slot
-    worker: WorkerHandle
-    generation: Generation
 
 
 class Pool:
@@ -82,15 +83,15 @@ class Pool:
         self.watchdog: Watchdog | WatchdogThread = (
             WatchdogThread(self.slots) if single else Watchdog(loop, self.slots, balancer, stuck_timeout, self._give_up)
         )
-        self._workers = Workers(loop, grace, self._all_ended)
+        self.workers = Workers(loop, grace, self._all_ended)
         self._lifespan_log = LifespanLog()
         self._serving = False
-        self._target: Generation | None = None
-        """What a roll replaces the others by."""
-        self._successor: _Successor | None = None
+        self._roll = Roll(self, self.workers, owner.may_serve)
+        self._alive: Counter[Generation] = Counter()
+        """Workers that have not ended, by generation."""
 
     def start(self) -> None:
-        self._fill(self.slots[0])
+        self.fill(self.slots[0])
 
     def serve(self) -> None:
         """Lets every worker accept clients, and from now on every new one as soon as it is ready."""
@@ -100,59 +101,69 @@ class Pool:
                 slot.worker.serve()
         self.watchdog.start()
 
-    def _start_worker(self, slot: Slot, generation: Generation) -> WorkerHandle | None:
-        """None if there can be none now, which has been logged."""
+    def start_worker(self, slot: Slot, generation: Generation) -> WorkerHandle | None:
+        """A worker for this slot, which it does not have yet. None if there can be none now, which has been logged."""
         try:
             worker = self._owner.make_worker(
-                generation, slot.number, lambda report: self._on_report(slot, worker, report)
+                generation, slot.number, lambda report: self._on_report(slot, worker, generation, report)
             )
-            self._workers.start(worker)
+            self.workers.start(worker)
         except (OSError, RuntimeError, StartupError) as error:  # no descriptor, thread, process, memory or copy is left
             logger.error("Worker %d cannot be started: %s.", slot.number + 1, error)
             return None
+        self._alive[generation] += 1
         return worker
 
-    def _fill(self, slot: Slot) -> None:
+    def fill(self, slot: Slot) -> None:
         """Starts a worker in an empty slot."""
-        self._fill_with_new(slot, partial(self._fill, slot))
-
-    def _fill_with_new(self, slot: Slot, retry: Callable[[], object]) -> bool:
-        """Puts a new worker into the slot. False if there can be none now: then `retry` is called later."""
-        if self._workers.stopping:
-            return False
-        worker = self._start_worker(slot, slot.generation)
+        if self.workers.stopping:
+            return
+        worker = self.start_worker(slot, slot.generation)
         if worker is None:
             if self._serving:
-                slot.retry = self._loop.call_later(MAX_RESTART_DELAY, retry)
+                slot.retry = self._loop.call_later(MAX_RESTART_DELAY, partial(self.fill, slot))
             else:
                 self._owner.pool_failed(3)
-            return False
+            return
         slot.worker = worker
         if slot.state is not SlotState.NEW:
             slot.state = SlotState.STARTING
         slot.retry = None
         slot.started_at = self._loop.clock()
         logger.debug("Worker %d is %s.", slot.number + 1, worker.name)
-        return True
 
     # What workers report
 
-    def _on_report(self, slot: Slot, worker: WorkerHandle, report: Report) -> None:
+    def _on_report(self, slot: Slot, worker: WorkerHandle, generation: Generation, report: Report) -> None:
         if report is Report.READY:
-            self._workers.started(worker)
-        if self._successor is not None and worker is self._successor.worker and not self._workers.stopping:
-            self._on_successor_report(self._successor, report)
-            return
+            self.workers.started(worker)
         if report is Report.ENDED:
+            self._alive[generation] -= 1
+        if self._roll.is_successor(worker) and not self.workers.stopping:
+            self._roll.on_report(report)
+            if report is Report.ENDED:
+                self.workers.ended(worker)
+        elif report is Report.ENDED:
             self._on_ended(slot, worker)
-            return
+        else:
+            self._on_progress(slot, worker, report)
+        if report is Report.ENDED:
+            self._check_generation(generation)
+
+    def _check_generation(self, generation: Generation) -> None:
+        """Tells the owner if nothing of the generation is left."""
+        if self._alive.get(generation) == 0 and all(slot.generation is not generation for slot in self.active_slots):
+            del self._alive[generation]
+            self._owner.generation_ended(generation)
+
+    def _on_progress(self, slot: Slot, worker: WorkerHandle, report: Report) -> None:
         if slot.worker is not worker:
             return
-        self._lifespan_log.on_report(slot.number, report, stopping=self._workers.stopping)
+        self._lifespan_log.on_report(slot.number, report, stopping=self.workers.stopping)
         if report is Report.START_FAILED and not self._serving:
             logger.error("Application startup failed. Exiting.")
             self._owner.pool_failed(3)
-        elif self._workers.stopping:
+        elif self.workers.stopping:
             return
         elif report is Report.READY:
             self._on_ready(slot, worker)
@@ -161,8 +172,7 @@ class Pool:
         elif report is Report.WANTS_SUCCESSOR and self.count == 1:
             self._owner.request_limit_reached()
         elif report is Report.WANTS_SUCCESSOR:
-            if self._fill_with_new(slot, partial(self._on_report, slot, worker, report)):
-                self._workers.retire(worker)
+            self._roll.renew(slot, worker)
         elif report is Report.LOOP_FAILED:
             self._replace(slot)
 
@@ -175,13 +185,13 @@ class Pool:
         if others:
             self._owner.first_ready()
         for other in others:
-            self._fill(other)
+            self.fill(other)
         if all(other.ready for other in self.slots):
             self._owner.all_ready()
 
     def _on_ended(self, slot: Slot, worker: WorkerHandle) -> None:
-        self._workers.ended(worker)
-        if self._workers.stopping or slot.worker is not worker:
+        self.workers.ended(worker)
+        if self.workers.stopping or slot.worker is not worker:
             return
         if not self._serving:
             if not worker.exit_code:  # sys.exit() in the application
@@ -218,71 +228,46 @@ class Pool:
     def _restart(self, slot: Slot, delay: float) -> None:
         slot.worker = None
         slot.state = SlotState.EMPTY
-        if self._successor is not None and self._successor.slot is slot:
+        if self._roll.has_successor(slot):
             return  # it takes the slot, or leaves it to be filled
         logger.info("Starting worker %d again%s.", slot.number + 1, f" in {delay:g} s" if delay else "")
-        slot.retry = self._loop.call_later(delay, partial(self._fill, slot))
+        slot.retry = self._loop.call_later(delay, partial(self.fill, slot))
 
     # Changes while the server serves
 
     @property
-    def _active_slots(self) -> list[Slot]:
+    def active_slots(self) -> list[Slot]:
         return [slot for slot in self.slots if slot.state is not SlotState.REMOVED]
 
     @property
     def count(self) -> int:
         """How many workers there are to be."""
-        return len(self._active_slots)
+        return len(self.active_slots)
 
     def roll(self, generation: Generation) -> None:
-        """Replaces every worker of another generation. A roll that is under way goes on with the new one. Does nothing
-        after `stop`."""
-        self._target = generation
-        if self._successor is None:
-            self._roll_next()
+        """Replaces every worker of another generation; a roll that is under way ends. Does nothing after `stop`."""
+        if not self.workers.stopping:
+            self._roll.cancel()
+            self._alive[generation] += 0
+            self._roll.begin(generation)
 
-    def _roll_next(self) -> None:
-        target = self._target
-        if target is None or self._workers.stopping:
-            return
-        others = [slot for slot in self._active_slots if slot.generation is not target]
-        slot = next((slot for slot in others if slot.worker is not None), None)
-        if slot is not None:
-            worker = self._start_worker(slot, target)
-            if worker is not None:
-                self._successor = _Successor(slot, worker, target)
-            else:
-                self._target = None
-            return
-        for slot in others:  # they are empty, and their next worker is of the new generation
-            slot.generation = target
-        self.generation, self._target = target, None
-        logger.info("The workers have been replaced.")
+    def take_slot(self, slot: Slot, worker: WorkerHandle, generation: Generation) -> None:
+        predecessor, slot.worker = slot.worker, worker
+        slot.state, slot.generation, self.generation = SlotState.READY, generation, generation
+        slot.started_at = self._loop.clock()
+        worker.serve()
+        if predecessor is not None:
+            self.workers.retire(predecessor)
 
-    def _on_successor_report(self, successor: _Successor, report: Report) -> None:
-        slot, worker, generation = successor
-        if report is Report.READY:
-            self._successor = None
-            predecessor, slot.worker = slot.worker, worker
-            slot.state, slot.generation, self.generation = SlotState.READY, generation, generation
-            slot.started_at = self._loop.clock()
-            if predecessor is not None:
-                self._workers.retire(predecessor)
-            worker.serve()
-            self._roll_next()
-        elif report in (Report.START_FAILED, Report.ENDED):
-            self._successor = None
-            if report is Report.ENDED:
-                self._workers.ended(worker)
-            if slot.worker is None:
-                self._fill(slot)
-            if generation is self._target:
-                self._target = None
-                logger.error(
-                    "Worker %d is not replaced: its successor did not start. The workers stay.", slot.number + 1
-                )
-            else:
-                self._roll_next()
+    def renewal_failed(self, slot: Slot, worker: WorkerHandle) -> None:
+        slot.retry = self._loop.call_later(MAX_RESTART_DELAY, partial(self._roll.renew, slot, worker))
+
+    def roll_ended(self, generation: Generation, failure: str) -> None:
+        if not failure:
+            self.generation = generation
+        self._owner.roll_ended(generation, failure)
+        for each in list(self._alive):
+            self._check_generation(each)
 
     def add_worker(self) -> None:
         slot = next((slot for slot in self.slots if slot.state is SlotState.REMOVED), None)
@@ -291,44 +276,37 @@ class Pool:
             self.slots.append(slot)
         else:
             slot.state, slot.generation = SlotState.NEW, self.generation
-        self._fill(slot)
+        self.fill(slot)
 
     def remove_worker(self) -> None:
         """Not to be called for the last one. A sibling accepts from its sockets."""
-        slot = self._active_slots[-1]
+        slot = self.active_slots[-1]
         if slot.retry is not None:
             slot.retry.cancel()
         if slot.worker is not None:
-            self._workers.retire(slot.worker)
+            self.workers.retire(slot.worker)
         self._remove(slot)
 
     def _remove(self, slot: Slot) -> None:
         slot.worker, slot.state = None, SlotState.REMOVED
-        if self._successor is not None and self._successor.slot is slot:
-            self._workers.retire(self._successor.worker)
-            self._successor = None
-            self._roll_next()
+        self._roll.slot_removed(slot)
 
     # The end
 
-    @property
-    def abandoned_threads(self) -> bool:
-        """Has a worker thread been abandoned? It runs until the process exits."""
-        return self._workers.abandoned_threads
-
     def stop(self, timeout: float | None) -> None:
         """Lets every worker drain and end. After `timeout` seconds requests in flight are cancelled; None: never."""
-        if self._workers.stopping:
+        if self.workers.stopping:
             return
         self.watchdog.stop()
+        self._roll.stop()
         for slot in self.slots:
             if slot.retry is not None:
                 slot.retry.cancel()
-        self._workers.stop(timeout)
+        self.workers.stop(timeout)
 
     def abort(self) -> None:
         """Ends at once what has not ended yet. Not before `stop`."""
-        self._workers.abort()
+        self.workers.abort()
 
     def _all_ended(self) -> None:
         self._lifespan_log.pool_ended()

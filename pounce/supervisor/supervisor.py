@@ -199,6 +199,18 @@ class Supervisor:
     def request_limit_reached(self) -> None:
         self.stop()  # as uvicorn: the only worker takes the server with it
 
+    def may_serve(self, generation: Generation) -> str:
+        try:
+            if generation.application is not None:
+                generation.application.inspect(final=True)
+        except (NeedsProcesses, StartupError) as error:
+            return str(error)
+        return ""
+
+    def roll_ended(self, generation: Generation, failure: str) -> None: ...
+
+    def generation_ended(self, generation: Generation) -> None: ...
+
     def pool_ended(self) -> None:
         self._pool_ended = True
 
@@ -247,7 +259,7 @@ class Supervisor:
     @property
     def abandoned_threads(self) -> bool:
         """Has a worker thread been abandoned? It runs until the process exits."""
-        return self._pool is not None and self._pool.abandoned_threads
+        return self._pool is not None and self._pool.workers.abandoned_threads
 
     @property
     def uses_processes(self) -> bool:

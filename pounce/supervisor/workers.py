@@ -88,12 +88,17 @@ class Workers:
     def retire(self, worker: WorkerHandle) -> None:
         """Its slot has another worker, or none. One that is still starting serves no client, and ends at once."""
         if worker in self._starting:
-            worker.stop()
-            self._loop.call_later(CANCEL_GRACE + ABORT_GRACE, partial(self._kill_or_abandon, [worker]))
+            self.drop(worker)
             return
         worker.retire()
         if self._grace is not None:
             self._loop.call_later(self._grace, partial(self._cancel_retired, worker, self._grace))
+
+    def drop(self, worker: WorkerHandle) -> None:
+        """Ends a worker that has served no client. Its start may wait for something that never comes."""
+        worker.stop()
+        self._loop.call_later(CANCEL_GRACE, worker.cancel)
+        self._loop.call_later(2 * CANCEL_GRACE + ABORT_GRACE, partial(self._kill_or_abandon, [worker]))
 
     def _cancel_retired(self, worker: WorkerHandle, grace: float) -> None:
         if worker in self._alive and not self.stopping:

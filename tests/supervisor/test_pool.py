@@ -6,7 +6,7 @@ import pytest
 
 from pounce.supervisor.pool import MAX_QUICK_FAILURES, Pool
 from pounce.worker.control import Report
-from tests.support.workers import FIRST, PoolRig
+from tests.support.workers import FIRST, SECOND, PoolRig
 
 
 # Found by reading the code.
@@ -39,9 +39,53 @@ def test_a_successor_that_cannot_be_started_is_tried_again_and_the_old_one_stays
     assert rig.pool.slots[1].worker is before  # better than none
     assert ("retire",) not in before.orders
     rig.scan(60)
-    assert rig.pool.slots[1].worker is not before
+    successor = rig.owner.made[-1]
+    assert ("retire",) not in before.orders  # its successor is starting
+    successor.report(Report.READY)
+    assert rig.pool.slots[1].worker is successor
     assert ("retire",) in before.orders
     assert rig.owner.failures == []
+
+
+def test_a_worker_whose_successor_does_not_start_stays_and_is_renewed_later(caplog):
+    rig = PoolRig(2)
+    before = rig.handles[1]
+    before.report(Report.WANTS_SUCCESSOR)
+    rig.owner.made[-1].report(Report.START_FAILED)
+    rig.owner.made[-1].report(Report.ENDED)
+    assert "Worker 2 is not replaced: its successor did not start. The workers stay." in caplog.text
+    assert rig.pool.slots[1].worker is before
+    assert before.orders == []
+    rig.scan(60)
+    rig.owner.made[-1].report(Report.READY)
+    assert ("retire",) in before.orders
+    assert len(rig.owner.made) == 4
+
+
+def test_workers_are_renewed_one_after_the_other():
+    rig = PoolRig(3)
+    for handle in rig.handles:
+        handle.report(Report.WANTS_SUCCESSOR)
+    for number in range(3):
+        assert len(rig.owner.made) == 4 + number
+        assert rig.owner.made[-1].number == number
+        assert rig.handles[number].orders == []
+        rig.owner.made[-1].report(Report.READY)
+        assert rig.handles[number].orders == [("retire",)]
+    assert len(rig.owner.made) == 6
+
+
+def test_a_roll_replaces_workers_that_wait_to_be_renewed_only_once():
+    rig = PoolRig(2)
+    for handle in rig.handles:
+        handle.report(Report.WANTS_SUCCESSOR)
+    renewed = rig.owner.made[-1]
+    rig.pool.roll(SECOND)
+    assert renewed.orders[-1] == ("stop",)
+    while rig.owner.rolls != [(2, "")]:
+        rig.owner.made[-1].report(Report.READY)
+    assert [slot.worker.generation for slot in rig.pool.slots] == [SECOND, SECOND]
+    assert len(rig.owner.made) == 5
 
 
 # Found by reading the code.
@@ -100,7 +144,7 @@ def test_a_first_worker_that_cannot_be_started_ends_the_server_with_3():
 def test_stop_kills_a_successor_that_is_still_starting():
     rig = PoolRig(2)
     rig.pool.slots[0].worker.report(Report.WANTS_SUCCESSOR)
-    starting = rig.pool.slots[0].worker
+    starting = rig.owner.made[-1]
     rig.pool.stop(30.0)
     rig.scan(200)  # its start has the graceful timeout, too
     assert ("kill",) in starting.orders
@@ -110,7 +154,7 @@ def test_stop_kills_a_successor_that_is_still_starting():
 def test_stop_spares_a_successor_that_has_started_meanwhile():
     rig = PoolRig(2)
     rig.pool.slots[0].worker.report(Report.WANTS_SUCCESSOR)
-    late = rig.pool.slots[0].worker
+    late = rig.owner.made[-1]
     rig.pool.stop(30.0)
     late.report(Report.READY)
     rig.scan(15)
@@ -124,7 +168,7 @@ def test_timeout_graceful_shutdown_is_followed_by_cancel_abandon_and_kill():
     rig.forget()
     began, times = rig.loop.clock(), {}
     rig.pool.stop(30.0)
-    while not rig.pool.abandoned_threads and rig.loop.clock() < began + 100:
+    while not rig.pool.workers.abandoned_threads and rig.loop.clock() < began + 100:
         for name, *_ in rig.handles[0].orders:
             times.setdefault(name, rig.loop.clock() - began)
         rig.handles[0].kill = lambda: times.setdefault("kill", rig.loop.clock() - began) < 0  # a thread: it cannot

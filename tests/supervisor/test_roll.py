@@ -78,31 +78,67 @@ def test_a_successor_that_cannot_be_made_ends_the_roll(caplog):
     assert numbers(rig) == [2, 2]
 
 
-def test_a_roll_during_a_roll_goes_on_with_the_newer_generation(caplog):
+def test_a_roll_during_a_roll_ends_it_and_the_successor_that_is_starting(caplog):
     caplog.set_level("INFO", "pounce.error")
     rig = PoolRig(3)
     rig.pool.roll(SECOND)
     newest(rig).report(Report.READY)
-    rig.pool.roll(THIRD)  # the second slot's successor is starting
+    starting = newest(rig)
+    assert (starting.number, starting.generation) == (1, SECOND)
     made = len(rig.owner.made)
-    assert newest(rig).generation is SECOND
+    rig.pool.roll(THIRD)
+    assert starting.orders[-1] == ("stop",)  # it may hang, and what it starts is out of date
     while len(rig.owner.made) < made + 3:
         newest(rig).report(Report.READY)
     newest(rig).report(Report.READY)
     assert numbers(rig) == [3, 3, 3]
     assert [handle.number for handle in rig.owner.made[made:]] == [0, 1, 2]
     assert caplog.text.count("The workers have been replaced.") == 1
+    assert rig.owner.rolls == [(2, "a newer generation follows"), (3, "")]
 
 
-def test_a_successor_of_an_older_roll_that_does_not_start_does_not_end_the_newer_one():
+def test_a_successor_of_an_older_roll_that_ends_late_does_not_end_the_newer_one():
     rig = PoolRig(2)
     rig.pool.roll(SECOND)
+    older = newest(rig)
     rig.pool.roll(THIRD)
-    newest(rig).report(Report.START_FAILED)
+    older.report(Report.START_FAILED)
+    older.report(Report.ENDED)
     assert newest(rig).generation is THIRD
     newest(rig).report(Report.READY)
     newest(rig).report(Report.READY)
     assert numbers(rig) == [3, 3]
+
+
+def test_a_generation_that_must_not_serve_ends_its_roll_before_it_has_served(caplog):
+    rig = PoolRig(2)
+    rig.owner.obstacle = "it holds a lock"
+    rig.pool.roll(SECOND)
+    newest(rig).report(Report.READY)
+    assert "The workers are not replaced, because it holds a lock." in caplog.text
+    assert newest(rig).orders[-1] == ("stop",)
+    assert numbers(rig) == [1, 1]
+    assert rig.owner.rolls == [(2, "it holds a lock")]
+
+
+def test_a_generation_ends_with_its_last_worker():
+    rig = PoolRig(2)
+    rig.pool.roll(SECOND)
+    for _ in rig.handles:
+        newest(rig).report(Report.READY)
+    rig.handles[0].report(Report.ENDED)
+    assert rig.owner.gone == []
+    rig.handles[1].report(Report.ENDED)
+    assert rig.owner.gone == [1]
+
+
+def test_a_generation_that_did_not_start_ends_with_the_worker_that_tried():
+    rig = PoolRig(2)
+    rig.pool.roll(SECOND)
+    newest(rig).report(Report.START_FAILED)
+    assert rig.owner.gone == []
+    newest(rig).report(Report.ENDED)
+    assert rig.owner.gone == [2]
 
 
 def test_stop_during_a_roll_ends_the_successor_too_and_starts_no_other():

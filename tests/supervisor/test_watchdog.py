@@ -52,7 +52,8 @@ def test_a_covering_worker_that_is_blocked_as_well_is_relieved():
 def test_a_sibling_accepts_for_a_missing_worker():
     rig = PoolRig(2)
     one, two = rig.handles
-    one.report(Report.WANTS_SUCCESSOR)  # its successor starts, which may take a while
+    one.report(Report.ENDED)  # it has died; its successor starts, which may take a while
+    rig.loop.turn(0)
     rig.scan()
     assert two.orders == [("accept_for", 0)]
     rig.owner.made[-1].report(Report.READY)

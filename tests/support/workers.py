@@ -48,6 +48,9 @@ class Owner:
     def __init__(self):
         self.made = []
         self.failures = []
+        self.obstacle = ""
+        self.rolls = []
+        self.gone = []
         self.ended = 0
 
     def make_worker(self, generation, number, on_report):
@@ -62,6 +65,15 @@ class Owner:
         self.failures.append(code)
 
     def request_limit_reached(self): ...
+
+    def may_serve(self, generation):
+        return self.obstacle
+
+    def roll_ended(self, generation, failure):
+        self.rolls.append((generation.number, failure))
+
+    def generation_ended(self, generation):
+        self.gone.append(generation.number)
 
     def pool_ended(self):
         self.ended += 1
