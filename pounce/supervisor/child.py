@@ -40,10 +40,11 @@ REPORT_OF_CODE = {
 }  # fmt: skip
 CODE_OF_REPORT = {report: code for code, report in REPORT_OF_CODE.items()}
 
-SERVE, RETIRE, STOP, CANCEL, ABORT = b"s", b"r", b"x", b"k", b"a"
+SERVE, RETIRE, HURRY, STOP, CANCEL, ABORT = b"s", b"r", b"h", b"x", b"k", b"a"
 COMMANDS: dict[bytes, Callable[[Worker], object]] = {
     SERVE: Worker.serve,
     RETIRE: Worker.retire,
+    HURRY: lambda worker: worker.retire(hurry=True),
     STOP: Worker.stop,
     CANCEL: Worker.cancel,
     ABORT: Worker.abort,

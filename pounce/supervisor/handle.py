@@ -32,8 +32,10 @@ class WorkerHandle(Protocol):
     def serve(self) -> None:
         """Accepts clients, once its application has started."""
 
-    def retire(self) -> None:
-        """Leaves its sockets to a successor and drains. The server goes on."""
+    def retire(self, heir: "WorkerHandle | None" = None, *, hurry: bool = False) -> None:
+        """Leaves its sockets to a successor and drains. The server goes on. `heir`: a worker that is ready, which gets
+        the connections that wait for a request, where both are threads. `hurry`: WebSockets and event streams end at
+        once."""
 
     def stop(self) -> None:
         """Drains and ends. A worker that starts ends as soon as it can."""

@@ -19,7 +19,7 @@ from pounce.logging import flush_streams
 from pounce.net.listeners import Listener
 from pounce.observe import stacks
 from pounce.supervisor import child
-from pounce.supervisor.handle import CHECK_INTERVAL, OnReport
+from pounce.supervisor.handle import CHECK_INTERVAL, OnReport, WorkerHandle
 from pounce.worker.balance import Balancer
 from pounce.worker.census import NONE_IN_FLIGHT, InFlight
 from pounce.worker.control import Report
@@ -148,8 +148,8 @@ class ProcessWorker:
     def serve(self) -> None:
         self._send(child.SERVE)
 
-    def retire(self) -> None:
-        self._send(child.RETIRE)
+    def retire(self, heir: WorkerHandle | None = None, *, hurry: bool = False) -> None:
+        self._send(child.HURRY if hurry else child.RETIRE)
 
     def stop(self) -> None:
         self._send(child.STOP)

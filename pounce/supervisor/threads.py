@@ -16,7 +16,7 @@ from pounce.config.config import Config
 from pounce.kernel.loop import Loop
 from pounce.net.listeners import Listener
 from pounce.observe import stacks
-from pounce.supervisor.handle import OnReport
+from pounce.supervisor.handle import OnReport, WorkerHandle
 from pounce.worker.balance import Balancer
 from pounce.worker.census import InFlight, current_request, in_flight
 from pounce.worker.control import Report
@@ -35,8 +35,9 @@ class InProcessWorker:
     def serve(self) -> None:
         self._post(self._worker.serve)
 
-    def retire(self) -> None:
-        self._post(self._worker.retire)
+    def retire(self, heir: WorkerHandle | None = None, *, hurry: bool = False) -> None:
+        to = heir._worker if isinstance(heir, InProcessWorker) else None
+        self._post(partial(self._worker.retire, to, hurry=hurry))
 
     def stop(self) -> None:
         self._post(self._worker.stop)

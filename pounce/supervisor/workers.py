@@ -37,6 +37,8 @@ from pounce.supervisor.handle import WorkerHandle
 from pounce.supervisor.shutdown_progress import ShutdownProgress
 from pounce.worker.worker import CANCEL_GRACE
 
+HURRY_GRACE = 2.0
+"""Seconds that a worker which retires in a hurry has to drain: its successor has been reloaded, and a person waits."""
 ABORT_GRACE = 1.0
 """Seconds between the last order to a worker and going on without it."""
 
@@ -85,14 +87,21 @@ class Workers:
         self._progress.stop()
         self._on_all_ended()
 
-    def retire(self, worker: WorkerHandle) -> None:
-        """Its slot has another worker, or none. One that is still starting serves no client, and ends at once."""
+    def retire(
+        self, worker: WorkerHandle, heir: WorkerHandle | None = None, grace: float | None = None, *, hurry: bool = False
+    ) -> None:
+        """Its slot has another worker, or none. One that is still starting serves no client, and ends at once.
+
+        `heir`, `hurry`: see `WorkerHandle.retire`. `grace`: seconds that it has to drain; None: HURRY_GRACE in a hurry,
+        otherwise the graceful timeout."""
         if worker in self._starting:
             self.drop(worker)
             return
-        worker.retire()
-        if self._grace is not None:
-            self._loop.call_later(self._grace, partial(self._cancel_retired, worker, self._grace))
+        worker.retire(heir, hurry=hurry)
+        if grace is None:
+            grace = HURRY_GRACE if hurry else self._grace
+        if grace is not None:
+            self._loop.call_later(grace, partial(self._cancel_retired, worker, grace))
 
     def drop(self, worker: WorkerHandle) -> None:
         """Ends a worker that has served no client. Its start may wait for something that never comes."""

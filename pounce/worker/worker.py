@@ -184,7 +184,7 @@ class Worker:
             connection.drain()
         return connection
 
-    def retire(self) -> None:
+    def retire(self, heir: "Worker | None" = None, *, hurry: bool = False) -> None:
         """Drains, and leaves its sockets to a successor. Posted by the supervisor."""
         if self.state is WorkerState.SERVING:
             self._drain(RETIRE_IDLE, closing=False)

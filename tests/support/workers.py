@@ -26,6 +26,10 @@ class Handle:
         self.hung = False
         self.exit_code = 0
 
+    def retire(self, heir=None, *, hurry=False):
+        """Noted with what it was told beside it."""
+        self.orders.append(("retire", *([heir] if heir else []), *(["hurry"] if hurry else [])))
+
     def __getattr__(self, name):
         return lambda *arguments: self.orders.append((name, *arguments))
 
