@@ -27,5 +27,5 @@ def http_scope(service: Service, peer: Peer, request: Request) -> Scope:
         "query_string": request.query,
         "headers": request.fields.copy(),
         "state": service.state.copy(),
-        "extensions": service.extensions.copy() if request.version == "1.1" else {},
+        "extensions": (service.extensions if request.version == "1.1" else service.base_extensions).copy(),
     }

@@ -12,6 +12,7 @@ from pounce.app.loading import Loaded
 from pounce.app.types import Application, Message, Receive, Scope, Send
 from pounce.asgi.admission import Admission, Admitted
 from pounce.asgi.cross_thread import CrossThreadCalls, Scheduler
+from pounce.asgi.draining import Draining
 from pounce.config.config import Config
 from pounce.connections.interface import ByteStream
 from pounce.kernel.loop import Loop
@@ -59,7 +60,11 @@ class Service:
         self.cancel_on_disconnect = config.cancel_on_disconnect
         self.root_path = config.root_path.rstrip("/")
         self.raw_root_path = self.root_path.encode()
-        self.extensions: dict[str, dict[str, object]] = {"http.response.trailers": {}, "http.response.early_hint": {}}
+        self.draining = Draining(cross_thread)
+        self.extensions: dict[str, object] = {}
+        """What the scope of a request says of them."""
+        self.base_extensions: dict[str, object] = {}
+        """The same for HTTP/1.0, and for WebSockets without what only they have."""
         self.state = state
         self.asgi_version = "3.0"
         self._application: Application
@@ -73,6 +78,9 @@ class Service:
         self._application = loaded.application
         self.asgi_version = loaded.asgi_version
         self.thread = self.cross_thread.thread
+        # Made on this thread, as every request counts references to what is in them.
+        self.base_extensions = {"pounce.draining": self.draining}
+        self.extensions = {"http.response.trailers": {}, "http.response.early_hint": {}, **self.base_extensions}
 
     def call(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, Any]:
         """What the scheduler drives for a call of the application: mostly the coroutine that it returned. An error

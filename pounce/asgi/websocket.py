@@ -61,7 +61,10 @@ class WebSocketExchange(Exchange):
         except HandshakeError as error:
             self._send_error(Outcome.REFUSED, error.status, error.reason, error.fields)
             return
-        if not self._service.limited or self._service.admission.admit(self):
+        service = self._service
+        if service.draining.is_set():  # the client would soon be asked to connect again
+            self.refuse()
+        elif not service.limited or service.admission.admit(self):
             self.admit()
 
     def admit(self) -> None:
@@ -73,7 +76,7 @@ class WebSocketExchange(Exchange):
             "type": "websocket",
             "scheme": "wss" if scope["scheme"] == "https" else "ws",
             "subprotocols": handshake.subprotocols,
-            "extensions": {"websocket.http.response": {}},
+            "extensions": {"websocket.http.response": {}, **self._service.base_extensions},
         }
         self._service.run(self, scope)
 

@@ -4,7 +4,7 @@ Owner: the worker's thread. Each worker has its own, so that no two touch one ob
 """
 
 from collections.abc import Callable, Collection
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pounce.config.config import Config
 from pounce.connections.body_rate import EXTENSION, BodyRate
@@ -13,7 +13,7 @@ from pounce.connections.http1_state import CONTENT, DRAINING, EXTENDED, HEAD, ID
 from pounce.connections.interface import Handler, Transport
 from pounce.kernel.deadlines import DeadlineQueue
 from pounce.kernel.loop import Loop
-from pounce.net.byte_stream import ByteStream
+from pounce.net.byte_stream import ByteStream, Detached, Peer
 from pounce.net.progress import Progress, Sender
 from pounce.protocols.events import Request
 from pounce.protocols.h1.reader import HeadCache, Limits
@@ -40,10 +40,25 @@ class Connection(Protocol):
         """What runs the application for the request that is not answered yet, or for the WebSocket."""
 
     def drain(self) -> None:
-        """Answers what the client has asked for already, and then ends."""
+        """Answers what the client has asked for already, and then ends. May be called again, when the worker has to end
+        sooner."""
 
     def close(self) -> None:
         """Ends the connection, when what was sent has left."""
+
+
+class HandedOver(NamedTuple):
+    """A connection that waits for a request, between the worker that gives it up and the one that goes on with it."""
+
+    stream: Detached
+    peer: Peer
+    received: bytes
+    """A part of the next request."""
+    served: bool
+    """Has the client asked for something before?"""
+
+
+type HandOver = Callable[[HandedOver], object]
 
 
 class DeadlineOwner(Protocol):
@@ -68,6 +83,10 @@ class ConnectionContext:
         self.handle = handle
         self.handle_websocket = handle_websocket
         self.draining = False
+        self.hurried = False
+        """Does the worker drain for a reload, so that what would last as long as the client likes ends at once?"""
+        self.hand_over: HandOver | None = None
+        """Set while the worker drains and has an heir, which serves the clients from their next requests on."""
         self.connections = connections
         self._closed = closed
         self.limits = Limits(
@@ -97,15 +116,24 @@ class ConnectionContext:
     def _deadline(self, length: float | None) -> DeadlineQueue[DeadlineOwner]:
         return self.loop.deadlines(length, _expired)
 
-    def drain(self, idle: float) -> None:
-        """Lets every connection answer what it has been asked, and end; an idle one after `idle` seconds."""
+    def drain(self, idle: float, hand_over: HandOver | None = None, *, hurry: bool = False) -> None:
+        """Lets every connection answer what it has been asked, and end; an idle one after `idle` seconds. With
+        `hand_over`, one that waits for a request does not end but is handed over. With `hurry`, WebSockets and event
+        streams end at once."""
         self.draining = True
+        self.hand_over = hand_over
+        self.hurried = self.hurried or hurry
         self.deadlines[DRAINING] = self._drain_idle[idle]
         for connection in list(self.connections):
             connection.drain()
 
+    def end_websocket_window(self) -> None:
+        """WebSockets that may stay for `--timeout-websocket-drain` may not stay longer."""
+        if self.websockets is not None:
+            self.websockets.end_window()
+
     def connection_lost(self, connection: Connection) -> None:
-        """The connection has gone."""
+        """The connection has gone, or has been handed over."""
         self.connections.discard(connection)
         self._closed()
 

@@ -11,7 +11,7 @@ Owner: the worker's thread.
 
 import logging
 
-from pounce.connections.context import ConnectionContext, DeadlineOwner
+from pounce.connections.context import ConnectionContext, DeadlineOwner, HandedOver
 from pounce.connections.http1_response import MAX_DISCARD, HTTP1Transport
 from pounce.connections.http1_state import (
     CLOSING,
@@ -39,7 +39,8 @@ logger = logging.getLogger("pounce.error")
 class HTTP1Connection(HTTP1Transport):
     __slots__ = ("_body_credit", "_deadline", "_discarded", "_eof")
 
-    def __init__(self, context: ConnectionContext, stream: ByteStream) -> None:
+    def __init__(self, context: ConnectionContext, stream: ByteStream, state: State = HEAD) -> None:
+        """`state` is IDLE where the client has been served before, by another worker."""
         self.context = context
         self.stream = stream
         self.peer = stream.peer
@@ -52,8 +53,8 @@ class HTTP1Connection(HTTP1Transport):
         self._eof = False  # has the client closed its side?
         self._discarded = 0  # bytes of unread content thrown away for this request
         self._body_credit = 0.0  # bytes of content since the state became CONTENT, less the cost of extensions
-        self.state: State = HEAD
-        self._deadline: DeadlineQueue[DeadlineOwner] | None = context.deadlines[HEAD]
+        self.state = state
+        self._deadline: DeadlineQueue[DeadlineOwner] | None = context.deadlines[state]
         self._deadline.arm(self)
         stream.set_owner(self)
 
@@ -162,10 +163,13 @@ class HTTP1Connection(HTTP1Transport):
         if self._eof:
             self.close()
             return
+        draining = self.context.draining
+        if draining and self._hand_over():
+            return
         if self.reader.buffer:
             state: State = HEAD
         else:
-            state = DRAINING if self.context.draining else IDLE
+            state = DRAINING if draining else IDLE
         # The deadline of a head is absolute: the bytes of the head do not renew it.
         if served or self.state is not HEAD:
             if state is self.state and state is not DRAINING:  # the deadline of that may have another length by now
@@ -281,8 +285,14 @@ class HTTP1Connection(HTTP1Transport):
         self.stream.close(linger=linger)
 
     def drain(self) -> None:
+        if self.handler is None and self.state is not CLOSING and self.reader.body_complete and self._hand_over():
+            return
         self.stream.poll()  # a request in the kernel's buffer has been accepted too
-        if self.state is CLOSING or self.handler is not None or not self.reader.body_complete:
+        if self.handler is not None:
+            if self.context.hurried:
+                self._end_event_stream(self.handler)
+            return
+        if self.state is CLOSING or not self.reader.body_complete:
             return
         if self.reader.has_partial_head:
             return
@@ -292,3 +302,18 @@ class HTTP1Connection(HTTP1Transport):
             self.close()
         else:
             self._enter(DRAINING)
+
+    def _hand_over(self) -> bool:
+        """Hands the client over, which waits for no answer, to the heir of the worker. False where that cannot be."""
+        hand_over = self.context.hand_over
+        if hand_over is None or self._eof:
+            return False
+        served = self.state is not HEAD
+        stream = self.stream.detach()
+        if stream is None:
+            return False
+        received = self.reader.take_buffered()
+        self._enter(CLOSING)
+        self.context.connection_lost(self)
+        hand_over(HandedOver(stream, self.peer, received, served))
+        return True

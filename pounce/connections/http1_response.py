@@ -11,7 +11,7 @@ from pounce.connections.context import ConnectionContext
 from pounce.connections.http1_state import CLOSING, State
 from pounce.connections.interface import Handler, MessageHandler, MessageTransport
 from pounce.net.byte_stream import HIGH_WATER, ByteStream, Peer
-from pounce.protocols.events import Request
+from pounce.protocols.events import ApplicationError, Request
 from pounce.protocols.fields import Field
 from pounce.protocols.h1.reader import RequestReader
 from pounce.protocols.h1.writer import CONTINUE, ResponseWriter, write_fields
@@ -135,7 +135,8 @@ class HTTP1Transport(ABC):
 
     def _decide_keep_alive(self, request: Request) -> None:
         """The response says whether the connection goes on, so it must be known when its head is written."""
-        if self.context.draining:
+        context = self.context
+        if context.draining and context.hand_over is None:
             self.writer.keep_alive = False
         elif not self.reader.body_complete and (self._expects_continue or (request.content_length or 0) > MAX_DISCARD):
             # A client that was never told to go on may send its content or not (RFC 9110, section 10.1.1): where its
@@ -151,6 +152,25 @@ class HTTP1Transport(ABC):
             self.close(linger=not self.reader.body_complete or self.reader.pending > 0)
         elif not self._advancing:
             self.context.loop.call_soon(self.advance)
+
+    def _end_event_stream(self, handler: Handler) -> None:
+        """If the response is an event stream, ends it as if it were complete. The client asks again, as EventSource
+        does, and another worker answers."""
+        writer = self.writer
+        if not (writer.sends_events and (writer.held is not None or not handler.answerable)):
+            return
+        if writer.held is not None:
+            self._decide_keep_alive(handler.request)
+        try:
+            parts = writer.end()
+        except ApplicationError:  # less than its Content-Length
+            self.abort()
+        else:
+            self.stream.write_parts(parts)
+            if self.handler is None:  # the client has gone
+                return
+            self._complete()
+        handler.connection_lost()
 
     def upgrade(
         self, handler: MessageHandler, handshake: "Handshake", subprotocol: object, fields: Iterable[Field]

@@ -17,12 +17,13 @@ Owner: the worker's thread.
 """
 
 from collections.abc import Iterable
+from math import inf
 from typing import TYPE_CHECKING, Final, Literal
 
 from pounce.connections.context import ConnectionContext
 from pounce.connections.interface import MessageHandler
 from pounce.net.byte_stream import HIGH_WATER, ByteStream
-from pounce.net.stream import JOIN_BELOW
+from pounce.net.write_buffer import JOIN_BELOW
 from pounce.protocols.fields import Field
 from pounce.protocols.h1.writer import write_fields
 from pounce.protocols.ws import frames
@@ -79,6 +80,12 @@ class WebSocketContext:
         self.pong = loop.deadlines(config.ws_ping_timeout or None, connection.pong_timed_out)
         self.close = loop.deadlines(CLOSE_TIMEOUT, connection.close)
         self.answer_deadline = loop.deadlines(ANSWER_GRACE, connection.finish_close)
+        self.window = loop.deadlines(config.timeout_websocket_drain, connection.restart)
+        """Of connections that may stay open while their worker drains."""
+
+    def end_window(self) -> None:
+        for connection in list(self.window):
+            connection.restart()
 
 
 class WebSocketConnection:
@@ -325,7 +332,7 @@ class WebSocketConnection:
         """Nothing more is sent: tells the application."""
         self._state = CLOSED
         context = self._context
-        for queue in (context.ping, context.pong, context.answer_deadline, context.close):
+        for queue in (context.ping, context.pong, context.answer_deadline, context.close, context.window):
             queue.disarm(self)
         if self.disconnect is None:
             self.disconnect = (code, reason)
@@ -339,7 +346,15 @@ class WebSocketConnection:
         self.stream.close(linger=True)
 
     def drain(self) -> None:
-        """The worker is shutting down: 1012, "service restart"."""
+        """The worker drains: the connection ends now, or later where it may."""
+        window = self._context.window
+        if self._context.connections.hurried or not window.length:
+            self.restart()
+        elif self._state is OPEN and window.armed_at(self) == -inf:
+            window.arm(self)
+
+    def restart(self) -> None:
+        """Closes with 1012, "service restart"."""
         if self._state is OPEN:
             self._begin_close(1012, "")
 

@@ -9,9 +9,10 @@ Owner: one worker's thread, for both sides.
 
 import socket
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pounce.net.address import Address
+from pounce.net.file_part import FilePart
 
 HIGH_WATER = 65536
 """Bytes in a write buffer above which its owner writes no more."""
@@ -30,6 +31,14 @@ class Peer:
         self.server = server
         self.scheme = scheme
         """ "http", or "https" where the bytes are encrypted."""
+
+
+class Detached(NamedTuple):
+    """What is left of a stream that its owner has given up: another stream can go on with it."""
+
+    sock: socket.socket
+    unsent: Sequence[memoryview | bytearray | FilePart]
+    """The write buffer, in its order."""
 
 
 class StreamOwner(Protocol):
@@ -104,6 +113,11 @@ class ByteStream(Protocol):
     def expect_progress(self) -> None:
         """The owner will write for a while: the stream checks that the client acknowledges it, and aborts when it
         acknowledges nothing for the length of `--timeout-write`."""
+
+    def detach(self) -> Detached | None:
+        """Gives up an open stream without closing it, so that another thread may go on with it; what was not passed on
+        yet is still to be read there. The owner is not called any more, not even by `connection_lost`. None where the
+        stream cannot be given up: then nothing has changed, unless it has been lost."""
 
     def close(self, *, linger: bool = False) -> None:
         """Sends what is buffered, then closes. With `linger`, what the client still sends is read and thrown away

@@ -25,19 +25,17 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from pounce.kernel.loop import READ, WRITE, Loop
-from pounce.net.byte_stream import HIGH_WATER, LOW_WATER, Peer, StreamOwner
-from pounce.net.file_part import BURST, FilePart
+from pounce.net.byte_stream import HIGH_WATER, LOW_WATER, Detached, Peer, StreamOwner
+from pounce.net.file_part import FilePart
+from pounce.net.listeners import MAX_UNSENT
 from pounce.net.progress import TCP_NOTSENT_LOWAT, Progress, outstanding, unread
+from pounce.net.write_buffer import JOIN_BELOW as JOIN_BELOW
+from pounce.net.write_buffer import Part, append, send_bytes
 
 READ_SIZE = 131072  # a WebSocket message of 64 KiB comes in one piece: 38 us instead of 46 for its echo
-JOIN_BELOW = 8192
-"""Copying this much into one string costs less than a system call with two buffers."""
-SMALL = 512
-"""Buffered parts of fewer bytes are joined: an object for every few bytes would cost many times the bytes."""
-MAX_BUFFERS = 64  # per system call; the kernel's own bound is IOV_MAX, 1024
 
 MAX_UNSENT_LARGE = 1 << 20
-"""Bytes that the kernel may hold unsent for a client of a large response, instead of `listeners.MAX_UNSENT`: with less,
+"""Bytes that the kernel may hold unsent for a client of a large response, instead of MAX_UNSENT: with less,
 1 MiB leaves in several pieces, at twice the CPU time. `progress.LARGE_BUFFERS` connections may have that at a time."""
 
 MAX_LINGER = 30.0
@@ -68,15 +66,18 @@ class SocketStream:
     __slots__ = ("_at_eof", "_buffer", "_corked", "_interest", "_large_buffer", "_linger_ends", "_loop", "_owner",
                  "_progress", "buffered", "peer", "reading", "sock", "state")  # fmt: skip
 
-    def __init__(self, loop: Loop, sock: socket.socket, peer: Peer, progress: Progress) -> None:
-        """`sock` is connected and non-blocking, and the stream's from now on. `set_owner` must follow in this turn."""
+    def __init__(
+        self, loop: Loop, sock: socket.socket, peer: Peer, progress: Progress, unsent: Sequence[Part] = ()
+    ) -> None:
+        """`sock` is connected and non-blocking, and the stream's from now on. `set_owner` must follow in this turn.
+        `unsent` is what another stream has left."""
         self._loop = loop
         self.sock = sock
         """To ask the kernel about it; not for reading or writing."""
         self._owner: StreamOwner
         self.peer = peer
         self._progress = progress
-        self._buffer: deque[memoryview | bytearray | FilePart] | None = None  # made when first needed: most never are
+        self._buffer: deque[Part] | None = None  # made when first needed: most never are
         self._corked = False  # is the buffer held back only for what follows in this turn?
         self._large_buffer = False
         self._linger_ends = 0.0
@@ -86,6 +87,10 @@ class SocketStream:
         self._interest = READ
         self.state: State = OPEN
         loop.watch(sock, READ, self._ready)
+        if unsent:
+            for part in unsent:
+                self._buffer_part(part)
+            self._enlarge_buffer()
 
     @property
     def is_open(self) -> bool:
@@ -212,8 +217,10 @@ class SocketStream:
             self._loop.call_soon(self._uncork)
         if size <= JOIN_BELOW:
             parts = (b"".join(parts),)
+        if self._buffer is None:
+            self._buffer = deque()
         for part in parts:
-            self._append(part)
+            append(self._buffer, part)
         self.buffered += size
         if self.buffered > HIGH_WATER and self._corked:
             self._uncork()
@@ -250,24 +257,14 @@ class SocketStream:
         self._uncork()
         self._enlarge_buffer()
 
-    def _buffer_part(self, part: memoryview | FilePart) -> None:
-        self._append(part)
+    def _buffer_part(self, part: Part) -> None:
+        if self._buffer is None:
+            self._buffer = deque()
+        append(self._buffer, part)
         if not self.buffered:
             self._progress.write.arm(self)
         self.buffered += len(part)
         self._watch()
-
-    def _append(self, part: bytes | memoryview | FilePart) -> None:
-        if self._buffer is None:
-            self._buffer = deque()
-        if isinstance(part, FilePart) or len(part) >= SMALL:
-            self._buffer.append(memoryview(part) if isinstance(part, bytes) else part)
-            return
-        last = self._buffer[-1] if self._buffer else None
-        if isinstance(last, bytearray) and len(last) < JOIN_BELOW:
-            last += part
-        else:
-            self._buffer.append(bytearray(part))
 
     def _flush(self) -> None:
         buffer = self._buffer
@@ -282,7 +279,7 @@ class SocketStream:
                     buffer.popleft()
                     first.close()
             else:
-                self._send_bytes()
+                self.buffered -= send_bytes(self.sock, buffer)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -311,26 +308,18 @@ class SocketStream:
                 self._large_buffer = True
                 progress.large_buffers -= 1
 
-    def _send_bytes(self) -> None:
-        assert self._buffer is not None
-        buffer = self._buffer
-        parts: list[memoryview | bytearray] = []
-        size = 0
-        for part in buffer:
-            if isinstance(part, FilePart) or len(parts) == MAX_BUFFERS or size >= BURST:
-                break
-            parts.append(part)
-            size += len(part)
-        sent = self.sock.sendmsg(parts)
-        self.buffered -= sent
-        for part in parts:
-            buffer.popleft()
-            if sent < len(part):
-                buffer.appendleft(part[sent:])
-                break
-            sent -= len(part)
-
     # Ending
+
+    def detach(self) -> Detached | None:
+        self._uncork()  # which may find that the client has gone
+        if self.state is not OPEN:
+            return None
+        if self._large_buffer:
+            with contextlib.suppress(OSError):  # whoever goes on may not have one to spare
+                self.sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, MAX_UNSENT)
+        unsent, self._buffer = self._buffer or (), None
+        self._end()
+        return Detached(self.sock, unsent)
 
     def close(self, *, linger: bool = False) -> None:
         """Sends what is buffered, then closes. With `linger`, for a client that may still be sending."""
@@ -374,7 +363,9 @@ class SocketStream:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             self._close_socket(None)
 
-    def _close_socket(self, error: OSError | None) -> None:
+    def _end(self) -> StreamOwner:
+        """Takes it out of the loop and of all deadlines. Gives back its owner, and no longer references it: both would
+        be a cycle, which only the collector frees."""
         if self._interest:
             self._loop.unwatch(self.sock)
             self._interest = 0
@@ -385,11 +376,15 @@ class SocketStream:
         self._progress.fin_wait.disarm(self)
         self.buffered = 0
         self._corked = False
+        owner = self._owner
+        del self._owner
+        return owner
+
+    def _close_socket(self, error: OSError | None) -> None:
+        owner = self._end()
         for part in self._buffer or ():
             if isinstance(part, FilePart):
                 part.close()
         self._buffer = None
         self.sock.close()
-        owner = self._owner
-        del self._owner  # else stream and owner would be a cycle, which only the collector frees
         owner.connection_lost(error)

@@ -40,7 +40,7 @@ def checked_trailers(fields: Iterable[Field]) -> list[Field]:
 class ResponseHead:
     """Status and fields of a response, checked. Never changed: one object may stand for many equal responses."""
 
-    __slots__ = ("bodiless", "close", "fields", "length", "overrides", "status")
+    __slots__ = ("bodiless", "close", "event_stream", "fields", "length", "overrides", "status")
 
     def __init__(self, status: object, fields: Iterable[Field]) -> None:
         """Raises ApplicationError for a status or a field that RFC 9110 does not allow."""
@@ -53,6 +53,8 @@ class ResponseHead:
         """The value of Content-Length, in bytes; None without that field."""
         self.close = False
         """Does the application want the connection closed?"""
+        self.event_stream = False
+        """Is the content a stream of events, which goes on for as long as the client listens?"""
         self.overrides: set[bytes] = set()
         """Names of the server's own fields that the application has sent itself, in lower case."""
         self.fields: list[Field] = []
@@ -60,6 +62,8 @@ class ResponseHead:
         for field in fields:
             name, value = checked(*field)
             lower = name.lower()
+            if lower == b"content-type":
+                self.event_stream = value.lower().startswith(b"text/event-stream")
             if lower not in SERVER_FIELDS or self._read(lower, value):
                 self.fields.append((name, value))
         if status == 205:  # a response without content says so (RFC 9110, section 15.3.6)

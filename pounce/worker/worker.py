@@ -9,8 +9,10 @@ accept queues is accepted, because those clients believe that they are connected
 that runs may finish, an idle connection is kept for DRAIN_IDLE, because its client may have the next request on the
 way, and every response says `Connection: close`. When nothing is left, the application's lifespan shuts down.
 
-`retire`: the worker ends and the server goes on. It only stops accepting: a successor accepts at the same sockets. An
-idle connection is kept longer, because nothing waits for this worker's end.
+`retire`: the worker ends and the server goes on. It only stops accepting: a successor accepts at the same sockets. On a
+thread that has an heir, a connection that waits for a request is handed over (`hand_over`), and no response says
+`Connection: close`. Otherwise an idle connection is kept longer than by `stop`, because nothing waits for this worker's
+end. In a hurry, for a reload, WebSockets and event streams end at once; their clients connect again.
 
 `cancel`: the time for draining is over. Requests that still run are cancelled and answered 503 where nothing of their
 response has left. After CANCEL_GRACE what remains is aborted.
@@ -37,9 +39,9 @@ from pounce.asgi.pipeline import http_handler, websocket_handler
 from pounce.asgi.service import Service
 from pounce.config.config import Config
 from pounce.connections.connection_log import connection_set
-from pounce.connections.context import DRAIN_IDLE, RETIRE_IDLE, Connection, ConnectionContext
+from pounce.connections.context import DRAIN_IDLE, RETIRE_IDLE, Connection, ConnectionContext, HandOver
 from pounce.connections.http1 import HTTP1Connection
-from pounce.connections.opening import open_connection
+from pounce.connections.opening import continue_connection, open_connection
 from pounce.errors import StartupError
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import Driver
@@ -49,6 +51,7 @@ from pounce.observe.access_log import RequestLog
 from pounce.observe.observer import Observer, OnResponse
 from pounce.worker.balance import Balancer
 from pounce.worker.control import Report, WorkerState
+from pounce.worker.hand_over import Legacy, hand_over_to
 from pounce.worker.intake import Intake
 from pounce.worker.request_limit import RequestLimit
 
@@ -99,7 +102,7 @@ class Worker:
         self.connections: set[Connection] = connection_set()
         self.service = Service(
             self.loop, config, self._scheduler, self.cross_thread, _observer(self._request_log, limit),
-            self.lifespan.state, self.connections, self._exchange_ended,
+            self.lifespan.state, self.connections, self._check_drained,
         )  # fmt: skip
         self.exchanges = self.service.exchanges
         self.context = ConnectionContext(
@@ -110,6 +113,7 @@ class Worker:
             self.loop, number, listeners, balancer, self.connections, self.context.idle_since,
             self.context.first_byte_timeout, self._accepted,
         )  # fmt: skip
+        self.legacy = Legacy(self.loop, lambda given: self._begin(continue_connection(self.context, given)))
 
     @property
     def draining(self) -> bool:
@@ -156,6 +160,7 @@ class Worker:
             self._end()
         elif worked:
             self.state = WorkerState.READY
+            self.legacy.accept()
             self._report(self, Report.READY)
             if self.draining:
                 self.stop()
@@ -172,22 +177,27 @@ class Worker:
         self.state = WorkerState.SERVING
         _preload_websockets(self.config)
         self.intake.open()
+        self.legacy.open()
 
     def _accepted(self, sock: socket.socket, client: Address | None, server: Address) -> None:
         self.connect(sock, client, server).stream.poll()  # mostly its first bytes are there
 
     def connect(self, sock: socket.socket, client: Address | None, server: Address) -> HTTP1Connection:
         """Takes over an accepted, non-blocking socket."""
-        connection = open_connection(self.context, sock, client, server)
+        return self._begin(open_connection(self.context, sock, client, server))
+
+    def _begin(self, connection: HTTP1Connection) -> HTTP1Connection:
         self.intake.update_load()
         if self.draining:
             connection.drain()
         return connection
 
     def retire(self, heir: "Worker | None" = None, *, hurry: bool = False) -> None:
-        """Drains, and leaves its sockets to a successor. Posted by the supervisor."""
+        """Drains, and leaves its sockets to a successor. `heir`: a worker thread that goes on with its connections.
+        `hurry`: what would last as long as the client likes ends at once. Posted by the supervisor."""
         if self.state is WorkerState.SERVING:
-            self._drain(RETIRE_IDLE, closing=False)
+            hand_over = None if heir is None else hand_over_to(heir.legacy, self.context, self.legacy.go_on)
+            self._drain(RETIRE_IDLE, hand_over, closing=False, hurry=hurry)
 
     def stop(self) -> None:
         """Drains, and shuts the sockets down when their queues are empty. Posted by the supervisor."""
@@ -198,20 +208,22 @@ class Worker:
             self.context.drain(DRAIN_IDLE)
         elif self.state is WorkerState.READY:
             self.state = WorkerState.DRAINING
+            self.service.draining.set()
             self.context.draining = True
             self._check_drained()
         elif self.state is WorkerState.STARTING:  # it goes on: cut off, it might leave half a migration behind
             self.context.draining = True
 
-    def _drain(self, idle: float, *, closing: bool) -> None:
-        self.intake.leave_balancer()
+    def _drain(self, idle: float, hand_over: HandOver | None = None, *, closing: bool, hurry: bool = False) -> None:
         self.state = WorkerState.DRAINING
-        self.context.draining = True
+        self.service.draining.set()
+        self.context.draining, self.context.hand_over = True, hand_over
+        self.intake.leave_balancer()  # what it begins here is drained at once
         if closing:
             self._stop_handshakes()
         else:
             self._stop_accepting()
-        self.context.drain(idle)
+        self.context.drain(idle, hand_over, hurry=hurry)
 
     def _stop_handshakes(self) -> None:
         self.intake.stop_handshakes()
@@ -228,6 +240,9 @@ class Worker:
 
     def _check_drained(self) -> None:
         if self.state is WorkerState.DRAINING and not (self.connections or self.exchanges or self._accepting_last):
+            self.legacy.close()
+            if self.connections or self.exchanges:  # it was given more meanwhile
+                return
             self.state = WorkerState.STOPPING
             bound = self.config.timeout_graceful_shutdown or LIFESPAN_TIMEOUT
             self.loop.call_later(bound, lambda: self._lifespan_timed_out(bound))
@@ -262,6 +277,7 @@ class Worker:
         if self.state is not WorkerState.DRAINING:
             return
         self._stop_accepting(wait=False)
+        self.context.end_websocket_window()
         self.service.admission.close()
         running = list(self.exchanges)
         if running:
@@ -289,6 +305,7 @@ class Worker:
         self.aborted = True
         self.state = WorkerState.STOPPING
         self.intake.stop()
+        self.legacy.close()
         for exchange in list(self.exchanges):
             exchange.cancel()
         self.lifespan.aborted = True
@@ -316,10 +333,6 @@ class Worker:
             self.abort()
 
     # What its connections and exchanges report
-
-    def _exchange_ended(self) -> None:
-        if self.state is WorkerState.DRAINING:
-            self._check_drained()
 
     def _connection_closed(self) -> None:
         self.intake.update_load()

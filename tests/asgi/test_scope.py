@@ -1,5 +1,7 @@
 """The scope of a request: what the ASGI specification asks for, and what uvicorn adds."""
 
+from unittest.mock import ANY
+
 from tests.support.applications import Recorder, hello
 from tests.support.harness import Rig
 from tests.support.requests import GET
@@ -25,6 +27,7 @@ def test_scope_of_a_request_has_the_specifications_keys_and_uvicorns():
         "extensions": {
             "http.response.trailers": {},
             "http.response.early_hint": {},
+            "pounce.draining": ANY,
         },
     }
 
@@ -36,11 +39,11 @@ def test_scope_with_root_path_prefixes_path_and_raw_path_as_with_uvicorn():
     assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("/api", "/api/é", b"/api/%C3%A9")
 
 
-def test_scope_of_http_1_0_offers_no_extensions():
+def test_scope_of_http_1_0_offers_only_what_needs_no_message():
     app = Recorder()
     Rig(app).connect().send(b"GET / HTTP/1.0\r\n\r\n")
     assert (app.scope["http_version"], app.scope["headers"]) == ("1.0", [])
-    assert app.scope["extensions"] == {}
+    assert app.scope["extensions"] == {"pounce.draining": ANY}
 
 
 def test_scope_state_is_a_shallow_copy_of_the_lifespans_for_every_request():

@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+from unittest.mock import ANY
 
 import pytest
 from wsproto import events
@@ -34,7 +35,7 @@ def test_websocket_scope():
         "query_string": b"q=1",
         "subprotocols": ["a", "b"],
         "state": {},
-        "extensions": {"websocket.http.response": {}},
+        "extensions": {"websocket.http.response": {}, "pounce.draining": ANY},
     }
 
 

@@ -72,10 +72,10 @@ class Calls:
         self.sent = []
         import pounce.net.stream as module
 
-        write, kept = module.SocketStream.write, module.SocketStream._send_bytes
+        write, kept = module.SocketStream.write, module.send_bytes
         monkeypatch.setattr(module.SocketStream, "write", lambda s, d: (self.sent.append(bytes(d)), write(s, d))[1])
         monkeypatch.setattr(
-            module.SocketStream, "_send_bytes", lambda s: (self.sent.append(b"".join(s._buffer)), kept(s))[1]
+            module, "send_bytes", lambda s, parts: (self.sent.append(b"".join(parts)), kept(s, parts))[1]
         )
 
 

@@ -102,7 +102,11 @@ def run_until_idle(loop: Loop) -> None:
 class Rig:
     """A worker on the test's own thread, at the test's own time, with real sockets that are not on a network."""
 
-    def __init__(self, app: Any, *, place: tuple[int, list[Listener], Balancer | None] = (0, [], None), **options: Any):
+    def __init__(
+        self, app: Any, *, place: tuple[int, list[Listener], Balancer | None] = (0, [], None), serves: bool = True,
+        **options: Any,
+    ) -> None:  # fmt: skip
+        """`serves`: else it is only ready."""
         self.loop, self.selector = skipping_loop()
         self.clock = self.selector.clock
         self.reports: list[Report] = []
@@ -119,7 +123,8 @@ class Rig:
         )
         self.worker.start()
         self.turn()
-        self.worker.serve()
+        if serves:
+            self.worker.serve()
         self._sockets: list[socket.socket] = []
         self.made.append(self)
 

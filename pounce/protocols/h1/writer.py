@@ -49,12 +49,24 @@ def write_fields(fields: Iterable[Field]) -> bytes:
 class EncodedHead:
     """A checked head in the form of HTTP/1, but for the framing, which may differ between its responses."""
 
-    __slots__ = ("bodiless", "close", "defaults", "head", "length", "line", "lines", "overrides", "status")
+    __slots__ = (
+        "bodiless",
+        "close",
+        "defaults",
+        "event_stream",
+        "head",
+        "length",
+        "line",
+        "lines",
+        "overrides",
+        "status",
+    )
 
     def __init__(self, checked: ResponseHead, line: bytes) -> None:
         self.status = checked.status
         self.bodiless = checked.bodiless
         self.close = checked.close
+        self.event_stream = checked.event_stream
         self.length = checked.length
         self.overrides = checked.overrides
         self.line = line
@@ -122,6 +134,7 @@ class ResponseWriter:
         "_cache",
         "_chunked",
         "_defaults",
+        "_event_stream",
         "_remaining",
         "_request",
         "_sends_trailers",
@@ -141,6 +154,7 @@ class ResponseWriter:
         """The head, until the first part of the content."""
         self._remaining: int | None = None  # bytes of Content-Length that have not been sent
         self._chunked = False
+        self._event_stream = False  # of the last response whose head was sent before its whole content
         self.awaits_trailers = False
         self._sends_trailers = False  # does the client accept the trailers that were announced?
         self.bodiless = False
@@ -243,6 +257,7 @@ class ResponseWriter:
     def _framing(self, held: EncodedHead, size: int, more: bool) -> bytes:
         """The end of the head: the framing (RFC 9112, section 6.3), from what is known of the content."""
         self._chunked = False
+        self._event_stream = held.event_stream
         self._remaining = None
         framing = CRLF
         if self.bodiless:
@@ -280,6 +295,17 @@ class ResponseWriter:
         if not self._chunked or not self._sends_trailers:
             return []
         return [first + lines + (b"" if more else b"\r\n")]
+
+    def end(self) -> Sequence[bytes]:
+        """The bytes that end the response, whatever its application would have sent. Raises ApplicationError if the
+        content does not fit its Content-Length."""
+        parts = self.body(b"", False)
+        return (*parts, *self.trailers((), more=False)) if self.awaits_trailers else parts
+
+    @property
+    def sends_events(self) -> bool:
+        """Is the response that has begun an event stream?"""
+        return self._event_stream if self.held is None else self.held.event_stream
 
     @property
     def truncation_visible(self) -> bool:

@@ -1,0 +1,81 @@
+"""The hand-over: a worker thread that retires gives the connections that wait for a request to its heir, which serves
+their clients from the next request on. No client has to connect again, and none is answered by an old application.
+
+    retiring worker    detach ─ append ─ post ─►  heir    continue the connection
+                       take back, where the heir has closed
+
+What has arrived and was not read stays in the kernel; a part of a head that was read, and content that the client has
+not taken yet, go with the socket. So no byte is lost and none is read twice.
+
+The order makes a lock unnecessary. The retiring worker appends first and then looks whether the heir has closed; the
+heir closes first and then takes what is there. Both use the deque under its own lock, so one of the two finds the
+connection, and only one can remove it.
+
+Owner: the heir's thread; `give` may be called on any.
+"""
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from pounce.connections.context import ConnectionContext, HandedOver, HandOver
+from pounce.kernel.loop import Loop
+
+type Continue = Callable[[HandedOver], object]
+
+
+class Legacy:
+    """What predecessors have given to one worker."""
+
+    def __init__(self, loop: Loop, go_on: Continue) -> None:
+        """`go_on` is called on the worker's thread with each connection."""
+        self._loop = loop
+        self.go_on = go_on
+        self._given: deque[HandedOver] = deque()
+        self._accepts = False  # from READY on, until there is nothing left to serve
+        self._open = False  # does it go on with what it is given?
+
+    def give(self, connection: HandedOver) -> Iterator[HandedOver]:
+        """From any thread. Gives back what the caller has to serve itself, because the worker is not ready or ends."""
+        self._given.append(connection)
+        with contextlib.suppress(RuntimeError):  # its loop is closed
+            self._loop.post(self._take)
+        if not self._accepts:
+            yield from self._remove_all()
+
+    def _remove_all(self) -> Iterator[HandedOver]:
+        while True:
+            try:
+                yield self._given.popleft()
+            except IndexError:
+                return
+
+    def _take(self) -> None:
+        if self._open:
+            for connection in self._remove_all():
+                self.go_on(connection)
+
+    def accept(self) -> None:
+        """The worker is ready: it keeps what it is given until `open` or `close`."""
+        self._accepts = True
+
+    def open(self) -> None:
+        """The worker serves from now on, also what it was given before."""
+        self._open = True
+        self._take()
+
+    def close(self) -> None:
+        """The worker goes on with what it was given before, and takes nothing more."""
+        self._accepts = False
+        self.open()
+
+
+def hand_over_to(legacy: Legacy, context: ConnectionContext, go_on: Continue) -> HandOver:
+    """What a retiring worker with this context calls for each connection; `go_on` serves one that comes back."""
+
+    def hand_over(connection: HandedOver) -> None:
+        for returned in legacy.give(connection):
+            context.hand_over = None  # it will not take the others either
+            go_on(returned)
+
+    return hand_over
