@@ -28,6 +28,7 @@ from stress.kit.pounce_server import Address
 
 ANSWER_TIMEOUT = 60.0  # seconds until a request without a complete response is lost, also on a busy machine
 MIN_RATE = 10  # responses per second that clients without pauses get, also on a busy machine
+PIECE = 65536  # bytes of a paced request that are sent at once
 RESET = struct.pack("ii", 1, 0)  # struct linger: close with a reset
 
 
@@ -71,6 +72,17 @@ class Tally:
     def balances(self) -> bool:
         accounted = self.answered + self.refused + self.disconnected + self.retriable + len(self.lost) + len(self.wrong)
         return self.sent == accounted
+
+    @property
+    def failed(self) -> int:
+        """Requests without the response that they should have, and attempts to connect that failed, where neither a
+        refusal nor a server that is down is expected."""
+        return len(self.lost) + len(self.wrong) + self.refused + self.not_connected
+
+    @property
+    def failures(self) -> list[str]:
+        """Some of those that are lost or wrong."""
+        return [str(each) for each in self.lost[:3]] + self.wrong[:3]
 
     def __str__(self) -> str:
         return (
@@ -147,9 +159,14 @@ class Connection:
         except BlockingIOError:
             return data
 
-    async def push(self, data: bytes, *, half_close: bool = False) -> None:
-        """Sends all, or what the connection takes before it fails: the read that follows reports the failure."""
+    async def push(self, data: bytes, *, half_close: bool = False, pace: float = 0.0) -> None:
+        """Sends all, or what the connection takes before it fails: the read that follows reports the failure. `pace`:
+        seconds after each PIECE bytes."""
         with contextlib.suppress(OSError):
+            while pace and data:
+                await self.send(data[:PIECE])
+                data = data[PIECE:]
+                await asyncio.sleep(pace)
             await self.send(data)
             if half_close:
                 self.sock.shutdown(socket.SHUT_WR)
@@ -253,8 +270,9 @@ class Client:
             self.connection = None
 
     async def ask(self, kind: str, requests: Sequence[tuple[bytes, bytes]], connection: Connection | None = None,
-                  *, half_close: bool = False) -> None:  # fmt: skip
-        """Sends the requests in one go, each with the content that is expected, and checks the responses in order."""
+                  *, half_close: bool = False, pace: float = 0.0) -> None:  # fmt: skip
+        """Sends the requests in one go, each with the content that is expected, and checks the responses in order.
+        `pace`: seconds after each piece of the requests, which are sent slowly then."""
         own = connection is None
         connection = connection or await self.kept()
         tally = self.tally
@@ -266,8 +284,9 @@ class Client:
                 # The first bytes leave in the step that has checked that the connection is open: in a later step, after
                 # a stall of this program, the server may have closed it. Request and response may both be larger than
                 # the kernel's buffers, so that a task sends the rest.
-                rest = connection.begin(data)
-                sending = asyncio.create_task(connection.push(rest, half_close=half_close))
+                first = data[:PIECE] if pace else data
+                rest = connection.begin(first) + data[len(first) :]
+                sending = asyncio.create_task(connection.push(rest, half_close=half_close, pace=pace))
                 async with asyncio.timeout(ANSWER_TIMEOUT):
                     for _, expected in requests:
                         answer = await connection.answer()

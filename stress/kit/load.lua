@@ -18,8 +18,8 @@ end
 function done(summary, latency, requests)
    local errors = summary.errors
    io.write(string.format(
-      '\n{"requests": %d, "bytes": %d, "seconds": %.6f, "p50_us": %d, "p99_us": %d, "statuses": %d, ' ..
+      '\n{"requests": %d, "bytes": %d, "seconds": %.6f, "p50_us": %d, "p99_us": %d, "max_us": %d, "statuses": %d, ' ..
       '"connect": %d, "read": %d, "write": %d, "timeout": %d}\n',
-      summary.requests, summary.bytes, summary.duration / 1e6, latency:percentile(50), latency:percentile(99),
+      summary.requests, summary.bytes, summary.duration / 1e6, latency:percentile(50), latency:percentile(99), latency.max,
       errors.status, errors.connect, errors.read, errors.write, errors.timeout))
 end

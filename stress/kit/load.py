@@ -9,16 +9,19 @@ import re
 import resource
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from stress.kit.errors import Unmeasured
 from stress.kit.machine import on_cpus
 
 SCRIPT = Path(__file__).parent / "load.lua"
+LONGEST = 7200.0  # seconds that wrk runs in the background at most
 GRACE = 20.0  # seconds that a load generator may take longer than asked before it is ended
 PACKAGES = {  # Debian's names
     "ab": "apache2-utils", "curl": "curl", "h2load": "nghttp2-client", "haproxy": "haproxy", "nginx": "nginx",
@@ -67,18 +70,58 @@ def wrk(request: Request, connections: int, seconds: float, cpus: frozenset[int]
                "-s", str(SCRIPT), f"http://127.0.0.1:{request.port}/", "--",
                request.method, str(request.size), str(int(request.close))]  # fmt: skip
     output, used = _run(command, seconds, cpus)
-    try:
-        seen = json.loads(output[output.rindex("{") :])
-    except ValueError:
-        raise Unmeasured(f"wrk: {_last_line(output)}") from None
-    wrong = [
-        f"{seen[kind]} {kind} errors" for kind in ("statuses", "connect", "read", "write", "timeout") if seen[kind]
-    ]
-    if wrong or not seen["requests"]:
-        raise Unmeasured(f"wrk: {seen['requests']} requests, {', '.join(wrong) or 'none answered'}")
+    seen = _counted_by_wrk(output)
+    if wrong := _errors(seen) or "none answered" * (not seen["requests"]):
+        raise Unmeasured(f"wrk: {seen['requests']} requests, {wrong}")
     if seen["bytes"] < seen["requests"] * len(request.answer):
         raise Unmeasured(f"wrk: answers are too short: {seen['bytes']} bytes in {seen['requests']} requests")
     return Counted(seen["requests"], seen["seconds"], seen["p50_us"] / 1e3, seen["p99_us"] / 1e3, used)
+
+
+def _counted_by_wrk(output: str) -> dict[str, int]:
+    """What the script has printed."""
+    try:
+        return json.loads(output[output.rindex("{") :])
+    except ValueError:
+        raise Unmeasured(f"wrk: {_last_line(output)}") from None
+
+
+def _errors(seen: dict[str, int]) -> str:
+    kinds = [kind for kind in ("statuses", "connect", "read", "write", "timeout") if seen[kind]]
+    return ", ".join(f"{seen[kind]} {kind} errors" for kind in kinds)
+
+
+class BackgroundWrk:
+    """wrk that sends GET requests for / until it is stopped. A context: it runs within, and is ended at the end."""
+
+    def __init__(self, address: tuple[str, int], connections: int) -> None:
+        self.requests = 0  # complete responses
+        self.longest_ms = 0.0
+        self.errors = ""
+        self._command = ["wrk", f"-c{connections}", "-t1", f"-d{LONGEST:.0f}s", "--timeout", "30s", "-s", str(SCRIPT),
+                         f"http://{address[0]}:{address[1]}/", "--", "GET", "0", "0"]  # fmt: skip
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                         stderr=subprocess.STDOUT, text=True, errors="replace")  # fmt: skip
+        return self
+
+    def stop(self) -> None:
+        """Ends it, and reads what it has counted. Raises Unmeasured when it has ended early or does not end."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGINT)
+        try:
+            output, _ = self._process.communicate(timeout=GRACE)
+        except subprocess.TimeoutExpired:
+            raise Unmeasured(f"wrk did not end within {GRACE:.0f} s") from None
+        seen = _counted_by_wrk(output)
+        self.requests, self.longest_ms, self.errors = seen["requests"], seen["max_us"] / 1e3, _errors(seen)
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
 
 
 def h2load(

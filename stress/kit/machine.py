@@ -10,12 +10,15 @@ RSS would count it twice.
 """
 
 import contextlib
+import ctypes
 import os
 import resource
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from stress.kit.errors import Unmeasured
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 HIGH_PRIORITY = -15  # a nice value
@@ -27,6 +30,8 @@ class Process:
     parent: int
     session: int
     waited_for: float  # CPU seconds of its children that have ended
+    ended: bool = False
+    """Is it a zombie, which nobody has waited for?"""
 
 
 def fields(pid: int) -> list[str]:
@@ -40,7 +45,8 @@ def _process(pid: int) -> Process | None:
         field = fields(pid)
     except OSError:
         return None
-    return Process(pid, int(field[1]), int(field[3]), (int(field[13]) + int(field[14])) * TICK)
+    waited_for = (int(field[13]) + int(field[14])) * TICK
+    return Process(pid, int(field[1]), int(field[3]), waited_for, ended=field[0] == "Z")
 
 
 def tree(leader: int) -> list[Process]:
@@ -164,6 +170,12 @@ def set_session_priority(leader: int, nice: int) -> None:
     there the value of a process counts within its session only."""
     with contextlib.suppress(OSError):
         Path(f"/proc/{leader}/autogroup").write_text(str(nice))
+
+
+def adopt_orphans() -> None:
+    """Processes below this one become its children when their parent ends (prctl(2), PR_SET_CHILD_SUBREAPER)."""
+    if ctypes.CDLL(None).prctl(36, 1, 0, 0, 0):
+        raise Unmeasured("this system does not let a process adopt orphans")
 
 
 def raise_descriptor_limit() -> int:

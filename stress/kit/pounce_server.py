@@ -56,6 +56,7 @@ class Pounce:
         self._env |= {"PYTHONPATH": str(APPS.parents[1]), "STRESS_FILE": str(sample_file(setting.folder))}
         self._env |= env or {}
         self._process: subprocess.Popen[bytes] | None = None
+        self._pid = 0
         self._logs: list[Path] = []
 
     def start(self) -> Self:
@@ -65,6 +66,7 @@ class Pounce:
                 [*self.command, f"--port={self.port}"], cwd=APPS, env=self._env, stdin=subprocess.DEVNULL,
                 stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
+        self._pid = self._process.pid
         deadline = time.monotonic() + START
         while (found := re.search(r"running on http://([\d.]+):(\d+)", self._last_log())) is None:
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -85,7 +87,8 @@ class Pounce:
 
     @property
     def pid(self) -> int:
-        return self.process.pid
+        """The server's process; after an upgrade, the newest one's."""
+        return self._pid
 
     @property
     def address(self) -> Address:
@@ -98,7 +101,7 @@ class Pounce:
 
     def worker_pids(self) -> list[int]:
         """The worker processes; with threads, the one process."""
-        pids = [process.pid for process in tree(self.pid)]
+        pids = [process.pid for process in tree(self.pid) if not process.ended]
         return pids if len(pids) == 1 else [pid for pid in pids if pid != self.pid]
 
     def usage(self) -> Usage:
@@ -150,11 +153,35 @@ class Pounce:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Sends the signal and returns the exit code. Raises Unmeasured when the server does not end."""
-        self.process.send_signal(number)
-        try:
-            return self.process.wait(END)
-        except subprocess.TimeoutExpired:
-            raise Unmeasured(f"pounce has not ended {END:.0f} s after signal {number}") from None
+        os.kill(self.pid, number)
+        return self._wait(number)
+
+    def upgrade(self) -> int:
+        """Sends SIGUSR2 and returns the exit code of the server that has ended, when its successor serves alone. Raises
+        Unmeasured when it does not end, or leaves no successor. Orphans must become children of this process
+        (`adopt_orphans`)."""
+        old = self.pid
+        os.kill(old, signal.SIGUSR2)
+        code = self._wait(signal.SIGUSR2)
+        left = [p.pid for p in tree(self.process.pid) if p.parent == os.getpid() and not p.ended and p.pid != old]
+        if len(left) != 1:
+            raise Unmeasured(f"process {old} has ended with {code} and left {len(left)} processes: {left}")
+        self._pid = left[0]
+        return code
+
+    def _wait(self, number: int) -> int:
+        """The exit code of the process, negative where a signal has ended it."""
+        deadline = time.monotonic() + END
+        first = self.pid == self.process.pid
+        # The first process leads the session: it stays a zombie until the end where it has successors.
+        options = os.WEXITED | os.WNOHANG | (os.WNOWAIT if first else 0)
+        while (ended := os.waitid(os.P_PID, self.pid, options)) is None:
+            if time.monotonic() > deadline:
+                raise Unmeasured(f"pounce has not ended {END:.0f} s after signal {number}")
+            time.sleep(0.01)
+        if first and number != signal.SIGUSR2:
+            self.process.wait()
+        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and self._logs:

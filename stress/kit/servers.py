@@ -90,14 +90,16 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(server: Server, environment: Environment, setup: Setup, cpus: frozenset[int]) -> Iterator[Running]:
+def running(
+    server: Server, environment: Environment, setup: Setup, cpus: frozenset[int], app_folder: Path = APPS
+) -> Iterator[Running]:
     """A server that listens. At the end it is stopped and its session is killed. Raises Unmeasured."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
     variables["STRESS_FILE"] = str(setup.folder / "answer")
     log = setup.folder / f"{server.name}.log"
     with open(log, "wb") as output, on_cpus(cpus):
         process = subprocess.Popen(
-            server.command(environment, setup), cwd=APPS, env=variables, stdin=subprocess.DEVNULL, stdout=output,
+            server.command(environment, setup), cwd=app_folder, env=variables, stdin=subprocess.DEVNULL, stdout=output,
             stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     try:

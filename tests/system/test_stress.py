@@ -56,7 +56,7 @@ def test_scenarios_and_benchmarks_import_the_kit_and_not_each_other():
     assert not circles({name: found & graph.keys() for name, found in graph.items()})
 
 
-@pytest.mark.parametrize("command", ["drain", "fuzz", "autobahn", "bench", "profile", "ws", "database"])
+@pytest.mark.parametrize("command", ["drain", "fuzz", "autobahn", "bench", "reload", "profile", "ws", "database"])
 def test_each_program_describes_itself_with_help(command):
     done = stress(command, "--help")
     assert done.returncode == 0, done.stdout
