@@ -1,0 +1,96 @@
+// Reloads the page it stands in when the server says so: the script of `--reload-browser` (see reload_page.py).
+//
+// A state is "PROCESS GENERATION FAILURE": which server process, the number of its last generation that was ready, and
+// which failure of a later one is the present; 0 when there is none. The page has the state of the moment at which it
+// was made; the event stream sends the present one, at once and whenever it changes. If they differ, the page is old.
+//
+// A browser opens at most six connections to one HTTP/1.1 server, for all of its tabs. So one tab leads: it has the
+// stream, and tells the others what comes. The tab that was looked at last leads.
+(() => {
+  "use strict";
+  const script = document.currentScript;
+  if (window.__pounce_reload__) return; // a framework has put the page's content in place of another page's
+  window.__pounce_reload__ = true;
+
+  const FIRST_DELAY = 500, LAST_DELAY = 30000; // milliseconds
+  const url = script.src.replace(/\.js$/, "");
+  const page = script.dataset.state.split(" ");
+  const channel = "BroadcastChannel" in window ? new BroadcastChannel("pounce " + url) : null;
+  const tell = message => channel && channel.postMessage(message);
+  let source = null, claim = 0, timer = 0, delay = FIRST_DELAY, reloading = "";
+
+  const isOld = state => {
+    const [process, generation, failure] = state.split(" ");
+    return process !== page[0] || Number(generation) > Number(page[1]) || failure !== page[2];
+  };
+
+  // A page may come out of a cache, always of the same state. It is loaded again once for a state, and no more.
+  const KEY = "pounce reload";
+  const note = value => {
+    try {
+      const before = sessionStorage.getItem(KEY);
+      if (value === null) sessionStorage.removeItem(KEY);
+      else sessionStorage.setItem(KEY, value);
+      return before;
+    } catch {
+      return null; // a sandboxed frame has no storage
+    }
+  };
+
+  const hear = state => {
+    if (!isOld(state)) {
+      note(null);
+    } else if (reloading !== state) {
+      reloading = state;
+      const which = state + " " + location.href;
+      if (note(which) !== which) location.reload();
+      else console.warn("Pounce: this page comes out of a cache; it is not reloaded again.");
+    }
+  };
+
+  const close = () => {
+    clearTimeout(timer);
+    if (source) source.close();
+    source = null;
+    claim = 0;
+  };
+
+  const lead = () => {
+    close();
+    claim = Date.now() + Math.random();
+    tell({ claim });
+    source = new EventSource(url);
+    source.onmessage = event => {
+      delay = FIRST_DELAY;
+      tell({ state: event.data });
+      hear(event.data);
+    };
+    source.onerror = () => {
+      if (source && source.readyState === EventSource.CLOSED) { // it tries again by itself unless the answer was an error
+        timer = setTimeout(lead, delay);
+        delay = Math.min(2 * delay, LAST_DELAY);
+      }
+    };
+  };
+
+  const leadIfVisible = () => {
+    if (document.visibilityState === "visible") lead();
+  };
+
+  if (channel) {
+    channel.onmessage = ({ data }) => {
+      if (data.state) hear(data.state);
+      else if (data.left) leadIfVisible();
+      else if (data.claim > claim) close(); // of two that claim it at once, the later one leads
+    };
+  }
+  document.addEventListener("visibilitychange", leadIfVisible);
+  window.addEventListener("pageshow", event => {
+    if (event.persisted) lead(); // out of the back/forward cache, from which it is as old as it was
+  });
+  window.addEventListener("pagehide", () => {
+    if (source) tell({ left: true });
+    close(); // an open stream keeps a page out of that cache
+  });
+  lead();
+})();
