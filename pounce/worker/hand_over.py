@@ -34,14 +34,21 @@ class Legacy:
         self._given: deque[HandedOver] = deque()
         self._accepts = False  # from READY on, until there is nothing left to serve
         self._open = False  # does it go on with what it is given?
+        self.heir: Legacy | None = None
+        """The worker's own heir, when it has retired: whoever has waited long for a response may find it ended."""
 
     def give(self, connection: HandedOver) -> Iterator[HandedOver]:
-        """From any thread. Gives back what the caller has to serve itself, because the worker is not ready or ends."""
+        """From any thread. Gives back what the caller has to serve itself, because the worker is not ready, or ends
+        without an heir."""
         self._given.append(connection)
         with contextlib.suppress(RuntimeError):  # its loop is closed
             self._loop.post(self._take)
         if not self._accepts:
-            yield from self._remove_all()
+            for left in self._remove_all():
+                if self.heir is None:
+                    yield left
+                else:
+                    yield from self.heir.give(left)
 
     def _remove_all(self) -> Iterator[HandedOver]:
         while True:

@@ -196,7 +196,10 @@ class Worker:
         """Drains, and leaves its sockets to a successor. `heir`: a worker thread that goes on with its connections.
         `hurry`: what would last as long as the client likes ends at once. Posted by the supervisor."""
         if self.state is WorkerState.SERVING:
-            hand_over = None if heir is None else hand_over_to(heir.legacy, self.context, self.legacy.go_on)
+            hand_over = None
+            if heir is not None:
+                self.legacy.heir = heir.legacy
+                hand_over = hand_over_to(heir.legacy, self.context, self.legacy.go_on)
             self._drain(RETIRE_IDLE, hand_over, closing=False, hurry=hurry)
 
     def stop(self) -> None:
