@@ -21,6 +21,9 @@ from pounce.config.option import NOT_YET
 from pounce.config.sources import Note, load
 from pounce.errors import StartupError, exit_code
 
+ONLY_LOAD = "POUNCE_ONLY_LOAD"
+"""The environment variable with which the command loads the application and ends: would a new process start?"""
+
 
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -202,6 +205,10 @@ def serve(config: Config, notes: Sequence[Note] = ()) -> int:
     from pounce.supervisor.server import Server
 
     server = Server(config, notes, may_reexec=True)
+    if os.environ.pop(ONLY_LOAD, ""):
+        code = server.load_only()
+        end_interpreter(code, 0.0, 0.0, forced=True)
+        exit_now(code)  # whatever threads the application has started
     code = 0
     try:
         server.run()
@@ -211,6 +218,8 @@ def serve(config: Config, notes: Sequence[Note] = ()) -> int:
         code = exit_code(error)
     total = config.timeout_graceful_shutdown
     in_order = end_interpreter(code, server.remaining_grace, total, forced=server.force_exit)
+    if server.executes_again:
+        return server.execute_again()
     if server.ended_by is not None:
         signal.raise_signal(server.ended_by)
     if server.abandoned_threads or abandoned or not in_order:

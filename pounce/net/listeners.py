@@ -7,12 +7,18 @@ with SO_REUSEPORT (Linux), each worker gets its own; elsewhere, and on Unix sock
 Opening is in two steps. `open` binds, so that a taken port is known before the application is imported;
 `listen` lets clients in, when every worker is ready for them.
 
+A socket may be held by another process as well, which goes on listening there. It is never closed to new clients here:
+no handshakes are stopped, it is not shut down, and the file of a Unix socket stays. This is so for a socket of `--fd`,
+for one that a successor has taken over (`hand_on`), and for one of a predecessor until this server is ready
+(`take_over`). A socket that is closed instead resets the connections that wait in its queue.
+
 Owner: the supervisor's thread. A worker only accepts from the sockets it was given.
 """
 
 import array
 import contextlib
 import errno
+import mmap
 import os
 import socket
 import stat
@@ -23,6 +29,7 @@ from collections.abc import Sequence
 from pounce.config.bind import Bind
 from pounce.errors import StartupError
 from pounce.net.address import Address
+from pounce.net.inherited import InheritedSockets
 from pounce.net.progress import TCP_NOTSENT_LOWAT
 
 BALANCES = sys.platform == "linux"
@@ -41,16 +48,53 @@ application until the client takes it. `net.stream` lends more to a few."""
 
 
 class Listener:
-    """One address and the sockets bound to it: one per worker, or one for all."""
+    """One address and the sockets bound to it: one per worker, or one for all, or several for each."""
 
     def __init__(
-        self, sockets: list[socket.socket], address: Address, *, owns_path: bool = False, inherited: bool = False
-    ) -> None:
+        self, sockets: list[socket.socket], address: Address, *, workers: int | None = None, owns_path: bool = False,
+        inherited: bool = False, adopted: bool = False, fd: int | None = None,
+    ) -> None:  # fmt: skip
+        """`workers`: how many share the sockets; None: one for each. `adopted`: the server process before this one has
+        opened them. `fd`: the number of `--fd`."""
         self.sockets = sockets
         self.address = address
+        self.fd = fd
+        self._adopted = adopted
+        self._shares = min(workers or len(sockets), len(sockets))
+        self._inherited = mmap.mmap(-1, 1)  # worker processes, which were forked before, read it as well
         self.inherited = inherited
-        """Does another process hold the sockets as well, which will go on listening?"""
         self._inode = os.stat(address[0]).st_ino if owns_path else None
+
+    @property
+    def inherited(self) -> bool:
+        """Does another process hold the sockets as well, which will go on listening? Workers read it."""
+        return self._inherited[0] != 0
+
+    @inherited.setter
+    def inherited(self, value: bool) -> None:
+        self._inherited[0] = value
+
+    def hand_on(self) -> None:
+        """Another process has the sockets as well now, and goes on listening."""
+        self.inherited = True
+
+    def take_over(self) -> None:
+        """No other process goes on listening here, unless it is a socket of `--fd`."""
+        if self.inherited and self.fd is None:
+            self.inherited = False
+            if self.address[1] is None:
+                self._inode = _inode(self.address[0])
+
+    @property
+    def words(self) -> list[str]:
+        """Names each socket by its descriptor, as `InheritedSockets` reads it."""
+        prefix = "" if self.fd is None else f"fd{self.fd}="
+        return [f"{prefix}{sock.fileno()}" for sock in self.sockets]
+
+    @property
+    def reachable(self) -> bool:
+        """Is the file of the Unix socket this server's still?"""
+        return self._inode is None or self._inode == _inode(self.address[0])
 
     @property
     def url(self) -> str:
@@ -66,13 +110,14 @@ class Listener:
         host, port = self.address
         return f"unix socket {host}" if port is None else self.url
 
-    def for_worker(self, number: int) -> socket.socket:
-        return self.sockets[number % len(self.sockets)]
+    def for_worker(self, number: int) -> list[socket.socket]:
+        """Those of the worker in the slot `number`. Together, the workers have every socket."""
+        return self.sockets[number % self._shares :: self._shares]
 
     def listen(self, backlog: int) -> None:
         """Lets clients in. Raises StartupError when another server has begun to listen here since `open`."""
         try:
-            if len(self.sockets) > 1:
+            if len(self.sockets) > 1 and not self._adopted:
                 _check_free(self.sockets[0].family, self.sockets[0].getsockname())
             for sock in self.sockets:
                 sock.setblocking(False)
@@ -96,12 +141,10 @@ class Listener:
 
     def unlink(self) -> None:
         """Removes the file of the Unix socket, unless another server has put its own there."""
-        if self._inode is not None:
-            try:
-                if os.stat(self.address[0]).st_ino == self._inode:
+        if self._inode is not None and not self.inherited:
+            if self.reachable:
+                with contextlib.suppress(FileNotFoundError):
                     os.unlink(self.address[0])
-            except FileNotFoundError:
-                pass
             self._inode = None
 
     def close(self) -> None:
@@ -110,27 +153,44 @@ class Listener:
             sock.close()
 
 
-def open_listeners(binds: Sequence[Bind], workers: int) -> list[Listener]:
-    """Binds every address. Raises StartupError, with nothing left open, if one cannot be had."""
+def open_listeners(binds: Sequence[Bind], workers: int, inherited: InheritedSockets | None = None) -> list[Listener]:
+    """Binds every address, or takes its sockets from `inherited`, where the rest is closed. Raises StartupError, with
+    nothing left open, if an address cannot be had."""
+    inherited = inherited if inherited is not None else InheritedSockets()
     listeners: list[Listener] = []
     ipv4_ports = {bind.port for bind in binds if bind.host == "0.0.0.0"}
     try:
         for bind in binds:
-            listeners += _open(bind, workers if BALANCES else 1, ipv4_ports)
+            listeners += _open(bind, workers, ipv4_ports, inherited)
     except BaseException:
         for listener in listeners:
             listener.close()
         raise
+    finally:
+        inherited.close_rest()
     return listeners
 
 
-def _open(bind: Bind, workers: int, ipv4_ports: set[int]) -> list[Listener]:
+def close_to_clients(listeners: Sequence[Listener]) -> None:
+    """Lets no new client in. Each worker does so, too, but one that is blocked does it late."""
+    for listener in listeners:
+        listener.stop_handshakes()
+        listener.unlink()  # no client finds a Unix socket any more; those that have found it are served
+
+
+def words(listeners: Sequence[Listener]) -> list[str]:
+    """The sockets, as `InheritedSockets` reads them in another process. Without those at a path that another server has
+    taken: the next one is to bind it again."""
+    return [word for listener in listeners if listener.reachable for word in listener.words]
+
+
+def _open(bind: Bind, workers: int, ipv4_ports: set[int], inherited: InheritedSockets) -> list[Listener]:
     try:
         if bind.fd is not None:
-            return [_open_fd(bind.fd)]
+            return [_open_fd(bind.fd, inherited)]
         if bind.path is not None:
-            return [_open_path(bind.path)]
-        return _open_tcp(bind.host or "", bind.port, workers, dual=bind.port not in ipv4_ports)
+            return [_open_path(bind.path, workers, inherited)]
+        return _open_tcp(bind.host or "", bind.port, workers, inherited, dual=bind.port not in ipv4_ports)
     except OSError as error:
         raise StartupError(f"cannot bind ({bind.source}): {_reason(error, bind.path or bind.port)}") from None
 
@@ -154,19 +214,22 @@ def _reason(error: OSError, place: str | int) -> str:
 
 def from_sockets(sockets: Sequence[socket.socket]) -> list[Listener]:
     """Listens at sockets of the caller's, which stay its own."""
-    return [_open_fd(sock.fileno()) for sock in sockets]
+    return [_open_fd(sock.fileno(), InheritedSockets()) for sock in sockets]
 
 
-def _open_fd(fd: int) -> Listener:
-    sock = socket.socket(fileno=os.dup(fd))  # the number is the caller's, who may close it
+def _open_fd(fd: int, inherited: InheritedSockets) -> Listener:
+    found = inherited.of_fd(fd)
+    sock = found[0] if found else socket.socket(fileno=os.dup(fd))  # the number is the caller's, who may close it
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         address = name if isinstance(name, str) else name.decode(errors="replace")
-        return Listener([sock], (address, None), inherited=True)
-    return Listener([sock], name[:2], inherited=True)
+        return Listener([sock], (address, None), inherited=True, fd=fd)
+    return Listener([sock], name[:2], inherited=True, fd=fd)
 
 
-def _open_path(path: str) -> Listener:
+def _open_path(path: str, workers: int, inherited: InheritedSockets) -> Listener:
+    if adopted := inherited.of_path(path):
+        return Listener(adopted, (path, None), workers=workers, inherited=True, adopted=True)
     mode = 0o666
     try:
         found = os.stat(path)
@@ -191,7 +254,7 @@ def _open_path(path: str) -> Listener:
         raise
 
 
-def _open_tcp(host: str, port: int, workers: int, *, dual: bool) -> list[Listener]:
+def _open_tcp(host: str, port: int, workers: int, inherited: InheritedSockets, *, dual: bool) -> list[Listener]:
     # As bytes where that is the same: for a string, Python loads all of Unicode, which is half a MiB.
     asked = host.encode() if host.isascii() else host
     try:
@@ -207,9 +270,15 @@ def _open_tcp(host: str, port: int, workers: int, *, dual: bool) -> list[Listene
     listeners: list[Listener] = []
     try:
         for family, name in addresses:
+            adopted = inherited.of_tcp(family, name[0], port, dual=dual)
             try:
-                sockets = _bind_tcp(family, (name[0], port, *name[2:]), workers, dual=dual)
+                if adopted:
+                    sockets = adopted + _bind_more(adopted, workers, dual=dual)
+                else:
+                    sockets = _bind_tcp(family, (name[0], port, *name[2:]), workers if BALANCES else 1, dual=dual)
             except OSError as error:
+                for sock in adopted:
+                    sock.close()
                 # The name resolves to IPv6 as well, but this machine has none: the other address will do.
                 if (
                     error.errno in _NO_SUCH_FAMILY
@@ -219,7 +288,9 @@ def _open_tcp(host: str, port: int, workers: int, *, dual: bool) -> list[Listene
                     continue
                 raise
             port = sockets[0].getsockname()[1]
-            listeners.append(Listener(sockets, (str(name[0]), port)))
+            listeners.append(
+                Listener(sockets, (str(name[0]), port), workers=workers, inherited=bool(adopted), adopted=bool(adopted))
+            )
     except BaseException:
         for listener in listeners:
             listener.close()
@@ -230,16 +301,28 @@ def _open_tcp(host: str, port: int, workers: int, *, dual: bool) -> list[Listene
 _NO_SUCH_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
+def _bind_more(adopted: list[socket.socket], workers: int, *, dual: bool) -> list[socket.socket]:
+    """Sockets beside adopted ones, where there are more workers and the kernel lets another be bound there."""
+    first, missing = adopted[0], workers - len(adopted)
+    if not BALANCES or missing <= 0 or not first.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
+        return []
+    return _bind_all(first.family, first.getsockname(), missing, shared=True, dual=dual)
+
+
 def _bind_tcp(family: int, name: tuple[str | int, ...], workers: int, *, dual: bool) -> list[socket.socket]:
     if workers > 1 and name[1]:
         _check_free(family, name)
+    return _bind_all(family, name, workers, shared=workers > 1, dual=dual)
+
+
+def _bind_all(family: int, name: tuple[str | int, ...], count: int, *, shared: bool, dual: bool) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
-        for _ in range(workers):
+        for _ in range(count):
             sock = socket.socket(family, socket.SOCK_STREAM)
             sockets.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if workers > 1:
+            if shared:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
@@ -255,6 +338,14 @@ def _bind_tcp(family: int, name: tuple[str | int, ...], workers: int, *, dual: b
             sock.close()
         raise
     return sockets
+
+
+def _inode(path: str) -> int:
+    """0 where there is no such file."""
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0
 
 
 def _check_free(family: int, name: tuple[str | int, ...]) -> None:

@@ -82,7 +82,8 @@ def run_child(
                 os.close(key.fd)
         parents.close()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor decides
-        signal.signal(signal.SIGHUP, lambda _number, _frame: None)  # a terminal that closes signals the group, too
+        for number_ in (signal.SIGHUP, signal.SIGUSR2):  # a terminal that closes signals the group, too
+            signal.signal(number_, lambda _number, _frame: None)
         for number_ in (signal.SIGTERM, signal.SIGTTIN, signal.SIGTTOU):
             signal.signal(number_, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -22,7 +22,6 @@ from pounce.app.loading import load
 from pounce.app.sharing import NeedsProcesses, Sharing
 from pounce.config.config import Config
 from pounce.errors import StartupError
-from pounce.logging import flush_streams
 from pounce.net.listeners import BALANCES
 from pounce.observe import stacks
 from pounce.supervisor.cpus import usable_cpus
@@ -190,9 +189,3 @@ class Plan:
         """Can the worker have the supervisor's thread? Not one that is given up when it is blocked for too long: then
         the supervisor must not be blocked with it."""
         return not self.processes and self.count == 1 and self._config.timeout_worker_stuck is None
-
-
-def reexec() -> None:
-    """Replaces this process by the same command, whose workers will be processes."""
-    flush_streams()
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

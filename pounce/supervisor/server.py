@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
 
+from pounce.app.loading import load, log_failure_to_load
 from pounce.config.config import Config
 from pounce.errors import StartupError, no_descriptors
 from pounce.kernel.loop import Loop
@@ -20,7 +21,7 @@ from pounce.logging import configure
 from pounce.net.address import Address
 from pounce.net.listeners import Listener
 from pounce.supervisor import embedding
-from pounce.supervisor.plan import reexec
+from pounce.supervisor.inheritance import Command, exec_in_place
 from pounce.supervisor.signals import Signals
 from pounce.supervisor.supervisor import Supervisor
 
@@ -44,8 +45,9 @@ class Server:
         self._should_exit = False
         self._force_exit = False
         self._loop = Loop()
-        self._supervisor = Supervisor(config, self._loop, reexec if may_reexec else None, self._start_decided.set)
-        self._signals = Signals(self._loop, self._supervisor)
+        self._command = Command.of_this_process() if may_reexec else None
+        self._supervisor = Supervisor(config, self._loop, self._command, self._start_decided.set)
+        self._signals = Signals(self._loop, self._supervisor, may_upgrade=may_reexec)
         self.ended_by: int | None = None
         """The signal that is to end the process, where `run` leaves that to its caller."""
 
@@ -81,6 +83,7 @@ class Server:
     def force_exit(self, value: bool) -> None:
         self._force_exit = value
         if value:
+            self._post(self._supervisor.stop)  # --drain-delay is over; then all that is left
             self._post(self._supervisor.abort)
 
     def wait_started(self, timeout: float | None = None) -> bool:
@@ -135,6 +138,17 @@ class Server:
             raise SystemExit(code)
         self._raise_signal()
 
+    def load_only(self) -> int:
+        """Loads the application as `run` does, and nothing more. Logs what is wrong, and returns the exit code."""
+        try:
+            self._configure_logging()
+            load(self.config)
+        except (StartupError, SystemExit) as error:
+            return log_failure_to_load(error)
+        finally:
+            self._loop.close()
+        return 0
+
     def _raise_signal(self) -> None:
         """The first signal that arrived ends the process, as if the server had not handled it: except SIGTERM with
         worker processes, where uvicorn exits with 0."""
@@ -164,8 +178,25 @@ class Server:
 
     def handle_exit(self, number: int, frame: FrameType | None) -> None:
         """The handler of SIGINT and SIGTERM, on the main thread."""
-        self._should_exit = True
+        # For --drain-delay it serves on, and libraries that look at `should_exit` are not to end their streams yet.
+        if not (number == signal.SIGTERM and self.config.drain_delay and self._supervisor.ready):
+            self._should_exit = True
         self._signals.handle_exit(number, frame)
+
+    @property
+    def executes_again(self) -> bool:
+        """Is `execute_again` to be called when all else of the process has ended?"""
+        return self._supervisor.executes_again
+
+    def execute_again(self) -> int:
+        """Executes the server's command again in this process, with its listening sockets. Where that is not possible,
+        logs why and returns an exit code."""
+        assert self._command is not None
+        try:
+            exec_in_place(self._command, self.listeners)
+        except StartupError as error:
+            logger.error("%s.", error)
+            return error.exit_code
 
     @property
     def abandoned_threads(self) -> bool:

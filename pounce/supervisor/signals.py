@@ -1,7 +1,8 @@
 """The signals of the server's process.
 
-    SIGINT, SIGTERM   stop; a second one aborts
+    SIGINT, SIGTERM   stop, SIGTERM after --drain-delay; a second one ends the delay, or aborts
     SIGHUP            roll: workers that load the application anew. Where the terminal has closed: stop
+    SIGUSR2           a new server process takes over the sockets, where this process is the server's alone
     SIGTTIN, SIGTTOU  one worker more, one worker less
 
 A handler runs on the main thread, between any two of its instructions. It notes the signal and posts the rest to the
@@ -36,19 +37,24 @@ class SignalTarget(Protocol):
 
     def stop(self) -> None: ...
 
+    def terminate(self) -> None:
+        """SIGTERM: stop, but not before load balancers had time to learn of it."""
+
     def abort(self) -> None: ...
 
     def control(self, number: signal.Signals) -> None:
-        """SIGHUP, SIGTTIN or SIGTTOU."""
+        """SIGHUP, SIGUSR2, SIGTTIN or SIGTTOU."""
 
     def on_signal(self, handled: Callable[[], bool]) -> None:
         """The server has to stop. `handled` tells whether the loop has read that. Called by the handler."""
 
 
 class Signals:
-    def __init__(self, loop: Loop, target: SignalTarget) -> None:
+    def __init__(self, loop: Loop, target: SignalTarget, *, may_upgrade: bool = False) -> None:
+        """`may_upgrade`: SIGUSR2 is the server's, too."""
         self._loop = loop
         self._target = target
+        self._may_upgrade = may_upgrade
         self.received: list[int] = []
         """SIGINT and SIGTERM, in the order of their arrival."""
         self.thread = 0
@@ -69,6 +75,8 @@ class Signals:
         before = {number: signal.signal(number, on_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         self._had_terminal = has_terminal()
         controls = [signal.SIGTTIN, signal.SIGTTOU]
+        if self._may_upgrade:
+            controls.append(signal.SIGUSR2)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup` ignores it
             controls.append(signal.SIGHUP)
 
@@ -116,10 +124,12 @@ class Signals:
 
     def _handle(self) -> None:
         self._pending = False
-        if len(self.received) == 1:
-            self._target.stop()
-        else:
+        if len(self.received) > 1:
             self._target.abort()
+        elif self.received == [signal.SIGTERM]:
+            self._target.terminate()
+        else:
+            self._target.stop()
 
     def _post(self, call: Callable[[], object]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -127,14 +137,8 @@ class Signals:
 
 
 def control(number: signal.Signals, pool: Pool, plan: Plan) -> None:
-    """Does what SIGHUP, SIGTTIN or SIGTTOU asks of a server that serves."""
-    if number is signal.SIGHUP:
-        if why := plan.roll_obstacle:
-            logger.warning("SIGHUP is ignored: %s.", why)
-        else:
-            logger.info("SIGHUP: replacing the workers, which load the application anew.")
-            pool.roll(plan.next_generation())
-    elif number is signal.SIGTTIN:
+    """Does what SIGTTIN or SIGTTOU asks of a server that serves."""
+    if number is signal.SIGTTIN:
         if why := plan.grow(pool.generation.application, len(pool.slots)):
             logger.warning("SIGTTIN is ignored: %s.", why)
         else:

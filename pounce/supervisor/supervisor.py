@@ -7,6 +7,7 @@ loop, so nothing here has a lock. A single worker shares that thread and loop (s
     STARTING   the first worker starts its lifespan, then the others
     CHANGING   threads have turned out not to run the application: they end, and processes follow
     SERVING    every worker was ready, and clients are let in
+    LEAVING    SIGTERM has come: for the seconds of --drain-delay it serves as before, but is not `ready`
     STOPPING   workers drain; what does not end is cancelled, aborted, killed: see `workers`
     ENDED      the last worker has ended
 
@@ -27,13 +28,15 @@ from pounce.config.config import Config
 from pounce.errors import StartupError
 from pounce.kernel.loop import Loop
 from pounce.logging import CYAN, bold
-from pounce.net.listeners import Listener, from_sockets, open_listeners
-from pounce.supervisor import signals
+from pounce.net.listeners import Listener, close_to_clients, from_sockets
+from pounce.supervisor import signals, systemd
 from pounce.supervisor.generation import Generation, Surroundings
 from pounce.supervisor.handle import OnReport, WorkerHandle
+from pounce.supervisor.inheritance import Command
 from pounce.supervisor.local import thread_is_free
 from pounce.supervisor.plan import Plan, has_gil
 from pounce.supervisor.pool import Pool
+from pounce.supervisor.upgrade import Handover, take_over
 from pounce.version import __version__
 
 logger = logging.getLogger("pounce.error")
@@ -44,6 +47,7 @@ class State(enum.Enum):
     STARTING = "starting"
     CHANGING = "changing"
     SERVING = "serving"
+    LEAVING = "leaving"
     STOPPING = "stopping"
     ENDED = "ended"
 
@@ -52,7 +56,8 @@ TRANSITIONS = {
     State.PREPARING: {State.STARTING},
     State.STARTING: {State.CHANGING, State.SERVING, State.STOPPING},
     State.CHANGING: {State.STARTING, State.STOPPING},
-    State.SERVING: {State.STOPPING},
+    State.SERVING: {State.LEAVING, State.STOPPING},
+    State.LEAVING: {State.STOPPING},
     State.STOPPING: {State.ENDED},
     State.ENDED: set(),
 }
@@ -60,25 +65,33 @@ TRANSITIONS = {
 
 
 class Supervisor:
-    def __init__(
-        self, config: Config, loop: Loop, reexec: Callable[[], object] | None, on_started: Callable[[], object]
-    ) -> None:
-        """`reexec`: see `Plan`. `on_started` is called when clients are let in."""
+    def __init__(self, config: Config, loop: Loop, command: Command | None, on_started: Callable[[], object]) -> None:
+        """`command`: the server's, which may be executed again; None where the process is not the server's alone.
+        `on_started` is called when clients are let in."""
         self._config = config
         self._loop = loop
         self._on_started = on_started
-        self._plan = Plan(config, reexec)
+        self._handover = Handover(loop, command, self.stop)
+        self._plan = Plan(config, self._handover.execute_again if command is not None else None)
         self._pool: Pool | None = None
         self._surroundings: Surroundings
-        self._run_local: Callable[[], None] | None = None
-        """Runs the worker that shares this thread."""
+        self._local: list[Callable[[], None]] = []
+        """What runs the worker that shares this thread."""
         self.state = State.PREPARING
         self.listeners: list[Listener] = []
         """One per address."""
         self.exit_code = 0
         self.started = False
         """Have clients been let in? True until the end."""
+        self.ready = False
+        """Should a load balancer send new clients here? They are accepted until the server stops."""
         self.aborted = False
+        self.executes_again = False
+        """Is the command to be executed again in this process, with the sockets, when the server has ended?"""
+        self.uses_processes = self._plan.processes
+        self.abandoned_threads = False
+        """Has a worker thread been abandoned? It runs until the process exits. Known at the end."""
+        self._grace = config.timeout_graceful_shutdown
         self._stopped_at = 0.0
         self._pool_ended = False
         self._processes_reason = ""
@@ -90,7 +103,7 @@ class Supervisor:
         """Binds the addresses, or adopts `sockets`; `importing` is entered while the application is imported. Raises
         StartupError."""
         plan = self._plan
-        self.listeners = from_sockets(sockets) if sockets else open_listeners(self._config.binds(), plan.count)
+        self.listeners = from_sockets(sockets) if sockets else self._handover.open(self._config.binds(), plan.count)
         with importing:
             generation = plan.first_generation()
         self._make_pool(generation)
@@ -98,7 +111,7 @@ class Supervisor:
     def _make_pool(self, generation: Generation) -> None:
         plan, config = self._plan, self._config
         self._surroundings = Surroundings(self._loop, self.listeners, plan.balancer)
-        self._pool_ended = False
+        self._pool_ended, self.uses_processes = False, plan.processes
         self._pool = Pool(
             self, self._loop, generation, plan.count, plan.balancer, config.timeout_worker_stuck,
             single=plan.in_supervisor_thread and thread_is_free(), grace=config.timeout_graceful_shutdown,
@@ -129,15 +142,16 @@ class Supervisor:
             self.stop()
         else:
             self._pool.start()
-        while not self._pool_ended:
-            if self._run_local is not None:
-                self._run_local()
-                self._run_local = None
+        while not self._pool_ended or self._handover.under_way:
+            if self._local:
+                self._local[0]()
+                self._local.clear()
             else:
                 self._loop.turn()
+        self.abandoned_threads |= self._pool.workers.abandoned_threads
 
     def close(self) -> None:
-        for listener in self.listeners:
+        for listener in self.listeners if not self.executes_again else ():
             listener.close()
         if self._plan.balancer is not None:
             self._plan.balancer.close()
@@ -145,15 +159,12 @@ class Supervisor:
     # What the pool asks and reports
 
     def make_worker(self, generation: Generation, number: int, on_report: OnReport) -> WorkerHandle:
-        free = self._plan.in_supervisor_thread and self._run_local is None and thread_is_free()
+        free = self._plan.in_supervisor_thread and not self._local and thread_is_free()
         return generation.make_worker(
             number, self._surroundings, on_report,
-            run_here=self._set_local if free else None,
+            run_here=self._local.append if free else None,
             on_threads_fail=self._become_processes if self.state is State.STARTING else None,
         )  # fmt: skip
-
-    def _set_local(self, run: Callable[[], None]) -> None:
-        self._run_local = run
 
     def first_ready(self) -> None:
         assert self._pool is not None
@@ -184,13 +195,15 @@ class Supervisor:
             logger.error(error)
             self.pool_failed(error.exit_code)
             return
+        take_over(self.listeners)
         self._pool.serve()
         self.state = State.SERVING
-        self.started = True
+        self.started = self.ready = True
         self._on_started()
         for listener in self.listeners:
             text = "Pounce running on %s (Press CTRL+C to quit)"
             logger.info(text, listener.announcement, extra={"color_message": text.replace("%s", bold("%s"))})
+        self._handover.ready()
 
     def pool_failed(self, code: int) -> None:
         self.exit_code = self.exit_code or code
@@ -217,32 +230,77 @@ class Supervisor:
     # What signals, and the embedding program, ask
 
     def control(self, number: signal.Signals) -> None:
-        if self.state is State.SERVING and self._pool is not None:
-            signals.control(number, self._pool, self._plan)
-        else:
+        if self.state is not State.SERVING or self._pool is None:
             logger.info("%s is ignored: the server is not serving.", number.name)
+        elif number is signal.SIGHUP:
+            self.restart()
+        elif number is signal.SIGUSR2:
+            self._handover.upgrade(self.listeners)
+        else:
+            signals.control(number, self._pool, self._plan)
+
+    def restart(self) -> None:
+        """Replaces the workers by those of a new generation."""
+        assert self._pool is not None
+        if why := self._plan.roll_obstacle:
+            logger.warning("SIGHUP is ignored: %s.", why)
+        else:
+            logger.info("SIGHUP: replacing the workers, which load the application anew.")
+            self._pool.roll(self._plan.next_generation())
 
     def on_signal(self, handled: Callable[[], bool]) -> None:
         if self._pool is not None:
-            self._pool.watchdog.on_signal(handled, self._config.timeout_graceful_shutdown)
+            self._pool.watchdog.on_signal(handled, self._grace)
+
+    def terminate(self) -> None:
+        """Stops after --drain-delay: while load balancers learn that the server is not ready, it serves."""
+        delay = self._config.drain_delay
+        if self.state is not State.SERVING or not delay:
+            self.stop()
+            return
+        self.state, self.ready = State.LEAVING, False
+        logger.info("Shutting down in %g s. Until then clients are accepted. (CTRL+C to shut down now)", delay)
+        systemd.stopping()
+        self._handover.stop(self._grace)
+        self._loop.call_later(delay, self.stop)
 
     def stop(self) -> None:
         """Lets every worker drain and end. Does nothing before there is a pool, or when the server stops already."""
-        if self._pool is None or self.stopping:
+        if self._pool is None:
             return
-        if self.state is State.SERVING:
+        if self.stopping:
+            if self.executes_again:  # the operator stops the server meanwhile
+                self.executes_again = False
+                take_over(self.listeners)
+                close_to_clients(self.listeners)
+            return
+        if self.state in (State.SERVING, State.LEAVING):
             logger.info("Shutting down")
-        self.state = State.STOPPING
+        if not (self._handover.handed_on or self.executes_again or self.state is State.LEAVING):
+            systemd.stopping()
+        self.state, self.ready = State.STOPPING, False
         self._stopped_at = self._loop.clock()
-        for listener in self.listeners:
-            listener.stop_handshakes()  # as each worker does, but one that is blocked does so late
-            listener.unlink()  # no client finds a Unix socket any more; those that have found it are served
-        self._pool.stop(self._config.timeout_graceful_shutdown)
+        self._handover.stop(self._grace)
+        close_to_clients(self.listeners)
+        self._pool.stop(self._grace)
+
+    def execute_again(self, grace: float) -> None:
+        """Ends the workers, whose requests have `grace` seconds, and then has the command executed again in this
+        process. It keeps its number and the sockets, and clients wait in their queues. A stop meanwhile is a stop."""
+        if self.state is State.SERVING:
+            self.executes_again, self._grace = True, grace
+            for listener in self.listeners:
+                listener.hand_on()
+            self.stop()
 
     def abort(self) -> None:
-        """Ends at once what has not ended yet."""
+        """Ends at once what has not ended yet. While --drain-delay passes, ends only that."""
+        leaving = self.state is State.LEAVING
         self.stop()
+        if leaving:
+            return
         self.aborted = True
+        self._handover.abort()
         if self._pool is not None:
             self._pool.abort()
 
@@ -253,17 +311,7 @@ class Supervisor:
     @property
     def remaining_grace(self) -> float | None:
         """Seconds that remain of the graceful timeout; None: it has no limit."""
-        timeout = self._config.timeout_graceful_shutdown
-        return None if timeout is None else timeout - max(0.0, self._loop.clock() - self._stopped_at)
-
-    @property
-    def abandoned_threads(self) -> bool:
-        """Has a worker thread been abandoned? It runs until the process exits."""
-        return self._pool is not None and self._pool.workers.abandoned_threads
-
-    @property
-    def uses_processes(self) -> bool:
-        return self._plan.processes
+        return None if self._grace is None else self._grace - max(0.0, self._loop.clock() - self._stopped_at)
 
 
 def _log_process(word: str) -> None:

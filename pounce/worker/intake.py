@@ -76,7 +76,8 @@ class Intake:
         self._acceptors[number] = [
             self._acceptor(listener, sock)
             for listener in self._listeners
-            if (sock := listener.for_worker(number)) not in watched
+            for sock in listener.for_worker(number)
+            if sock not in watched
         ]
         for acceptor in self._acceptors[number]:
             acceptor.start()
