@@ -1,9 +1,11 @@
 """The rules of the house: who may import whom, who may know asyncio, and how large anything may grow."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -51,15 +53,31 @@ def name(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
-def imports(path):
-    """Dotted names that a file imports, wherever in the file, under TYPE_CHECKING too."""
-    for node in ast.walk(ast.parse(path.read_text())):
+class Module(NamedTuple):
+    """What the rules ask of a file."""
+
+    imports: set[str]
+    """Dotted names, wherever in the file, under TYPE_CHECKING too."""
+    methods: dict[str, int]
+    """How many each class has."""
+    docstring: str | None
+
+
+@functools.cache
+def read(path):
+    tree = ast.parse(path.read_text())
+    imports, methods = set(), {}
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            imports.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            imports.add(node.module)
+            imports.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ClassDef):
+            count = sum(isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) for each in node.body)
+            methods[node.name] = max(count, methods.get(node.name, 0))
+    return Module(imports, methods, ast.get_docstring(tree))
 
 
 NAMES = {name(path) for path in modules()}
@@ -67,7 +85,9 @@ NAMES = {name(path) for path in modules()}
 
 def ours(path):
     """Modules of the server that a file imports."""
-    found = {imported.removeprefix("pounce.") for imported in imports(path) if imported.startswith("pounce.")} & NAMES
+    found = {
+        imported.removeprefix("pounce.") for imported in read(path).imports if imported.startswith("pounce.")
+    } & NAMES
     # `from pounce.net import stream` imports the room as well, which has nothing in it.
     return {module for module in found if not any(other.startswith(module + ".") for other in found)}
 
@@ -107,7 +127,7 @@ def circles(graph):
 @pytest.mark.parametrize("path", modules(), ids=name)
 def test_only_one_room_imports_asyncio(path):
     if not name(path).startswith(MAY_IMPORT_ASYNCIO):
-        assert not [imported for imported in imports(path) if imported.split(".")[0] == "asyncio"]
+        assert not [imported for imported in read(path).imports if imported.split(".")[0] == "asyncio"]
 
 
 @pytest.mark.parametrize("path", modules(), ids=name)
@@ -117,16 +137,13 @@ def test_no_file_is_longer_than_400_lines(path):
 
 @pytest.mark.parametrize("path", modules(), ids=name)
 def test_no_class_has_more_than_25_methods(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ClassDef):
-            methods = [each for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
-            assert len(methods) <= METHODS, node.name
+    assert not [each for each, count in read(path).methods.items() if count > METHODS]
 
 
 @pytest.mark.parametrize("path", modules(), ids=name)
 def test_every_module_says_what_it_is(path):
     if path.name != "__main__.py":
-        assert ast.get_docstring(ast.parse(path.read_text())), "no docstring"
+        assert read(path).docstring, "no docstring"
 
 
 def test_the_checks_see_an_import_wherever_it_hides(tmp_path):
@@ -134,7 +151,7 @@ def test_the_checks_see_an_import_wherever_it_hides(tmp_path):
     bad.write_text(
         "def f():\n    import asyncio.events\n    from pounce.worker.worker import Worker\n    from pounce import cli\n"
     )
-    assert {"asyncio.events", "pounce.worker.worker", "pounce.cli"} <= set(imports(bad))
+    assert {"asyncio.events", "pounce.worker.worker", "pounce.cli"} <= read(bad).imports
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == {"b": ["c"], "c": ["b"]}
     assert not allowed("kernel.loop", "net.stream")
     assert not allowed("net.stream", "config.config")

@@ -6,7 +6,6 @@ the GIL back. To look from outside would be less: without the GIL another thread
 looks at them, and to stop the world waits for exactly the thread that does not answer.
 """
 
-import contextlib
 import faulthandler
 import os
 import select
@@ -44,8 +43,10 @@ def of(ask: Callable[[int], object]) -> str:
     with _lock:
         reader, _ = prepare()
         _read(reader, 0)  # what came too late for the last time
-        with contextlib.suppress(ProcessLookupError):
+        try:
             ask(SIGNAL)
+        except ProcessLookupError:  # it has ended meanwhile
+            return ""
         text = _read(reader, FIRST)
     frames = [line for line in text.splitlines() if line.startswith("  File ")]
     own = [line for line in frames if _PACKAGE not in line and not any(part in line for part in _FOREIGN)]

@@ -86,8 +86,11 @@ class Ends:
             self.turn(3)
             seconds -= step
 
-    def read(self, count: int | None = None, *, send: bytes = b"") -> tuple[bytes, OSError | None]:
-        """What the client reads, to its end or to `count` bytes, while it sends `send`; and the error it sees."""
+    def read(
+        self, count: int | None = None, *, send: bytes = b"", all_of_it: bool = True
+    ) -> tuple[bytes, OSError | None]:
+        """What the client reads, to its end or to `count` bytes, while it sends `send`; and the error it sees. Unless
+        `all_of_it`, what comes first is enough."""
         got = bytearray()
         errors: list[OSError] = []
 
@@ -95,9 +98,9 @@ class Ends:
             try:
                 while count is None or len(got) < count:
                     part = self.client.recv(65536 if count is None else min(65536, count - len(got)))
-                    if not part:
-                        return
                     got.extend(part)
+                    if not part or not all_of_it:
+                        return
             except OSError as error:
                 errors.append(error)
 

@@ -105,7 +105,7 @@ class HTTP1Ends:
             if event is not h11.NEED_DATA:
                 events.append(event)
                 continue
-            data, failure = self.ends.read(1)
+            data, failure = self.ends.read(all_of_it=False)
             if failure is not None:
                 return [*events, failure]
             self.parser.receive_data(data)

@@ -1,5 +1,6 @@
 """WebSocket frames without sockets: masks, both lanes, compression and its bounds."""
 
+import functools
 import itertools
 import tracemalloc
 import zlib
@@ -213,6 +214,7 @@ def test_message_that_is_too_large_is_refused_1009_at_its_head():
     assert read(frame(0x81, b"x" * 60) * 2, limit=100) == ["x" * 60] * 2
 
 
+@functools.cache
 def bomb(size, first=0xC2):
     compressor = zlib.compressobj(9, wbits=-15)
     return frame(first, (compressor.compress(bytes(size)) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4])
