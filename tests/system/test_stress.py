@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.requirements import tool
-from tests.test_architecture import circles, imports
+from tests.test_architecture import circles, read
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT))
@@ -50,7 +50,7 @@ def test_scenarios_and_benchmarks_import_the_kit_and_not_each_other():
     graph = {}
     for path in (ROOT / "stress").rglob("*.py"):
         parts = path.relative_to(ROOT / "stress").with_suffix("").parts
-        found = {".".join(name.split(".")[1:3]) for name in imports(path) if name.startswith("stress.")}
+        found = {".".join(name.split(".")[1:3]) for name in read(path).imports if name.startswith("stress.")}
         graph[".".join(parts)] = found
         assert {name.split(".")[0] for name in found} <= MAY_IMPORT[parts[0]] | {parts[0]}, path
     assert not circles({name: found & graph.keys() for name, found in graph.items()})
