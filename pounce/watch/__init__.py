@@ -1,0 +1,1 @@
+"""Files: which of them count, and when they change."""
