@@ -227,7 +227,10 @@ def flush_streams() -> None:
 
 
 class AccessLog:
-    """The access log of one worker."""
+    """The access log of one worker.
+
+    It is not in `observe`: that room imports this module, so this module could not pass the class on under the name by
+    which programs may know it, `pounce.logging.AccessLog`."""
 
     def __init__(self) -> None:
         self.enabled = access_logger.hasHandlers()

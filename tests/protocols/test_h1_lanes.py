@@ -18,7 +18,7 @@ from tests.support.lanes import CONNECTIONS, LIMITS, check, pieces, read, withou
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-# What was once read in two ways: bytes, and where they were cut.
+# Input that the lanes once read differently, and where it was cut.
 CORPUS = [
     (b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", [1]),  # an empty line cut in two was taken for TLS
     (b"\r\n\rGET / HTTP/1.1\r\nHost: a\r\n\r\n", [3]),
@@ -35,7 +35,7 @@ CORPUS = [
 
 
 @pytest.mark.parametrize(("data", "places"), CORPUS)
-def test_lanes_agree_on_what_was_found_once(data, places):
+def test_lanes_agree_on_input_that_they_once_read_differently(data, places):
     check(data, places)
 
 
@@ -61,7 +61,7 @@ def test_lanes_agree_on_the_table_cut_at_every_interesting_place(case):
     assert without_status(bytewise) == without_status(whole)
 
 
-def test_the_fuzzer_runs():
+def test_stress_fuzz_is_green():
     root = Path(__file__).parents[2]
     command = [sys.executable, "-m", "stress", "fuzz", "--examples", "500"]
     ran = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
@@ -69,8 +69,8 @@ def test_the_fuzzer_runs():
     assert "verdict: fuzz green" in ran.stdout
 
 
-def test_the_fast_lane_is_taken():
-    """Else the tests above would compare the slow lane with itself."""
+def test_the_fast_lane_reads_usual_requests():
+    """Else the tests above would compare the reference with itself."""
     taken = []
     own = RequestReader._read_fast
 

@@ -26,7 +26,7 @@ def refused(data, limits=None):
     return caught.value.status
 
 
-def test_a_plain_request():
+def test_get_request_is_read_as_target_fields_and_no_content():
     request, body = read(b"GET /a%20b?x=1?y HTTP/1.1\r\nHost: Example.org:80\r\nX-Y:  z \r\n\r\n")
     assert (request.method, request.path, request.query, request.version) == ("GET", b"/a%20b", b"x=1?y", "1.1")
     assert request.fields == [(b"host", b"Example.org:80"), (b"x-y", b"z")]
@@ -57,7 +57,7 @@ def test_keep_alive_follows_version_and_connection_field(version, connection, ke
     assert (request.version, request.keep_alive) == (version, keep_alive)
 
 
-def test_content_of_a_length_and_in_chunks():
+def test_content_is_read_by_content_length_and_in_chunks():
     request, body = read(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
     assert (request.content_length, body) == (5, b"hello")
     chunked = (

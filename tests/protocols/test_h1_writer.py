@@ -164,7 +164,7 @@ def test_a_refused_first_part_leaves_the_response_unsent():
     assert writer.body(b"x", False)[0].startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_trailers():
+def test_trailers_are_sent_in_chunks_only_and_content_length_is_none():
     wire = write(writing(), [b"x", b"y"], trailers=[(b"digest", b"z")])
     assert understood(wire) == (200, [(b"transfer-encoding", b"chunked")], b"xy", [(b"digest", b"z")])
     wire = write(writing(version="1.0"), [b"x"], trailers=[(b"digest", b"z")])
@@ -175,7 +175,7 @@ def test_trailers():
         write(writing(), [b"x"], trailers=[(b"Content-Length", b"1")])
 
 
-def test_an_unknown_status_has_no_phrase():
+def test_status_that_has_no_name_gets_no_phrase():
     assert write(writing(), [b""], 299).startswith(b"HTTP/1.1 299 \r\n")
 
 

@@ -88,7 +88,7 @@ def reference(data, extension=None):
 
 @pytest.mark.parametrize("native", [True, False], ids=["as found", "tables"])
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 5, 125, 511, 512, 513, 519, 4096, 65535, 65536, 65541, 200_003])
-def test_unmasking(native, size):
+def test_unmasking_is_xor_at_any_size(native, size):
     payload = bytes(place * 7 % 251 for place in range(size))
     unmask, key = masks.Unmasker(native=native), b"\x00\xff\x12\x80"
     assert unmask(b"before" + payload + b"behind", 6, 6 + size, key) == xor(payload, key)
@@ -186,7 +186,7 @@ def test_a_ping_that_came_in_pieces_does_not_touch_the_compressed_message_behind
     assert read(frame(0xC9, b"p"), [3], extension=inflating()) == [1002]
 
 
-def test_text_is_checked_for_utf_8_as_it_comes():
+def test_text_that_is_not_utf_8_is_1007_as_soon_as_it_comes():
     good, bad = "κόσμε".encode(), b"\xf4\x90\x80\x80"
     whole = frame(0x81, good + bad + b"more that never comes")
     reader = frames.FrameCodec(1 << 20, None, UNMASK)
@@ -199,7 +199,7 @@ def test_text_is_checked_for_utf_8_as_it_comes():
     assert read(frame(0x01, good + bad[:1]) + frame(0x00, bad[1:2])) == [1007]
 
 
-def test_a_character_may_be_cut_by_a_frame():
+def test_text_may_be_cut_within_a_character_by_frames_and_1007_if_it_ends_there():
     data = "ä€😀".encode()
     assert read(b"".join(frame(0x01 if place == 0 else 0x00, data[place : place + 1]) for place in range(9))
                 + frame(0x80)) == ["ä€😀"]  # fmt: skip
@@ -231,7 +231,7 @@ def test_compression_bomb_is_refused_1009_before_it_is_in_memory(cuts):
         tracemalloc.stop()
 
 
-def test_the_bound_is_on_the_whole_message():
+def test_ws_max_size_1009_counts_all_fragments_of_a_message_inflated():
     compressor = zlib.compressobj(wbits=-15)
     data = fragments(bytes(1001), 3, compressor, ping=False)
     assert read(data, limit=1000, extension=inflating(1000)) == [1009]
@@ -258,7 +258,7 @@ def test_a_final_block_ends_a_context_and_what_follows_it_is_dropped():
         tracemalloc.stop()
 
 
-def test_invalid_deflate_data_is_refused():
+def test_invalid_deflate_data_is_1007():
     assert read(frame(0xC1, b"\xff\xff\xff"), extension=inflating()) == [1007]
     assert read(frame(0x41, b"\xff\xff\xff") + frame(0x80), extension=inflating()) == [1007]
     assert read(frame(0xC1, b"")) == [1002]
@@ -295,7 +295,7 @@ def test_compressed_messages_are_what_a_client_understands():
     assert [event.data for event in client.events()] == messages
 
 
-def test_close_frame_and_its_reason():
+def test_close_ping_and_pong_are_framed_as_wsproto_frames_them():
     protocol = FrameProtocol(False, [])
     assert frames.close(1000) == protocol.close(1000)
     assert frames.close(1001, "bye") == protocol.close(1001, "bye")

@@ -24,7 +24,7 @@ def said(*command):
 
 
 @pytest.mark.parametrize("path", ["/", "/stream", "/sleep?0.001"])
-def test_wrk(server, path):
+def test_wrk_with_256_connections_sees_no_error(server, path):
     out = said(tool("wrk"), "-c256", "-t2", "-d2", server.url + path)
     assert "Socket errors" not in out
     assert "Non-2xx" not in out
@@ -32,7 +32,7 @@ def test_wrk(server, path):
 
 
 @pytest.mark.parametrize("keep", [["-k"], []], ids=["kept", "one each"])
-def test_ab(server, keep):
+def test_ab_gets_every_response_with_keep_alive_and_without(server, keep):
     out = said(tool("ab"), *keep, "-q", "-n", str(REQUESTS), "-c", "32", server.url + "/")
     assert re.search(rf"Complete requests: +{REQUESTS}\n", out)
     assert re.search(r"Failed requests: +0\n", out)
@@ -41,11 +41,11 @@ def test_ab(server, keep):
         assert re.search(rf"Keep-Alive requests: +{REQUESTS}\n", out)
 
 
-def test_h2load_over_http_1(server):
+def test_h2load_over_http_1_gets_every_response(server):
     out = said(tool("h2load"), "--h1", "-n", str(REQUESTS), "-c", "32", server.url + "/")
     assert f"{REQUESTS} total, {REQUESTS} started, {REQUESTS} done, {REQUESTS} succeeded, 0 failed" in out
 
 
-def test_curl_with_many_urls_on_one_connection(server):
+def test_curl_gets_many_urls_over_one_connection(server):
     out = said(tool("curl"), "-sS", "-w", "%{num_connects} ", "-o", "/dev/null", f"{server.url}/[1-200]")
     assert out.split() == ["1"] + ["0"] * 199

@@ -85,7 +85,7 @@ def reports(request):
 @pytest.mark.timeout(1800)  # the first one makes the environment, and each waits until its program has been run
 @pytest.mark.parametrize("mode", libraries.MODES)
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_it_answers_as_under_uvicorn(reports, name, mode):
+def test_a_library_answers_ends_and_logs_as_under_uvicorn(reports, name, mode):
     if isinstance(reports[name], list):
         pytest.skip(f"no wheel for this interpreter: {', '.join(reports[name])}")
     if reason := reason_not_to_run(PROGRAMS[name], mode):
@@ -98,11 +98,11 @@ def test_it_answers_as_under_uvicorn(reports, name, mode):
     assert not found[mode]["wrong"], f"{found[mode]['wrong']}\n{found[mode]['log']}"
 
 
-def test_there_are_enough_of_them():
+def test_60_libraries_or_more_are_tried():
     assert len(PROGRAMS) >= 60
 
 
-def test_the_table_names_every_program():
+def test_the_table_in_docs_threads_names_every_library():
     command = [sys.executable, ROOT / "tools" / "libraries_table.py", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -67,7 +67,7 @@ def serves(app, count=2000, workers="4", **environment):
 
 
 @pytest.mark.parametrize("app", ["module_lock", "app_state", "lifespan_state"])
-def test_two_thousand_requests_on_four_workers_without_one_error(app, postgres):
+def test_loop_bound_objects_have_a_copy_for_each_of_four_workers_and_no_request_fails(app, postgres):
     if app != "module_lock":
         library("asyncpg")
     log = serves(app, POUNCE_TEST_POSTGRES=postgres)
@@ -75,7 +75,7 @@ def test_two_thousand_requests_on_four_workers_without_one_error(app, postgres):
         assert "4 copies of stores, because" in log
 
 
-def test_sqlalchemy_over_asyncpg(postgres):
+def test_sqlalchemy_over_asyncpg_on_four_workers_fails_no_request(postgres):
     library("asyncpg", "sqlalchemy", "greenlet")
     log = serves("sqlalchemy_app", POUNCE_TEST_POSTGRES=postgres, POUNCE_TEST_SQLALCHEMY="1")
     if not has_gil():
@@ -83,24 +83,24 @@ def test_sqlalchemy_over_asyncpg(postgres):
         assert "4 copies of stores, because" in log or "has turned the GIL back on: workers will be processes" in log
 
 
-def test_psycopg(postgres):
+def test_psycopg_pool_on_four_workers_fails_no_request(postgres):
     library("psycopg", "psycopg_pool")
     if subprocess.run([sys.executable, "-c", "import psycopg"], stderr=subprocess.DEVNULL).returncode:
         missing("libpq")
     serves("psycopg_app", POUNCE_TEST_POSTGRES=postgres)
 
 
-def test_aiosqlite():
+def test_aiosqlite_on_four_workers_fails_no_request():
     library("aiosqlite")
     serves("sqlite_app")
 
 
-def test_redis(redis):
+def test_redis_client_on_four_workers_fails_no_request(redis):
     library("redis")
     serves("redis_app", POUNCE_TEST_REDIS=redis)
 
 
-def test_httpx_and_aiohttp_clients():
+def test_httpx_and_aiohttp_clients_on_four_workers_fail_no_request():
     library("aiohttp")
 
     async def answer(scope, receive, send):

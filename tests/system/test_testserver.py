@@ -32,7 +32,7 @@ async def gives_up(scope, receive, send):
         (raises, {"bind": ["203.0.113.7:1"], "host": None, "port": None}, StartupError, "203.0.113.7"),
     ],
 )
-def test_a_start_that_fails_names_its_cause(app, options, cause, words, threads):
+def test_testserver_that_cannot_start_raises_with_its_cause(app, options, cause, words, threads):
     options = {key: value for key, value in options.items() if value is not None}
     with pytest.raises(RuntimeError) as caught, TestServer(app, workers=threads, worker_kind="thread", **options):
         raise AssertionError("it has started")
@@ -40,7 +40,7 @@ def test_a_start_that_fails_names_its_cause(app, options, cause, words, threads)
     assert words in str(caught.value.__cause__)
 
 
-def test_the_cause_is_what_starlette_passes_on():
+def test_testserver_start_that_a_starlette_lifespan_fails_has_its_exception_as_cause():
     library("starlette")
     from starlette.applications import Starlette
 
@@ -53,7 +53,7 @@ def test_the_cause_is_what_starlette_passes_on():
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_left_while_a_request_runs_it_shuts_the_lifespan_down(threads, caplog):
+def test_testserver_left_while_a_request_runs_cancels_it_before_lifespan_shutdown(threads, caplog):
     happened = []
     entered = threading.Event()
 
