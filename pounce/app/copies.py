@@ -34,12 +34,14 @@ import importlib.machinery
 import logging
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import dropwhile, islice
 from types import ModuleType
 from typing import Any
 
+from pounce.app.current import current_generation
 from pounce.app.dependencies import DependencyGraph
 from pounce.app.modules import ApplicationModules
 from pounce.app.reexecution import CannotCopy, Source, select_statements
@@ -105,6 +107,22 @@ class CopiedModule(ModuleType):
 
 
 _attribute = ModuleType.__getattribute__
+copied_modules: "weakref.WeakSet[ModuleType]" = weakref.WeakSet()
+"""Modules that lead to several namespaces."""
+
+
+def _become_copied(module: ModuleType) -> None:
+    copied_modules.add(module)
+    if not isinstance(module, CopiedModule):
+        module.__class__ = CopiedModule
+
+
+def forget_copies(generation: object) -> None:
+    """A generation of the application has ended, and no module of it is imported any more."""
+    sys.meta_path = [
+        finder for finder in sys.meta_path
+        if not isinstance(finder, _CopyingFinder) or finder.copies.generation is not generation
+    ]  # fmt: skip
 
 
 class Copy:
@@ -171,6 +189,8 @@ class Copies:
         """`everything`: copies all of the application's modules, whole. `state`: what the application's lifespan has
         set, and each worker's lifespan would set again. Raises CannotCopy."""
         self.modules = modules
+        self.generation = current_generation.get()
+        """The one that is copied; None: the server has but one."""
         self._application = application
         self._everything = everything
         self._state = () if state is None else (state,)
@@ -187,7 +207,7 @@ class Copies:
     def _set_sources(self, sources: dict[str, Source]) -> None:
         for source in sources.values():
             if source.copied_names:
-                if type(source.module) not in (ModuleType, CopiedModule):
+                if type(source.module) is not ModuleType and not isinstance(source.module, CopiedModule):
                     raise CannotCopy(f"{source.name} is not an ordinary module")
                 self.sources[source.module] = source
 
@@ -195,7 +215,7 @@ class Copies:
         """A further copy; `first` is the module that the application is imported from. Raises what the application's
         own code raises."""
         for module in self.sources:
-            module.__class__ = CopiedModule
+            _become_copied(module)
         if not any(isinstance(finder, _CopyingFinder) and finder.copies is self for finder in sys.meta_path):
             sys.meta_path = [_CopyingFinder(self), *sys.meta_path]
         copy = Copy(self)
@@ -216,7 +236,7 @@ class Copies:
             return
         if found is not None and found.copied_names:
             self.sources = {**self.sources, module: found}
-            module.__class__ = CopiedModule
+            _become_copied(module)
 
 
 class _CopyingFinder:
@@ -229,6 +249,8 @@ class _CopyingFinder:
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
+        if current_generation.get() is not self.copies.generation:
+            return None
         # Asks only the finders behind it. One before it that asks others as well would ask this one again, without end.
         for finder in islice(dropwhile(lambda each: each is not self, sys.meta_path), 1, None):
             if isinstance(finder, _CopyingFinder) or (spec := finder.find_spec(name, path, target)) is None:

@@ -17,10 +17,10 @@ _SERVER_PATH = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class ApplicationModules:
-    """The modules of the application whose files lie below the folder `root`."""
+    """The modules of the application whose files lie below one of the folders `roots`."""
 
-    def __init__(self, root: str) -> None:
-        self._root = root
+    def __init__(self, *roots: str) -> None:
+        self._roots = roots
         self._known: dict[str, bool] = {}
 
     def contains(self, name: str) -> bool:
@@ -35,11 +35,11 @@ class ApplicationModules:
 
     def _contains(self, spec: importlib.machinery.ModuleSpec) -> bool:
         if spec.submodule_search_locations is not None and spec.origin is None:  # a namespace package
-            return any(is_application_file(folder, self._root) for folder in spec.submodule_search_locations)
+            return any(self.contains_file(folder) for folder in spec.submodule_search_locations)
         return isinstance(spec.loader, importlib.machinery.SourceFileLoader) and self.contains_file(spec.origin)
 
     def contains_file(self, path: str | None) -> bool:
-        return is_application_file(path, self._root)
+        return any(is_application_file(path, root) for root in self._roots)
 
     def imported(self) -> dict[str, ModuleType]:
         """Those that have been imported, in the order in which their imports began."""

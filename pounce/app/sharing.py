@@ -87,7 +87,10 @@ class Sharing:
             return
         try:
             state, values = _state(self._loaded.application)
-            found = _needed_copies(self._config, self._loaded.application, state if values != self._state[1] else None)
+            # In the context of the application: it tells which generation's modules are looked at.
+            found = self._context.copy().run(
+                _needed_copies, self._config, self._loaded.application, state if values != self._state[1] else None
+            )
             if not final:
                 return
             if found is not None:

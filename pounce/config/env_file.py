@@ -1,6 +1,7 @@
 """The file of --env-file, read by python-dotenv: one of its values, or all of them added to the environment.
 
-Must never change a variable that is set already, as with uvicorn. Owner: the thread that loads the application.
+Must never change a variable that is set already, as with uvicorn, but for those that it has set itself: the file may
+have changed when the application is loaded again. Owner: the thread that loads the application.
 """
 
 import os
@@ -20,13 +21,30 @@ def value(path: str, name: str) -> str | None:
     return found
 
 
+_loaded: dict[str, str] = {}
+"""The variables that `load` has set, and their values."""
+
+
 def load(path: str) -> None:
-    """Sets the variables of the file that are not set. Raises StartupError."""
+    """Sets the variables of the file that are not set, and when it is loaded again, those that it has set. Raises
+    StartupError."""
     try:
-        from dotenv import load_dotenv
+        from dotenv import dotenv_values, load_dotenv
     except ImportError:
         raise StartupError("--env-file needs python-dotenv: pip install 'pounce-asgi[dotenv]'") from None
+    values: dict[str, str | None] = _read(path, dotenv_values)
+    for name, before in list(_loaded.items()):
+        now = values.get(name)
+        unchanged = os.environ.get(name) == before  # by the application
+        if unchanged and now is not None:
+            os.environ[name] = _loaded[name] = now
+            continue
+        del _loaded[name]
+        if unchanged:
+            del os.environ[name]
+    unset = [name for name in values if name not in os.environ]
     _read(path, load_dotenv)
+    _loaded.update((name, os.environ[name]) for name in values if name in os.environ and name in unset)
 
 
 def _read(path: str | os.PathLike[str], read: Callable[..., Any]) -> Any:

@@ -257,7 +257,8 @@ class Pool:
         slot.started_at = self._loop.clock()
         worker.serve()
         if predecessor is not None:
-            self.workers.retire(predecessor)
+            hurry = generation.config.should_reload
+            self.workers.retire(predecessor, worker, hurry=hurry)
 
     def renewal_failed(self, slot: Slot, worker: WorkerHandle) -> None:
         slot.retry = self._loop.call_later(MAX_RESTART_DELAY, partial(self._roll.renew, slot, worker))

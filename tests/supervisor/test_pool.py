@@ -37,13 +37,13 @@ def test_a_successor_that_cannot_be_started_is_tried_again_and_the_old_one_stays
     before.report(Report.WANTS_SUCCESSOR)
     assert "Worker 2 cannot be started: " in caplog.text
     assert rig.pool.slots[1].worker is before  # better than none
-    assert ("retire",) not in before.orders
+    assert before.orders == []
     rig.scan(60)
     successor = rig.owner.made[-1]
-    assert ("retire",) not in before.orders  # its successor is starting
+    assert before.orders == []  # its successor is starting
     successor.report(Report.READY)
     assert rig.pool.slots[1].worker is successor
-    assert ("retire",) in before.orders
+    assert before.orders == [("retire", successor)]
     assert rig.owner.failures == []
 
 
@@ -58,7 +58,7 @@ def test_a_worker_whose_successor_does_not_start_stays_and_is_renewed_later(capl
     assert before.orders == []
     rig.scan(60)
     rig.owner.made[-1].report(Report.READY)
-    assert ("retire",) in before.orders
+    assert before.orders == [("retire", rig.owner.made[-1])]
     assert len(rig.owner.made) == 4
 
 
@@ -70,8 +70,9 @@ def test_workers_are_renewed_one_after_the_other():
         assert len(rig.owner.made) == 4 + number
         assert rig.owner.made[-1].number == number
         assert rig.handles[number].orders == []
-        rig.owner.made[-1].report(Report.READY)
-        assert rig.handles[number].orders == [("retire",)]
+        successor = rig.owner.made[-1]
+        successor.report(Report.READY)
+        assert rig.handles[number].orders == [("retire", successor)]
     assert len(rig.owner.made) == 6
 
 

@@ -26,15 +26,17 @@ def test_a_successor_is_ready_before_its_predecessor_retires_slot_by_slot(caplog
     assert len(rig.owner.made) == 3
     assert (newest(rig).number, newest(rig).generation) == (0, SECOND)
     assert one.orders == two.orders == []  # they serve
-    newest(rig).report(Report.READY)
-    assert one.orders == [("retire",)]
+    heir = newest(rig)
+    heir.report(Report.READY)
+    assert one.orders == [("retire", heir)]
     assert ("serve",) in rig.pool.slots[0].worker.orders
     assert numbers(rig) == [2, 1]
     assert two.orders == []
     assert (newest(rig).number, newest(rig).generation) == (1, SECOND)
     assert "have been replaced" not in caplog.text
-    newest(rig).report(Report.READY)
-    assert two.orders == [("retire",)]
+    heir = newest(rig)
+    heir.report(Report.READY)
+    assert two.orders == [("retire", heir)]
     assert numbers(rig) == [2, 2]
     assert "The workers have been replaced." in caplog.text
     assert rig.pool.generation is SECOND
@@ -260,7 +262,7 @@ def test_a_slot_that_is_added_during_a_roll_is_rolled_too():
     assert (newest(rig).number, newest(rig).generation) == (1, SECOND)
     newest(rig).report(Report.READY)
     assert numbers(rig) == [2, 2]
-    assert added.orders[-1] == ("retire",)
+    assert added.orders[-1] == ("retire", newest(rig))
 
 
 def test_an_added_worker_that_does_not_start_leaves_no_slot_behind(caplog):
