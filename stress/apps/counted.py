@@ -1,7 +1,8 @@
 """Counts what each worker begins and ends, so that both sides of a scenario can be compared.
 
 $STRESS_COUNTS is a folder. Each worker has a file in it from lifespan.startup on, whose name begins with the time at
-which its application was loaded; lifespan.shutdown writes the counts to it. /loaded answers with that time.
+which its application was loaded; lifespan.shutdown writes the counts to it. /loaded answers with that time. While there
+is a file with the folder's name and .broken, the application cannot be loaded.
 """
 
 import json
@@ -14,6 +15,8 @@ from pathlib import Path
 
 LOADED = time.monotonic_ns()
 FOLDER = Path(os.environ["STRESS_COUNTS"])
+if FOLDER.with_suffix(".broken").exists():
+    raise RuntimeError("broken, as requested")
 
 
 async def lifespan(scope, receive, send):

@@ -2,7 +2,8 @@
 
 The load is wrk with 64 connections, 50 WebSockets that are open until the server closes them, and 20 clients that
 upload slowly. A WebSocket that ends with 1012 (service restart) is opened again at once; that this works is checked as
-for any request.
+for any request. Before each tenth replacement one is tried that must fail, because the application cannot be loaded:
+the old workers must go on.
 
 The application is `apps/counted.py`, which counts for each worker. For what was begun and answered, the sums of all
 workers must be those of the clients. wrk abandons its last requests, at most one for each connection.
@@ -11,24 +12,29 @@ workers must be those of the clients. wrk abandons its last requests, at most on
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import statistics
 import time
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stress.kit.actions import ACCEPTED, CLOSE, HANDSHAKE, NORMAL, PING, PONG, RESTART, TEXT, frame, request
 from stress.kit.clients import ANSWER_TIMEOUT, Client, Connection, Tally, Traffic
 from stress.kit.load import BackgroundWrk
-from stress.kit.pounce_server import Address, Pounce, Usage
+from stress.kit.machine import tree
+from stress.kit.pounce_server import Address, Pounce, Usage, get
 from stress.kit.proxy import free_port, haproxy
 from stress.kit.scenario import MIB, Report, Setting
 
 CONNECTIONS, WEBSOCKETS, UPLOADS = 64, 50, 20
 PACE = 0.02  # seconds between the pieces of an upload
 MESSAGE_EVERY = 0.1  # seconds, for each WebSocket
+READY = 60.0  # seconds that new workers may take until they serve, on a busy machine
+VAIN_EVERY = 10
 SETTLE = 20.0  # seconds in which threads and descriptors of old workers have to be gone; idle connections have 5
 LAZY = 1  # descriptors of a process that has served: libffi keeps its file open from the first use of ctypes on
 ENDED = (0, -signal.SIGTERM)  # exit codes after SIGTERM
@@ -169,11 +175,6 @@ class SteadyLoad:
         return total, len(texts), sum(bool(text) for text in texts)
 
 
-type Replace = Callable[[Pounce, SteadyLoad, int], Awaitable[float]]
-"""Replaces the workers of the server, whose number is given. Returns the seconds until the new ones serve alone;
-infinity if they do not. Raises Unmeasured."""
-
-
 async def until(happened: Callable[[], bool], timeout: float) -> float:
     """Seconds until it has happened; infinity if it has not within `timeout` seconds."""
     began = time.monotonic()
@@ -184,7 +185,54 @@ async def until(happened: Callable[[], bool], timeout: float) -> float:
     return time.monotonic() - began
 
 
-def replaced_under_load(setting: Setting, report: Report, replace: Replace, count: int) -> None:
+@dataclass
+class Replacement:
+    """A server that is replaced under load, or whose workers are."""
+
+    server: Pounce
+    load: SteadyLoad
+    workers: int
+    number: signal.Signals
+    """What makes the server replace them."""
+    vain: list[str] = field(default_factory=list)
+    """What it has logged when it could not."""
+
+    async def usage(self) -> Usage:
+        """What the server uses when that has not changed for a second: old workers have ended."""
+        usage, since, end = self.server.usage(), time.monotonic(), time.monotonic() + SETTLE
+        while time.monotonic() < min(end, since + 1):
+            await asyncio.sleep(0.1)
+            now = self.server.usage()
+            if (now.fds, now.threads) != (usage.fds, usage.threads):
+                usage, since = now, time.monotonic()
+        return usage
+
+    async def in_vain(self) -> bool:
+        """Sends the signal while the application cannot be loaded. Does the server notice, and go on as before?"""
+        server, broken = self.server, self.load.folder.with_suffix(".broken")
+        before, processes, when = server.log, len(tree(server.pid)), time.monotonic_ns()
+        broken.touch()
+        os.kill(server.pid, self.number)
+        noticed = await until(lambda: "broken, as requested" in server.log[len(before) :], READY)
+        noticed += await until(lambda: len(tree(server.pid)) <= processes, READY)
+        broken.unlink()
+        self.vain.append(server.log[len(before) :])
+        return noticed < READY and int(await asyncio.to_thread(get, server.address, "/loaded")) < when
+
+    def unexpected_errors(self) -> list[str]:
+        log = self.server.log
+        for part in self.vain:
+            log = log.replace(part, "")
+        return [line for line in log.splitlines() if line.startswith(ERRORS)]
+
+
+type Replace = Callable[[Replacement], Awaitable[float]]
+"""Replaces the workers once. Returns the seconds until the new ones serve alone; infinity if they do not."""
+
+
+def replaced_under_load(
+    setting: Setting, report: Report, number: signal.Signals, replace: Replace, count: int
+) -> None:  # fmt: skip
     """The whole scenario, `count` times directly and `count` times through the proxy."""
     workers = setting.workers or 2
     for name in ("direct", "HAProxy"):
@@ -197,48 +245,41 @@ def replaced_under_load(setting: Setting, report: Report, replace: Replace, coun
             if name == "HAProxy":
                 proxy = stack.enter_context(haproxy(setting.folder, server.port, check="/health"))
             load = SteadyLoad(proxy.address if proxy else server.address, folder)
-            asyncio.run(_replaced(server, load, lambda: replace(server, load, workers), count, report, name))  # noqa: B023
+            replacement = Replacement(server, load, workers, number)
+            asyncio.run(_replaced(replacement, replace, count, report, name))
             if proxy:
                 proxy.report(report)
             code = server.stop()
             report.check(code in ENDED, f"{name}: the server ended with {code}")
             load.check(report, name)
-            errors = [line for line in server.log.splitlines() if line.startswith(ERRORS)]
+            errors = replacement.unexpected_errors()
             report.check(not errors, f"{name}: errors in the log: {len(errors)} {errors[:3] or ''}")
 
 
-async def _replaced(server: Pounce, load: SteadyLoad, replace: Callable[[], Awaitable[float]], count: int,
-                    report: Report, name: str) -> None:  # fmt: skip
-    await replace()  # what is allocated once for all of them is not growth
-    before, times = await _settled(server), list[float]()
-    most = before.fds + LAZY * len(server.worker_pids())
-    async with load.running():
+async def _replaced(one: Replacement, replace: Replace, count: int, report: Report, name: str) -> None:
+    await replace(one)  # what is allocated once for all of them is not growth
+    before, times, went_on = await one.usage(), list[float](), list[bool]()
+    most = before.fds + LAZY * len(one.server.worker_pids())
+    async with one.load.running():
         await asyncio.sleep(1)
         while len(times) < count and float("inf") not in times:
-            times.append(await replace())
-            if len(times) % 10 == 0:
-                report.log(f"{name}: {len(times)} times, {server.usage()}")
+            if len(times) % VAIN_EVERY == 0:
+                went_on.append(await one.in_vain())
+                report.log(f"{name}: {len(times)} times, {one.server.usage()}")
+            times.append(await replace(one))
         await asyncio.sleep(1)
     done = [each for each in times if each != float("inf")]
     report.check(len(done) == count, f"{name}: replaced {len(done)} of {count} times, after "
                  f"{statistics.median(done or [0]):.2f} s (median), {max(done, default=0):.2f} s at most")  # fmt: skip
-    await until(lambda: (now := server.usage()).threads <= before.threads and now.fds <= most, SETTLE)
-    after = server.usage()
+    report.check(all(went_on), f"{name}: went on {sum(went_on)} of {len(went_on)} times when the application could not "
+                 "be loaded")  # fmt: skip
+    after, end = one.server.usage(), time.monotonic() + SETTLE
+    while (after.threads > before.threads or after.fds > most) and time.monotonic() < end:
+        await asyncio.sleep(0.1)
+        after = one.server.usage()
     report.log(
         f"{name}: memory {before.memory / MIB:.1f} MiB after the first time, {after.memory / MIB:.1f} at the end"
     )
-    report.check(
-        after.threads <= before.threads and after.fds <= most,
-        f"{name}: threads {before.threads} -> {after.threads}, descriptors {before.fds} -> {after.fds}",
-    )
-
-
-async def _settled(server: Pounce) -> Usage:
-    """What it uses when that has not changed for a second: old workers have ended."""
-    usage, since, end = server.usage(), time.monotonic(), time.monotonic() + SETTLE
-    while time.monotonic() < min(end, since + 1):
-        await asyncio.sleep(0.1)
-        now = server.usage()
-        if (now.fds, now.threads) != (usage.fds, usage.threads):
-            usage, since = now, time.monotonic()
-    return usage
+    report.check(after.threads <= before.threads and after.fds <= most,
+                 f"{name}: threads {before.threads} -> {after.threads}, "
+                 f"descriptors {before.fds} -> {after.fds}")  # fmt: skip

@@ -9,25 +9,24 @@ import os
 import signal
 import time
 
-from stress.kit.pounce_server import Pounce, get
+from stress.kit.pounce_server import get
 from stress.kit.scenario import Report, Setting
-from stress.kit.steady_load import SteadyLoad, replaced_under_load, until
+from stress.kit.steady_load import READY, Replacement, replaced_under_load, until
 
 TOOLS = ("wrk", "haproxy")
 
 PER_MINUTE = 50
-READY = 60.0  # seconds that a new generation may take until it serves, on a busy machine
 FRESH = 4  # new connections in a row that the new generation has to answer
 
 
-async def restart(server: Pounce, load: SteadyLoad, workers: int) -> float:
+async def restart(one: Replacement) -> float:
     when = time.monotonic_ns()
-    os.kill(server.pid, signal.SIGHUP)
-    started = await until(lambda: load.workers_loaded_after(when) >= workers, READY)
+    os.kill(one.server.pid, signal.SIGHUP)
+    started = await until(lambda: one.load.workers_loaded_after(when) >= one.workers, READY)
     return started + await until(
-        lambda: all(int(get(server.address, "/loaded")) > when for _ in range(FRESH)), READY
+        lambda: all(int(get(one.server.address, "/loaded")) > when for _ in range(FRESH)), READY
     )  # fmt: skip
 
 
 def run(setting: Setting, report: Report) -> None:
-    replaced_under_load(setting, report, restart, max(1, round(setting.minutes * PER_MINUTE)))
+    replaced_under_load(setting, report, signal.SIGHUP, restart, max(1, round(setting.minutes * PER_MINUTE)))
