@@ -21,9 +21,6 @@ from pounce.asgi.pathsend import open_file
 from pounce.errors import ClientDisconnected
 from pounce.protocols.fields import Field
 
-DOCUMENTS = (b"document", b"iframe", b"frame", b"fencedframe", b"embed", b"object")
-"""Values of Sec-Fetch-Dest (W3C, Fetch Metadata) of a request for a page. Browsers send that field to HTTPS and to this
-machine only; elsewhere Accept has to do."""
 OF_SCRIPTS = (b"hx-request", b"x-requested-with")  # fields that libraries for such requests add
 NOT_PASSED_ON = (b"accept-encoding", b"if-none-match", b"if-modified-since")
 """Fields of a request for a page that the application does not see: its answer could not be changed if it were encoded,
@@ -45,11 +42,13 @@ def asks_for_page(scope: Scope) -> bool:
     """Will the response be shown as a page? Of a request over HTTP."""
     if scope["method"] != "GET":  # to load the answer to a POST again would send the form again
         return False
+    # Sec-Fetch-Mode (W3C, Fetch Metadata) tells for certain, also of what a service worker passes on, whose
+    # Sec-Fetch-Dest is empty. But browsers send it to HTTPS and to their own machine only.
     html = False
     for name, value in scope["headers"]:
         if name == b"accept":
             html = html or b"text/html" in value.lower()
-        elif (name == b"sec-fetch-dest" and value not in DOCUMENTS) or name in OF_SCRIPTS:
+        elif (name == b"sec-fetch-mode" and value != b"navigate") or name in OF_SCRIPTS:
             return False
     return html
 

@@ -15,9 +15,11 @@
   const FIRST_DELAY = 500, LAST_DELAY = 30000; // milliseconds
   const url = script.src.replace(/\.js$/, "");
   const page = script.dataset.state.split(" ");
-  const channel = "BroadcastChannel" in window ? new BroadcastChannel("pounce " + url) : null;
-  const tell = message => channel && channel.postMessage(message);
-  let source = null, claim = 0, timer = 0, delay = FIRST_DELAY, reloading = "";
+  let channel = null, source = null, claim = 0, timer = 0, delay = FIRST_DELAY, reloading = "";
+
+  const tell = message => {
+    if (channel) channel.postMessage(message);
+  };
 
   const isOld = state => {
     const [process, generation, failure] = state.split(" ");
@@ -77,20 +79,30 @@
     if (document.visibilityState === "visible") lead();
   };
 
-  if (channel) {
-    channel.onmessage = ({ data }) => {
-      if (data.state) hear(data.state);
-      else if (data.left) leadIfVisible();
-      else if (data.claim > claim) close(); // of two that claim it at once, the later one leads
-    };
-  }
-  document.addEventListener("visibilitychange", leadIfVisible);
-  window.addEventListener("pageshow", event => {
-    if (event.persisted) lead(); // out of the back/forward cache, from which it is as old as it was
-  });
-  window.addEventListener("pagehide", () => {
+  const join = () => {
+    if ("BroadcastChannel" in window) {
+      channel = new BroadcastChannel("pounce " + url);
+      channel.onmessage = ({ data }) => {
+        if (data.state) hear(data.state);
+        else if (data.left) leadIfVisible();
+        else if (data.claim > claim) close(); // of two that claim it at once, the later one leads
+      };
+    }
+    lead();
+  };
+
+  // A browser keeps no page for its back button that has a stream open, or hears of a message while it is kept.
+  const leave = () => {
     if (source) tell({ left: true });
-    close(); // an open stream keeps a page out of that cache
+    close();
+    if (channel) channel.close();
+    channel = null;
+  };
+
+  document.addEventListener("visibilitychange", leadIfVisible);
+  window.addEventListener("pagehide", leave);
+  window.addEventListener("pageshow", event => {
+    if (event.persisted) join(); // as it was when it was left: the stream says whether it is old
   });
-  lead();
+  join();
 })();

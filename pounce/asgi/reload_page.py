@@ -33,8 +33,8 @@ SCRIPT = FOLDER + "reload.js"
 """Paths that no application of ours sees: below the root path, as the application's own."""
 
 RECONNECT_DELAY = 200  # milliseconds, after which a browser opens a stream again that has ended
-NEXT_BY_ITSELF = "This page goes when it does."
-NEXT_BY_HAND = "Load the page again when it is mended."
+NEXT_BY_ITSELF = "This page reloads itself when the code starts."
+NEXT_BY_HAND = "Reload this page when the code is mended."
 
 
 class _Failure(NamedTuple):

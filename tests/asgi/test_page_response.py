@@ -126,7 +126,7 @@ def test_head_has_the_length_of_the_application():
 
 
 def test_a_fragment_that_htmx_or_fetch_asks_for_is_left_alone():
-    for fields in ({"hx_request": "true"}, {"sec_fetch_dest": "empty"}, {"x_requested_with": "XMLHttpRequest"}):
+    for fields in ({"hx_request": "true"}, {"sec_fetch_mode": "cors"}, {"x_requested_with": "XMLHttpRequest"}):
         assert ask(page_app, request(**fields)).content == PAGE
     assert ask(page_app, GET).content == PAGE  # of no browser
 

@@ -99,8 +99,8 @@ def test_an_error_of_one_line_or_none_has_a_page(text):
         request(accept="application/json"),
         request(method="POST", content_length=0),
         request(method="HEAD"),
-        request(sec_fetch_dest="empty"),
-        request(sec_fetch_dest="image"),
+        request(sec_fetch_mode="cors", sec_fetch_dest="empty"),
+        request(sec_fetch_mode="no-cors", sec_fetch_dest="image"),
         request(hx_request="true"),
         request(x_requested_with="XMLHttpRequest"),
     ],
@@ -113,13 +113,13 @@ def test_what_does_not_ask_for_a_page_is_served_by_the_last_good_application_as_
     assert content_of(answer) == (b"" if asked.startswith(b"HEAD") else PAGE)
 
 
-@pytest.mark.parametrize("dest", ["document", "iframe", "frame", "embed", "object"])
-def test_documents_and_frames_are_pages(dest):
+@pytest.mark.parametrize("dest", ["document", "iframe", "empty"])
+def test_documents_frames_and_what_a_service_worker_passes_on_are_pages(dest):
     page = ReloadPage(browser=True)
     client = rig_of(page).connect()
-    assert SCRIPT.encode() in client.ask(request(sec_fetch_dest=dest))
+    assert SCRIPT.encode() in client.ask(request(sec_fetch_mode="navigate", sec_fetch_dest=dest))
     page.failed(ERROR, 2)
-    assert status_of(client.ask(request(sec_fetch_dest=dest))) == 500
+    assert status_of(client.ask(request(sec_fetch_mode="navigate", sec_fetch_dest=dest))) == 500
 
 
 @pytest.mark.parametrize("browser", [False, True])
@@ -209,7 +209,7 @@ def test_two_server_processes_have_different_states():
 
 def test_the_script_is_javascript_and_reads_the_stream_beside_it():
     client = rig_of(ReloadPage(browser=True)).connect()
-    (answer,) = read_answers(client.ask(request(SCRIPT, accept="*/*", sec_fetch_dest="script")))
+    (answer,) = read_answers(client.ask(request(SCRIPT, accept="*/*", sec_fetch_mode="no-cors")))
     assert answer.status == 200
     assert answer.get(b"content-type") == b"text/javascript; charset=utf-8"
     assert b"EventSource" in answer.content

@@ -5,7 +5,6 @@ import json
 import re
 import signal
 import socket
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.requirements import missing, tool
+from tests.support.requirements import missing
 from tests.support.server import Running
 from tests.support.websockets import handshake
 
@@ -148,75 +147,6 @@ def test_ws_ping_timeout_ends_a_client_that_is_silent_without_a_fin_with_1011():
             while [1011, "keepalive ping timeout"] not in httpx.get(server.url + "/seen").json():
                 assert time.monotonic() < end
         assert server.stop() in ENDED
-
-
-# A browser
-
-
-class Browser:
-    """Headless Chromium, through the WebDriver protocol."""
-
-    def __init__(self, folder):
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port = sock.getsockname()[1]
-        self.process = subprocess.Popen(
-            [tool("chromedriver"), f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120)
-        end = time.monotonic() + 30
-        while True:
-            try:
-                self.http.get("/status")
-                break
-            except httpx.TransportError:
-                assert time.monotonic() < end
-                time.sleep(0.05)
-        arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-                     f"--user-data-dir={folder}"]  # fmt: skip
-        options = {"binary": tool("chromium"), "args": arguments}
-        answer = self.http.post(
-            "/session", json={"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
-        ).json()["value"]
-        self.session = f"/session/{answer['sessionId']}"
-
-    def do(self, what, **values):
-        answer = self.http.post(f"{self.session}/{what}", json=values)
-        assert answer.status_code == 200, answer.text
-        return answer.json()["value"]
-
-    def tab(self, url):
-        handle = self.do("window/new", type="tab")["handle"]
-        self.do("window", handle=handle)
-        self.do("url", url=url)
-        return handle
-
-    def run(self, tab, script):
-        self.do("window", handle=tab)
-        return self.do("execute/sync", script=script, args=[])
-
-    def wait(self, tab, script, words):
-        end = time.monotonic() + 60
-        while words not in (found := self.run(tab, f"return {script}")):
-            assert time.monotonic() < end, found
-            time.sleep(0.05)
-        return found
-
-    def close(self):
-        with contextlib.suppress(httpx.HTTPError):
-            self.http.delete(self.session)
-        self.http.close()
-        self.process.terminate()
-        self.process.wait(30)
-
-
-@pytest.fixture
-def browser(tmp_path):
-    tool("chromium")
-    tool("chromedriver")
-    browser = Browser(tmp_path)
-    yield browser
-    browser.close()
 
 
 def test_chromium_tabs_chat_across_worker_threads_and_are_closed_with_1012(browser):
