@@ -7,7 +7,8 @@ from pounce.watch import inotify, mounts, watcher
 from pounce.watch.filter import Filter
 from tests.support.requirements import library
 
-WAYS = ("inotify", "polling", "watchfiles")
+# The library runs in a program of its own.
+WAYS = ("inotify", "polling", pytest.param("watchfiles", marks=pytest.mark.processes))
 
 
 class Watched:
@@ -93,6 +94,7 @@ def unsupported():
 @pytest.fixture(params=WAYS)
 def way(request, monkeypatch):
     """Each way of watching, as the one that this system has."""
+    monkeypatch.setattr(watcher, "ROOTS_INTERVAL", 0.1)
     if request.param == "polling":
         monkeypatch.setattr(mounts, "silent", lambda *_: "a test")
     elif request.param == "watchfiles":
