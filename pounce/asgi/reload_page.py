@@ -57,7 +57,7 @@ class ReloadPage:
         self._failures = 0
         self._failure: _Failure | None = None
         self._closed = False
-        self._streams: set[_Stream] = set()  # each worker adds and discards its own, in one step
+        self._event_streams: set[_EventStream] = set()  # each worker adds and discards its own, in one step
 
     # On the supervisor's thread
 
@@ -80,7 +80,7 @@ class ReloadPage:
         self._wake_streams()
 
     def _wake_streams(self) -> None:
-        for stream in list(self._streams):
+        for stream in list(self._event_streams):
             with contextlib.suppress(RuntimeError):  # its loop has ended
                 stream.loop.post(stream.wake)
 
@@ -143,8 +143,8 @@ class ReloadPage:
             (b"x-accel-buffering", b"no"),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": fields})
-        stream = _Stream(receive, await _ThisLoop())
-        self._streams.add(stream)
+        stream = _EventStream(receive, await _ThisLoop())
+        self._event_streams.add(stream)
         sent = ""
         try:
             while True:
@@ -158,7 +158,7 @@ class ReloadPage:
                 if message is not None and message["type"] == "http.disconnect":
                     break
         finally:
-            self._streams.discard(stream)
+            self._event_streams.discard(stream)
         with contextlib.suppress(ClientDisconnected):
             await send({"type": "http.response.body", "body": b""})
 
@@ -177,7 +177,7 @@ class _ThisLoop(Wait):
         self.wake(task.loop)
 
 
-class _Stream:
+class _EventStream:
     """Awaiting it gives the next message that the stream's request receives, or None when `wake` was called before.
 
     A coroutine can wait for one thing. This one waits for what `receive` waits for, and `wake` makes that come true;

@@ -10,11 +10,10 @@ import threading
 
 import pytest
 
-import pounce
 from pounce.asgi.reload_page import SCRIPT, STREAM, ReloadPage
 from pounce.testing import TestServer
 from tests.support.answers import content_of, read_answers, status_of
-from tests.support.applications import answering, body, hello, start
+from tests.support.applications import answering, body, start
 from tests.support.harness import Rig
 from tests.support.websockets import handshake
 
@@ -238,10 +237,10 @@ def test_a_stream_ends_when_its_page_goes_and_leaves_nothing():
     for _ in range(3):
         client = rig.connect()
         client.ask(request(STREAM))
-        assert len(page._streams) == 1
+        assert len(page._event_streams) == 1
         client.close()
         rig.turn()
-        assert not page._streams
+        assert not page._event_streams
         assert not rig.worker.exchanges
     page.ready(2)  # wakes nothing
     rig.turn()
@@ -276,28 +275,28 @@ def test_close_ends_streams_in_order_and_they_stay_closed():
     page.close()
     assert stream.read() == b"0\r\n\r\n"
     assert rig.connect().ask(request(STREAM)).endswith(b"\r\n0\r\n\r\n")
-    assert not page._streams
+    assert not page._event_streams
     assert not rig.worker.exchanges
 
 
-def test_a_stream_whose_worker_drains_ends_in_order_where_the_application_receives_http_disconnect():
-    """As the worker does it where it must not wait for streams."""
+@pytest.mark.parametrize("told", [True, False], ids=["before", "never"])
+def test_a_stream_ends_in_order_when_its_worker_retires_in_a_hurry_and_is_opened_at_the_next(told, caplog):
     page = ReloadPage(browser=True)
-    sent, messages = [], [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
-
-    async def receive():
-        return messages.pop(0)
-
-    async def send(message):
-        sent.append(message)
-
-    scope = {"type": "http", "method": "GET", "path": STREAM, "headers": []}
-    ended = []
-    rig = Rig(hello)
-    pounce.kernel.task.spawn(rig.loop, page.wrap(hello)(scope, receive, send), lambda *end: ended.append(end))
-    rig.turn()
-    assert ended == [(None, None)]
-    assert sent[-1] == {"type": "http.response.body", "body": b""}
+    page.ready(1)
+    old, new = rig_of(page, number=1), rig_of(page, number=2)
+    stream = old.connect()
+    stream.ask(request(STREAM))
+    page.ready(2)
+    if told:
+        old.turn()
+    old.worker.retire(hurry=True)
+    data = stream.read()
+    assert [state[1] for state in events(data)] == ([2] if told else [])
+    assert data.endswith(b"0\r\n\r\n")
+    assert not old.worker.exchanges
+    assert not page._event_streams
+    assert not caplog.records
+    assert [state[1] for state in events(new.connect().ask(request(STREAM)))] == [2]
 
 
 def test_a_stream_of_a_worker_that_runs_asyncio_waits_by_its_futures():
@@ -351,7 +350,7 @@ with TestServer(page.wrap(app), lifespan="off") as server:
         assert state() == b"%d" % number
     connection.close()
     left.close()
-    while page._streams:
+    while page._event_streams:
         ask("/")
 """
 

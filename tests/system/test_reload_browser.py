@@ -125,7 +125,9 @@ def test_chromium_with_ten_tabs_has_one_stream_and_reloads_them_all(browser):
         tabs = [browser.tab(f"{server.url}/{number}") for number in range(10)]
         for tab in tabs:
             browser.wait(tab, TEXT, "GET by generation 1")
-        assert len(site.page._streams) <= 2  # the second is one that the browser has closed, and the server not yet
+        assert (
+            len(site.page._event_streams) <= 2
+        )  # the second is one that the browser has closed, and the server not yet
         site.mend()
         for tab in tabs:
             browser.wait(tab, TEXT, "GET by generation 2")
