@@ -5,7 +5,6 @@ POUNCE_HAND_OVERS is how often; 60 finds a lost wake-up, a bug that needs more l
 """
 
 import collections
-import contextvars
 import os
 import random
 import socket
@@ -15,13 +14,7 @@ import threading
 import pytest
 
 import pounce
-from pounce.app.loading import load
-from pounce.config import Config
-from pounce.kernel.loop import Loop
-from pounce.net.listeners import Listener
-from pounce.supervisor.threads import ThreadWorker
-from pounce.worker.balance import Balancer
-from pounce.worker.control import Report
+from tests.support.chain import Chain
 
 HAND_OVERS = int(os.environ.get("POUNCE_HAND_OVERS", "60"))
 CLIENTS = 6
@@ -61,60 +54,6 @@ class Application:
         elif kind == "slow":
             await pounce.sleep(0.001)
         await send({"type": "http.response.body", "body": LARGE if kind == "large" else content})
-
-
-class Chain:
-    """One slot, whose worker is replaced again and again."""
-
-    def __init__(self, app, balanced):
-        self.loop = Loop()
-        config = Config(app, access_log=False, lifespan="off")
-        sock = socket.create_server(("127.0.0.1", 0), backlog=1000)
-        sock.setblocking(False)
-        self.listener = Listener([sock], sock.getsockname()[:2])
-        self.balancer = Balancer(1, processes=False) if balanced else None
-        self.reports = collections.Counter()
-        self.alive = []
-        self.ended = 0
-        self._config = config
-        self.worker = None
-
-    @property
-    def address(self):
-        return self.listener.address
-
-    def replace(self, **how):
-        """Starts a worker; the one before it retires when it is ready."""
-        ready = []
-
-        def on_report(report):
-            if report is Report.READY:
-                ready.append(worker)
-            elif report is Report.ENDED:
-                self.ended += 1
-
-        config = self._config
-        worker = ThreadWorker(
-            0, config, lambda: load(config), [self.listener], self.loop, on_report, self.balancer,
-            contextvars.copy_context(),
-        )  # fmt: skip
-        worker.start()
-        self.alive.append(worker)
-        while not ready:
-            self.loop.turn(0.1)
-        before, self.worker = self.worker, worker
-        if before is not None:
-            before.retire(worker, **how)
-        worker.serve()
-
-    def stop(self):
-        self.worker.stop()
-        while self.ended < len(self.alive):
-            self.loop.turn(0.1)
-        for worker in self.alive:
-            worker.join()
-        self.listener.close()
-        self.loop.close()
 
 
 class Client(threading.Thread):
@@ -183,18 +122,16 @@ class Client(threading.Thread):
 @pytest.mark.timeout(330)
 def test_no_request_is_lost_or_answered_twice_while_workers_are_replaced(balanced, hurry):
     app = Application()
-    chain = Chain(app, balanced)
-    chain.replace()
     enough = threading.Event()
-    clients = [Client(chain.address, number, enough) for number in range(CLIENTS)]
-    for client in clients:
-        client.start()
-    for _ in range(HAND_OVERS):
-        chain.replace(hurry=hurry)
-    enough.set()
-    for client in clients:
-        client.join(60)
-    chain.stop()
+    with Chain(app, balanced=balanced) as chain:
+        clients = [Client(chain.address, number, enough) for number in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        for _ in range(HAND_OVERS):
+            chain.replace(hurry=hurry)
+        enough.set()
+        for client in clients:
+            client.join(60)
     assert [client.failure for client in clients] == [None] * CLIENTS
     assert app.seen == collections.Counter(name for client in clients for name in client.asked)
     assert sum(client.connections for client in clients) == CLIENTS  # all were kept
