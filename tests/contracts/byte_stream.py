@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pounce.net.byte_stream import ByteStream, Peer, StreamOwner
+from pounce.net.byte_stream import ByteStream, Detached, Peer, StreamOwner
 from pounce.net.progress import Progress
 from pounce.net.stream import SocketStream
 from tests.support.harness import skipping_loop
@@ -67,6 +67,10 @@ class Ends:
 
     def make_stream(self, ours: socket.socket) -> ByteStream:
         return SocketStream(self.loop, ours, Peer(None, None), self.progress)
+
+    def continue_stream(self, detached: Detached) -> ByteStream:
+        """A stream that goes on with one that was given up."""
+        return SocketStream(self.loop, detached.sock, Peer(None, None), self.progress, detached.unsent)
 
     def turn(self, times: int = 5) -> None:
         for _ in range(times):

@@ -366,3 +366,71 @@ def test_expect_progress_a_client_that_acknowledges_slowly_is_not_aborted(ends):
         ends.read(131072)
         ends.until(lambda before=before: ends.stream.buffered < before)
     assert ends.stream.is_open
+
+
+# Giving a stream up
+
+
+def continued(ends, detached):
+    """Another stream that goes on, in the same loop."""
+    ends.stream = ends.continue_stream(detached)
+    ends.owner = Recorder(ends.stream)
+    ends.stream.set_owner(ends.owner)
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+def test_a_stream_that_is_given_up_loses_nothing_of_either_direction(ends, opened, turns):
+    owner, stream = ends.owner, ends.stream
+    ends.client.sendall(b"one")
+    ends.until(lambda: owner.data == b"one")
+    stream.write(LARGE)
+    fd, file = opened()
+    stream.write_file(b"head", fd, 10, 1000)
+    stream.write_soon((b"soon",))
+    ends.turn(turns)
+    ends.client.sendall(b"two")
+    detached = stream.detach()
+    if detached is None:
+        pytest.skip("this stream cannot be given up")
+    assert not stream.is_open
+    for _ in range(2):  # whatever is called now is ignored
+        stream.poll()
+        stream.resume_reading()
+        stream.write(b"x")
+        stream.close()
+        stream.abort()
+        ends.turn()
+    assert owner.data == b"one"
+    assert not owner.lost
+    continued(ends, detached)
+    ends.until(lambda: ends.owner.data == b"two")
+    expected = LARGE + b"head" + LARGE[10:1010] + b"soon"
+    assert ends.read(len(expected)) == (expected, None)
+    assert not is_open(fd, file)
+    ends.stream.write(b"more")
+    assert ends.read(4) == (b"more", None)
+
+
+def test_what_is_unsent_of_a_stream_that_was_given_up_has_its_deadline_again(ends):
+    ends.stream.write(LARGE)
+    detached = ends.stream.detach()
+    if detached is None:
+        pytest.skip("this stream cannot be given up")
+    continued(ends, detached)
+    ends.pass_time(WRITE_TIMEOUT * 1.3)
+    assert ends.owner.events == ["lost"]
+
+
+@pytest.mark.parametrize("end", ["close", "close_now", "abort"])
+def test_a_stream_that_has_ended_cannot_be_given_up(ends, end):
+    ends.stream.write(LARGE)
+    getattr(ends.stream, end)()
+    assert ends.stream.detach() is None
+
+
+def test_a_stream_whose_client_has_gone_is_lost_and_not_given_up(ends):
+    ends.stream.write_soon((b"x",))
+    reset(ends.client)
+    if (detached := ends.stream.detach()) is not None:  # the kernel may not know it yet
+        continued(ends, detached)
+    ends.until(lambda: ends.owner.lost)

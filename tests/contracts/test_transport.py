@@ -5,6 +5,7 @@ import os
 
 import h11
 import pytest
+from wsproto.events import BytesMessage, CloseConnection, TextMessage
 
 from pounce.net.byte_stream import HIGH_WATER
 from pounce.protocols.events import ApplicationError
@@ -222,3 +223,137 @@ def test_a_response_given_within_start_is_followed_by_the_next_request(ends):
         assert response(ends.read()) == (200, b"one", [])
         ends.parser.start_next_cycle() if ends.parser.our_state is h11.DONE else None
     assert len(ends.handlers) == 3
+
+
+def test_illegal_content_cuts_off_a_response_that_has_begun(ends):
+    handler = ends.ask("POST", fields=(("transfer-encoding", "chunked"),))
+    handler.transport.send_head(200, TEXT, False)
+    handler.transport.send_body(b"one", True)
+    handler.answerable = False
+    ends.ends.client.sendall(b"illegal\r\n")
+    ends.ends.until(lambda: "lost" in handler.events)
+    head, *rest = ends.read()
+    assert head.status_code == 200
+    assert isinstance(rest[-1], Exception)
+
+
+@pytest.mark.parametrize("field", [(b"content-length", b"3"), (b"a b", b"c"), (b"a", b"b\r\nc")])
+@pytest.mark.parametrize("client", [(("te", "trailers"),), ()], ids=["taken", "not taken"])
+def test_trailers_that_are_not_legal_change_nothing(ends, client, field):
+    handler = ends.ask(fields=client)
+    handler.transport.send_head(200, TEXT, True)
+    handler.transport.send_body(b"one", False)
+    with pytest.raises(ApplicationError):
+        handler.transport.send_trailers([(b"a", b"1"), field], False)
+    handler.transport.send_trailers([(b"a", b"1")], False)
+    assert response(ends.read()) == (200, b"one", [(b"a", b"1")] if client else [])
+
+
+@pytest.mark.parametrize("close", [False, True])
+def test_send_error_ends_the_connection_where_it_is_told_to(ends, close):
+    handler = ends.ask()
+    handler.transport.send_error(503, "Service Unavailable", [(b"retry-after", b"1")], close=close)
+    events = ends.read()
+    assert response(events) == (503, b"Service Unavailable", [])
+    assert (b"retry-after", b"1") in list(events[0].headers)
+    assert "lost" not in handler.events
+    assert ends.goes_on is not close
+
+
+# WebSockets
+
+
+def accepted(ends, *early, fields=()):
+    """An accepted WebSocket: its handler, and its transport of messages."""
+    handler, handshake = ends.ask_for_websocket(*early)
+    messages = handler.transport.upgrade(handler, handshake, "chat", fields)
+    messages.begin()
+    status, sent = ends.read_accepted()
+    assert status == ends.accepted_status
+    assert (b"sec-websocket-protocol", b"chat") in sent
+    assert all(field in sent for field in fields)
+    return handler, messages
+
+
+def test_upgrade_accepts_a_websocket_which_carries_messages_both_ways(ends):
+    handler, messages = accepted(ends, fields=[(b"x-own", b"1")])
+    assert messages.next_message() is None
+    for data, event in (("text", TextMessage), (b"bytes", BytesMessage)):
+        messages.send(data)
+        assert ends.read_frame().data == data
+        ends.say(event(data))
+        ends.ends.until(lambda: handler.events.count("message"))
+        assert messages.next_message() == data
+        handler.events.remove("message")
+    assert messages.disconnect is None
+    assert "lost" not in handler.events
+
+
+def test_what_the_client_sends_behind_its_handshake_is_the_first_message(ends):
+    handler, messages = accepted(ends, "early", "also")
+    ends.ends.until(lambda: handler.events.count("message") == 2)
+    assert [messages.next_message(), messages.next_message(), messages.next_message()] == ["early", "also", None]
+
+
+@pytest.mark.parametrize(
+    ("subprotocol", "fields"),
+    [("unknown", []), ("chat", [(b"a b", b"c")]), ("chat", [(b"a", b"b\r\nc")]), ("chat", [(b"a", "b")])],
+)
+def test_an_upgrade_that_is_not_legal_changes_nothing(ends, subprotocol, fields):
+    handler, handshake = ends.ask_for_websocket()
+    with pytest.raises(ApplicationError):
+        handler.transport.upgrade(handler, handshake, subprotocol, fields)
+    handler.transport.send_error(403, "Forbidden")
+    assert response(ends.read()) == (403, b"Forbidden", [])
+    assert "lost" not in handler.events
+
+
+def test_close_by_the_application_reaches_the_client_and_is_the_disconnect(ends):
+    handler, messages = accepted(ends)
+    messages.close_by_application(4000, "enough")
+    event = ends.read_frame()
+    assert (event.code, event.reason) == (4000, "enough")
+    assert messages.disconnect == (4000, "enough")
+    assert messages.closed_by_application
+    assert handler.events[-1] == "lost"
+    messages.application_ended(1000)
+    ends.say(event.response())
+    ends.ends.until(lambda: not ends.ends.stream.is_open)
+
+
+def test_close_by_the_client_is_the_disconnect_and_is_answered(ends):
+    handler, messages = accepted(ends)
+    ends.say(CloseConnection(4001, "bye"))
+    ends.ends.until(lambda: "lost" in handler.events)
+    assert messages.disconnect == (4001, "bye")
+    assert not messages.closed_by_application
+    assert ends.read_frame().code == 4001
+
+
+def test_the_end_of_the_application_closes_with_its_code_and_is_the_last_call(ends):
+    handler, messages = accepted(ends)
+    messages.application_ended(1011)
+    assert ends.read_frame().code == 1011
+    assert "lost" not in handler.events
+    assert messages.disconnect == (1011, "")
+
+
+def test_a_websocket_whose_client_has_gone_tells_its_handler_once(ends):
+    handler, messages = accepted(ends)
+    ends.ends.stream.abort()
+    ends.ends.turn()
+    assert messages.disconnect == (1006, "")
+    assert handler.events.count("lost") == 1
+
+
+def test_a_websocket_that_is_congested_tells_when_it_is_writable(ends):
+    handler, messages = accepted(ends)
+    assert not messages.congested
+    messages.send(bytes(1 << 21))
+    assert messages.congested
+    assert "writable" not in handler.events
+    got = 0
+    while got < 1 << 21:
+        got += len(ends.read_frame().data)
+    ends.ends.until(lambda: "writable" in handler.events)
+    assert not messages.congested

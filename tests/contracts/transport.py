@@ -7,13 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 import h11
+from wsproto import ConnectionType
+from wsproto.connection import Connection
+from wsproto.events import TextMessage
 
 from pounce.config.config import Config
 from pounce.connections.context import ConnectionContext
 from pounce.connections.http1 import HTTP1Connection
 from pounce.connections.interface import Transport
 from pounce.protocols.events import Request
+from pounce.protocols.ws.handshake import Handshake
 from tests.contracts.byte_stream import Ends, over_tcp
+
+HANDSHAKE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+             "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Protocol": "chat"}  # fmt: skip
 
 
 async def _unused(scope: Any, receive: Any, send: Any) -> None:
@@ -21,9 +28,10 @@ async def _unused(scope: Any, receive: Any, send: Any) -> None:
 
 
 class RecordingHandler:
-    """A `Handler` that runs no application and keeps what it is told."""
+    """A `Handler`, and a `MessageHandler`, that runs no application and keeps what it is told."""
 
     eof = False
+    handling_message = False
 
     def __init__(self, transport: Transport, request: Request, on_start: Callable[[Any], None] | None) -> None:
         self.transport = transport
@@ -49,6 +57,9 @@ class RecordingHandler:
     def writable(self) -> None:
         self._note("writable")
 
+    def message_received(self) -> None:
+        self._note("message")
+
     def connection_lost(self) -> None:
         self._note("lost")
 
@@ -63,6 +74,9 @@ class RecordingHandler:
 
 class HTTP1Ends:
     """A connection over TCP, its context made directly, and a client that reads with h11."""
+
+    accepted_status = 101
+    """Of the answer to a handshake."""
 
     def __init__(self) -> None:
         self.ends: Ends = over_tcp()
@@ -102,6 +116,8 @@ class HTTP1Ends:
                 event = self.parser.next_event()
             except h11.RemoteProtocolError as error:
                 return [*events, error]
+            if event is h11.PAUSED:  # another protocol has begun
+                return events
             if event is not h11.NEED_DATA:
                 events.append(event)
                 continue
@@ -110,6 +126,40 @@ class HTTP1Ends:
                 return [*events, failure]
             self.parser.receive_data(data)
         return events
+
+    @property
+    def goes_on(self) -> bool:
+        """Can another request follow on the connection, after the response that was read?"""
+        return self.parser.our_state is h11.DONE
+
+    # A WebSocket
+
+    def ask_for_websocket(self, *early: str) -> tuple[Any, Handshake]:
+        """Asks, with these messages behind the handshake; the handler, and the handshake to accept."""
+        self.frames = Connection(ConnectionType.CLIENT)
+        body = b"".join(self.frames.send(TextMessage(text)) for text in early)
+        handler = self.ask(fields=tuple(HANDSHAKE.items()), body=body)
+        return handler, Handshake(handler.request)
+
+    def read_accepted(self) -> tuple[int, list[tuple[bytes, bytes]]]:
+        """Status and fields of the answer to a handshake that is accepted."""
+        [answer] = self.read()
+        data, _ = self.parser.trailing_data
+        self.frames.receive_data(data)
+        return answer.status_code, list(answer.headers)
+
+    def say(self, event: Any) -> None:
+        """A frame from the client."""
+        self.ends.client.sendall(self.frames.send(event))
+
+    def read_frame(self) -> Any:
+        """The next event of the WebSocket."""
+        while True:
+            for event in self.frames.events():
+                return event
+            data, failure = self.ends.read(all_of_it=False)
+            assert failure is None
+            self.frames.receive_data(data or None)
 
     def close(self) -> None:
         self.ends.close()
