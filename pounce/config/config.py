@@ -64,6 +64,12 @@ class Config(ServerOptions, ProtocolOptions, UvicornOptions):
                 self._set("limit_request_target", max(self.limit_request_target, self.h11_max_incomplete_event_size))
         if self.limit_queue and self.limit_concurrency is None:
             raise ConfigError("limit_queue needs limit_concurrency: requests wait in the queue until fewer are running")
+        graceful = self.timeout_graceful_shutdown
+        if graceful is not None and self.timeout_websocket_drain > graceful:
+            raise ConfigError(
+                "timeout_websocket_drain must not be longer than timeout_graceful_shutdown, which ends everything: "
+                "set that to as many seconds, or to off"
+            )
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)

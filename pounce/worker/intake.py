@@ -1,5 +1,5 @@
 """Where a worker's connections come from: its own listening sockets, those of a worker that cannot accept, and what
-more loaded workers hand over (`balance`).
+more loaded workers transfer (`balance`).
 
 On a thread that has siblings a new connection is pending until the client has sent something, and only then becomes
 this worker's. If the worker is blocked meanwhile, a sibling takes the pending connection over and serves it. A client
@@ -103,7 +103,7 @@ class Intake:
             self._add(accepted)
 
     def _take_inbox(self) -> None:
-        """Adds the connections that siblings have handed over."""
+        """Adds the connections that siblings have transferred."""
         assert self._balancer is not None
         for accepted in self._balancer.take_all(self._number):
             self._add(accepted)

@@ -28,7 +28,7 @@ def test_websockets_go_on_for_the_window_and_are_closed_1012_at_its_end(order):
 
 
 def test_a_worker_ends_when_its_last_websocket_is_closed_within_the_window():
-    rig = Rig(echo, timeout_websocket_drain=60)
+    rig = Rig(echo, timeout_websocket_drain=20)
     socket = Socket(rig)
     rig.worker.stop()
     rig.wait(1)
@@ -84,7 +84,7 @@ def test_stop_after_retire_does_not_begin_the_window_again():
 
 def test_cancel_ends_the_window_with_1012():
     app = Recorder()
-    rig = Rig(app, timeout_websocket_drain=60)
+    rig = Rig(app, timeout_websocket_drain=20)
     socket = Socket(rig)
     rig.worker.stop()
     rig.wait(10)
@@ -135,3 +135,9 @@ def test_http_requests_are_answered_with_close_within_the_window():
     rig.worker.stop()
     assert b"connection: close" in client.ask(GET)
     assert socket.ask("a") == ["a"]
+
+
+def test_timeout_websocket_drain_longer_than_the_graceful_timeout_is_an_error():
+    with pytest.raises(pounce.ConfigError, match="timeout_websocket_drain must not be longer than"):
+        pounce.Config(echo, timeout_websocket_drain=31)
+    assert pounce.Config(echo, timeout_websocket_drain=31, timeout_graceful_shutdown=None).timeout_websocket_drain == 31

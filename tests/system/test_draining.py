@@ -190,7 +190,7 @@ def test_an_open_event_stream_holds_no_reload_up_and_its_client_sees_an_end(make
 @pytest.mark.parametrize("make", [starlette_app, fastapi_app, quart_app])
 def test_an_open_websocket_holds_no_reload_up_and_its_client_sees_1012(make, caplog):
     seen = Seen()
-    with Chain(make(seen), timeout_websocket_drain=60) as chain:
+    with Chain(make(seen), timeout_websocket_drain=20) as chain:
         url = chain.url.replace("http", "ws") + "/socket"
         with connect(url) as socket:
             socket.send("a")
@@ -256,7 +256,7 @@ def test_an_application_ends_its_streams_and_websockets_when_pounce_draining_say
         await websocket.close(4000, "come back")
 
     app = Starlette(routes=[Route("/events", stream), WebSocketRoute("/socket", socket)])
-    with Chain(app, timeout_websocket_drain=60) as chain, httpx.Client(base_url=chain.url, timeout=30) as client:
+    with Chain(app, timeout_websocket_drain=20) as chain, httpx.Client(base_url=chain.url, timeout=30) as client:
         with client.stream("GET", "/events") as answer, connect(chain.url.replace("http", "ws") + "/socket") as socket:
             lines = answer.iter_lines()
             next(lines)

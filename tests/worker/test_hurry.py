@@ -226,7 +226,7 @@ def test_without_a_hurry_an_event_stream_goes_on():
     assert not read_answers(first + client.read())[0].whole
 
 
-@pytest.mark.parametrize("window", [0, 60])
+@pytest.mark.parametrize("window", [0, 20])
 def test_websockets_are_closed_1012_at_once_whatever_their_window(window):
     app = Recorder()
     rig = Rig(app, timeout_websocket_drain=window)
@@ -241,7 +241,7 @@ def test_a_websocket_that_is_accepted_meanwhile_is_closed_at_once():
         await pounce.sleep(1)
         await Recorder()(scope, receive, send)
 
-    rig = Rig(app, timeout_websocket_drain=60)
+    rig = Rig(app, timeout_websocket_drain=20)
     client = rig.connect()
     client.send(handshake())
     reload(rig)
@@ -254,7 +254,7 @@ def test_stop_after_a_hurry_leaves_it_a_hurry():
         await pounce.sleep(1)
         await Recorder()(scope, receive, send)
 
-    rig = Rig(app, timeout_websocket_drain=60)
+    rig = Rig(app, timeout_websocket_drain=20)
     client = rig.connect()
     client.send(handshake())
     reload(rig)
