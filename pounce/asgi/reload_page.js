@@ -5,17 +5,19 @@
 // was made; the event stream sends the present one, at once and whenever it changes. If they differ, the page is old.
 //
 // A browser opens at most six connections to one HTTP/1.1 server, for all of its tabs. So one tab leads: it has the
-// stream, and tells the others what comes. The tab that was looked at last leads.
+// stream, and tells the others what comes. A visible one leads, and the last of them; browsers may freeze the others.
 (() => {
   "use strict";
   const script = document.currentScript;
   if (window.__pounce_reload__) return; // a framework has put the page's content in place of another page's
   window.__pounce_reload__ = true;
 
-  const FIRST_DELAY = 500, LAST_DELAY = 30000; // milliseconds
+  const FIRST_DELAY = 500, LAST_DELAY = 30000, VISIBLE = 1e15; // milliseconds
   const url = script.src.replace(/\.js$/, "");
   const page = script.dataset.state.split(" ");
   let channel = null, source = null, claim = 0, timer = 0, delay = FIRST_DELAY, reloading = "";
+
+  const isVisible = () => document.visibilityState === "visible";
 
   const tell = message => {
     if (channel) channel.postMessage(message);
@@ -59,7 +61,7 @@
 
   const lead = () => {
     close();
-    claim = Date.now() + Math.random();
+    claim = (isVisible() ? VISIBLE : 0) + Date.now() + Math.random();
     tell({ claim });
     source = new EventSource(url);
     source.onmessage = event => {
@@ -75,17 +77,19 @@
     };
   };
 
-  const leadIfVisible = () => {
-    if (document.visibilityState === "visible") lead();
-  };
-
   const join = () => {
     if ("BroadcastChannel" in window) {
       channel = new BroadcastChannel("pounce " + url);
       channel.onmessage = ({ data }) => {
-        if (data.state) hear(data.state);
-        else if (data.left) leadIfVisible();
-        else if (data.claim > claim) close(); // of two that claim it at once, the later one leads
+        if (data.state) {
+          hear(data.state);
+        } else if (data.left) {
+          if (isVisible()) lead();
+        } else if (data.claim > claim) { // of two that claim it at once, the later one leads
+          close();
+        } else if (source) {
+          tell({ claim });
+        }
       };
     }
     lead();
@@ -99,7 +103,10 @@
     channel = null;
   };
 
-  document.addEventListener("visibilitychange", leadIfVisible);
+  document.addEventListener("visibilitychange", () => {
+    if (isVisible()) lead();
+    else if (source) tell({ left: true }); // goes on leading if there is no other
+  });
   window.addEventListener("pagehide", leave);
   window.addEventListener("pageshow", event => {
     if (event.persisted) join(); // as it was when it was left: the stream says whether it is old

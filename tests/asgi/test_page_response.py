@@ -1,13 +1,16 @@
 """Pages with a script element in them: which responses get one, where it is, and what else of them changes."""
 
+import httpx
 import pytest
 
 from pounce.asgi.reload_page import ReloadPage
+from pounce.testing import TestServer
 from tests.asgi.test_reload_page import HTML, PAGE, page_app, request, state_in
 from tests.support.answers import content_of, read_answers, status_of
 from tests.support.applications import answering, body, start
 from tests.support.harness import Rig
 from tests.support.requests import GET
+from tests.support.requirements import library
 
 
 def ask(app, data=None, **options):
@@ -253,3 +256,52 @@ def test_a_page_over_http_1_0_ends_with_the_connection():
     data = Rig(ReloadPage(browser=True).wrap(answering(start(200, HTML), body(PAGE, more=True), body()))).connect().ask(
         request().replace(b"HTTP/1.1", b"HTTP/1.0"))  # fmt: skip
     assert without_script(content_of(data)) == PAGE
+
+
+# Frameworks
+
+
+def test_starlettes_static_page_behind_its_gzip_and_its_500_have_the_script(tmp_path, caplog):
+    library("starlette")
+    from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.middleware.gzip import GZipMiddleware
+    from starlette.responses import HTMLResponse, StreamingResponse
+    from starlette.routing import Mount, Route
+    from starlette.staticfiles import StaticFiles
+
+    page = b"<!doctype html><html><head><title>a</title></head><body>" + b"<p>hello" * 500 + b"</body></html>"
+    (tmp_path / "index.html").write_bytes(page)
+
+    async def html(_):
+        return HTMLResponse(page)
+
+    async def stream(_):
+        return StreamingResponse((page[i : i + 100] for i in range(0, len(page), 100)), media_type="text/html")
+
+    async def fails(_):
+        raise ValueError("so it is")
+
+    app = Starlette(
+        routes=[
+            *(Route(f"/{view.__name__}", view) for view in (html, stream, fails)),
+            Mount("/", StaticFiles(directory=tmp_path, html=True)),
+        ],
+        middleware=[Middleware(GZipMiddleware)],
+    )
+    with TestServer(ReloadPage(browser=True).wrap(app)) as server:
+        ask = {"accept": "text/html", "accept-encoding": "gzip"}
+        for path in ("/", "/html", "/stream"):
+            for fields in ({}, {"if-none-match": httpx.get(server.url + path).headers.get("etag", "")}):
+                answer = httpx.get(server.url + path, headers={**ask, **fields})
+                assert answer.status_code == 200
+                assert "content-encoding" not in answer.headers
+                assert without_script(answer.content) == page
+        for fields in ({"accept": "*/*", "accept-encoding": "gzip"}, {**ask, "sec-fetch-mode": "cors"}):
+            answer = httpx.get(server.url + "/html", headers=fields)
+            assert answer.headers["content-encoding"] == "gzip"
+            assert answer.content == page
+        answer = httpx.get(server.url + "/fails", headers=ask)
+        assert answer.status_code == 500
+        assert b"Internal Server Error</pre>" in without_script(answer.content)
+    assert "ValueError: so it is" in caplog.text
