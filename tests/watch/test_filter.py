@@ -132,10 +132,10 @@ def test_a_folder_that_is_named_is_watched_wherever_it_is(here):
 
 
 def test_an_include_that_is_a_file_counts_in_a_folder_that_is_left_out(here):
-    write(here / "tests" / "special.py")
-    filter = Filter([], ["tests/special.py"], ["tests"])
-    assert filter.wanted(str(here / "tests" / "special.py"))
-    assert filter.files == {str(here / "tests" / "special.py")}
+    write(here / "tests" / "special.cfg")
+    filter = Filter([], ["tests/special.cfg"], ["tests"])
+    assert filter.wanted(str(here / "tests" / "special.cfg"))
+    assert filter.files == {str(here / "tests" / "special.cfg")}
 
 
 def test_the_kernels_file_systems_are_not_entered(here):
