@@ -12,17 +12,17 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pounce.config import env_file
 from pounce.config.config import DEFAULTS, OPTIONS, Config
 from pounce.config.kinds import suggestion
 from pounce.config.option import NOT_YET
 from pounce.config.sources import Note, load
-from pounce.errors import StartupError, exit_code
+from pounce.errors import ConfigError, StartupError, exit_code
 
-ONLY_LOAD = "POUNCE_ONLY_LOAD"
-"""The environment variable with which the command loads the application and ends: would a new process start?"""
+if TYPE_CHECKING:
+    from pounce.supervisor.restart import Reconfigure
 
 
 class Parser(argparse.ArgumentParser):
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the server. Raises SystemExit with uvicorn's codes: 0, 1 (the application cannot be imported), 2
     (usage), 3 (start-up)."""
     _fill_standard_streams()
-    sys.exit(serve(*configuration(arguments)))
+    sys.exit(serve(*configuration(arguments), reconfigure=lambda: read_configuration(parse(arguments))))
 
 
 def _fill_standard_streams() -> None:
@@ -152,20 +152,30 @@ def _fill_standard_streams() -> None:
 
 def configuration(arguments: Sequence[str] | None) -> tuple[Config, list[Note]]:
     """The configuration from command line, environment and file, and notes for the log. Raises SystemExit."""
+    flags = parse(arguments)
+    try:
+        return read_configuration(flags)
+    except StartupError as error:
+        parser().error(str(error))
+
+
+def parse(arguments: Sequence[str] | None) -> dict[str, Any]:
+    """The options of the command line. Raises SystemExit."""
     result = parser()
     given, unknown = result.parse_known_args(arguments)
     if unknown:
         _reject(result, unknown)
-    flags = vars(given)
-    try:
-        options, notes = load(flags, os.environ, os.getcwd(), flags.pop("typed", {}))
-        _find_application(options, notes)
-        if "app" not in options:
-            result.error("which application? Give it as module:attribute, for example main:app")
-        config = Config(**options)
-        notes += _without_effect(config)
-    except StartupError as error:
-        result.error(str(error))
+    return vars(given)
+
+
+def read_configuration(flags: dict[str, Any]) -> tuple[Config, list[Note]]:
+    """The same from the options of the command line, and what environment and file say now. Raises StartupError."""
+    options, notes = load(flags, os.environ, os.getcwd(), flags.pop("typed", {}))
+    _find_application(options, notes)
+    if "app" not in options:
+        raise ConfigError("which application? Give it as module:attribute, for example main:app")
+    config = Config(**options)
+    notes += _without_effect(config)
     return config, notes
 
 
@@ -198,13 +208,14 @@ def _without_effect(config: Config) -> Iterator[Note]:
         yield logging.WARNING, text
 
 
-def serve(config: Config, notes: Sequence[Note] = ()) -> int:
-    """Runs a server to its end and returns its exit code."""
+def serve(config: Config, notes: Sequence[Note] = (), reconfigure: "Reconfigure | None" = None) -> int:
+    """Runs a server to its end and returns its exit code. `reconfigure`: see `Server`."""
     from pounce.kernel.task import abandoned
+    from pounce.supervisor.inheritance import ONLY_LOAD
     from pounce.supervisor.interpreter_exit import end_interpreter, exit_now
     from pounce.supervisor.server import Server
 
-    server = Server(config, notes, may_reexec=True)
+    server = Server(config, notes, may_reexec=True, reconfigure=reconfigure)
     if os.environ.pop(ONLY_LOAD, ""):
         code = server.load_only()
         end_interpreter(code, 0.0, 0.0, forced=True)

@@ -82,7 +82,7 @@ def without_server_frames(error: BaseException) -> BaseException:
     kept: TracebackType | None = None
     for entry in reversed(entries):
         kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
-    return error.with_traceback(kept) if kept is not None else error
+    return error.with_traceback(kept)  # None where a file is no Python: the error names file and line
 
 
 _SERVER_PATH = os.path.dirname(os.path.dirname(__file__)) + os.sep

@@ -9,9 +9,13 @@ Owner: the supervisor's thread.
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
+from pounce.app.generations import LoadedGeneration
+from pounce.app.loading import Loaded
 from pounce.app.sharing import Sharing
+from pounce.app.types import Application
 from pounce.config.config import Config
 from pounce.kernel.loop import Loop
 from pounce.net.listeners import Listener
@@ -28,6 +32,10 @@ class Kind(enum.Enum):
 
     THREAD = "thread"
     PROCESS = "process"
+
+
+type Wrap = Callable[[Application, int], Application]
+"""Puts something around the application of a generation, whose number is given too."""
 
 
 class Surroundings(NamedTuple):
@@ -47,6 +55,26 @@ class Generation:
     application: Sharing | None
     """What the worker threads share. None: each worker process imports the application."""
     kind: Kind
+    loaded: LoadedGeneration | None = None
+    """The application's modules, where they were imported in this process."""
+    wrap: Wrap | None = None
+    """Is called on each worker thread."""
+
+    def release(self) -> None:
+        """Its last worker has ended."""
+        if self.loaded is not None:
+            self.loaded.release()
+
+    def _wrapped(self, load: Callable[[], Loaded]) -> Callable[[], Loaded]:
+        wrap = self.wrap
+        if wrap is None:
+            return load
+
+        def load_and_wrap() -> Loaded:
+            found = load()
+            return Loaded(wrap(found.application, self.number), found.asgi_version, found.name)
+
+        return load_and_wrap
 
     def make_worker(
         self,
@@ -70,8 +98,12 @@ class Generation:
             return ProcessWorker(number, self.config, listeners, loop, on_report, balancer)
         application = self.application
         load, context = application.worker_copy(number)
+        load = self._wrapped(load)
         if run_here is not None:
-            return LocalWorker(number, self.config, load, listeners, loop, on_report, run_here)
+            own = context.copy()
+            return LocalWorker(
+                number, self.config, load, listeners, loop, on_report, lambda run: run_here(partial(own.run, run))
+            )
 
         def on_thread_report(report: Report) -> None:
             if report is Report.READY:

@@ -23,6 +23,8 @@ from pounce.net.inherited import InheritedSockets, descriptors
 from pounce.net.listeners import Listener, words
 from pounce.supervisor.plan import PROCESSES_REASON
 
+ONLY_LOAD = "POUNCE_ONLY_LOAD"
+"""The environment variable with which the command loads the application and ends: would a new process start?"""
 LISTENERS, READY_FD = "POUNCE_LISTENERS", "POUNCE_READY_FD"
 
 

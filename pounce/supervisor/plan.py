@@ -10,22 +10,25 @@ Owner: the supervisor's thread.
 """
 
 import contextlib
-import contextvars
+import itertools
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextvars import Context
 from typing import Any
 
-from pounce.app.loading import load
+from pounce.app.generations import ApplicationGenerations, CannotReload, LoadedGeneration
+from pounce.app.loading import Loaded
 from pounce.app.sharing import NeedsProcesses, Sharing
+from pounce.app.types import Application
 from pounce.config.config import Config
 from pounce.errors import StartupError
 from pounce.net.listeners import BALANCES
 from pounce.observe import stacks
 from pounce.supervisor.cpus import usable_cpus
-from pounce.supervisor.generation import Generation, Kind
+from pounce.supervisor.generation import Generation, Kind, Wrap
 from pounce.worker.balance import Balancer
 
 PROCESSES_REASON = "POUNCE_PROCESSES_BECAUSE"
@@ -75,8 +78,16 @@ class Plan:
         processes = config.worker_kind == "process" or (
             config.worker_kind == "auto" and self.count > 1 and (has_gil() or PROCESSES_REASON in os.environ)
         )
+        if processes and config.should_reload:
+            processes, self.count = False, 1
+            logger.info("--reload: one worker thread, because %s.", self._reason)
         self._kind = Kind.PROCESS if processes else Kind.THREAD
-        self._generations = 0
+        self.wrap: Wrap | None = None
+        """What is put around the application on each worker thread."""
+        self.application = ApplicationGenerations(config.reload_dirs if config.should_reload else ())
+        """Loads the application, generation after generation, where workers are threads."""
+        self._numbers = itertools.count(1)
+        self._first: LoadedGeneration | None = None
         self.balancer: Balancer | None = None
         """What the workers know of each other. A single worker has none."""
 
@@ -86,55 +97,86 @@ class Plan:
 
     def first_generation(self) -> Generation:
         """Prepares what the workers share: for threads, imports the application. Raises StartupError."""
-        application = None if self.processes else self._load()
+        found = None if self.processes else self._load(self._config, first=True)
         self._make_balancer()
         stacks.prepare()
-        return self._generation(application)
+        return found if found is not None else self._generation(self._config)
 
     def _make_balancer(self) -> None:
         if self.count > 1 and (BALANCES or not self.processes):
             self.balancer = Balancer(self.count, processes=self.processes)
 
-    def _generation(self, application: Sharing | None) -> Generation:
-        self._generations += 1
-        return Generation(self._generations, self._config, application, self._kind)
+    def _generation(
+        self, config: Config, shared: Sharing | None = None, loaded: LoadedGeneration | None = None
+    ) -> Generation:
+        return Generation(next(self._numbers), config, shared, self._kind, loaded, self.wrap)
 
-    def next_generation(self) -> Generation:
-        """One that loads the application anew. Not where there is a `roll_obstacle`."""
-        return self._generation(None)
+    def next_generation(self, config: Config) -> Generation:
+        """One that loads the application anew: for threads, imports its modules beside those that run, on whichever
+        thread this is called. Raises StartupError, CannotReload."""
+        if self.processes:
+            return self._generation(config)
+        found = self._load(config, first=False)
+        assert found is not None
+        return found
 
-    @property
-    def roll_obstacle(self) -> str:
+    def placeholder(self, application: Application) -> Generation:
+        """A generation of an application of the server's own."""
+        self._make_balancer()
+        stacks.prepare()
+        loaded = Loaded(application, "3.0", "placeholder")
+        return self._generation(self._config, Sharing(self._config, self.count, loaded, Context()))
+
+    def roll_obstacle(self, config: Config) -> str:
         """Why new workers would run the same application as the old ones; empty if they load it anew."""
         if not self.processes:
-            return "threads share the application, which is imported once: restart the server, or use processes"
-        if not isinstance(self._config.app, str):
+            return self.application.obstacle(config)
+        if not isinstance(config.app, str):
             return "the application was handed over as an object, not as an import string"
         return ""
 
-    def _load(self) -> Sharing | None:
-        """The application, for threads. None if it needs processes."""
+    def _load(self, config: Config, *, first: bool) -> Generation | None:
+        """A generation for threads. None if the first needs processes. Raises StartupError, CannotReload."""
         before = has_gil()
         with _capturing_warnings() as texts:
-            loaded = load(self._config)
-        if has_gil() and not before and self.count > 1:
-            named = [text.split("'")[1] for text in texts if _GIL_WARNING in text and "'" in text]
-            if self._gil_reenabled(named[0] if named else None):
-                return None
-        application = Sharing(self._config, self.count, loaded, contextvars.copy_context())
+            loaded = self.application.first(config) if first else self.application.next(config)
         try:
-            application.inspect(final=False)
+            shared = Sharing(config, self.count, loaded.loaded, loaded.context)
+            if has_gil() and not before and self.count > 1:
+                named = [text.split("'")[1] for text in texts if _GIL_WARNING in text and "'" in text]
+                if self._gil_reenabled(named[0] if named else None, may_switch=first):
+                    return None
+            shared.inspect(final=False)
         except NeedsProcesses as error:
-            self._log_processes(error)
-            self._switch_to_processes("the application needs it")
-            return None
-        return application
+            if not first:
+                loaded.release()
+                raise CannotReload(f"worker threads cannot share it any more: {error}") from None
+            self._first = loaded
+            return self._use_other_workers(str(error), "the application needs it")
+        except BaseException:
+            loaded.release()
+            raise
+        self._first = self._first or loaded
+        return self._generation(config, shared, loaded)
 
-    def _gil_reenabled(self, module: str | None) -> bool:
+    def _use_other_workers(self, why: str, reason: str) -> Generation | None:
+        """Worker threads cannot share the application. None: workers are processes now; otherwise a generation for a
+        single thread, because a reload is for threads."""
+        if not self._config.should_reload:
+            logger.warning("Workers will be processes, because %s.", why)
+            self._switch_to_processes(reason)
+            return None
+        logger.warning("One worker thread for --reload, because %s.", why)
+        self.count = 1
+        assert self._first is not None
+        shared = Sharing(self._config, 1, self._first.loaded, self._first.context)
+        return self._generation(self._config, shared, self._first)
+
+    def _gil_reenabled(self, module: str | None, *, may_switch: bool) -> bool:
         """Are the workers processes now?"""
         what = f"The extension module {module!r}" if module else "An extension module of the application"
         remedy = "use a version of it that supports free threading, or set PYTHON_GIL=0 if you know that it is safe"
-        if self._config.worker_kind == "thread":
+        if self._config.worker_kind == "thread" or self._config.should_reload or not may_switch:
             logger.warning("%s has turned the GIL back on: the threads take turns. To change that, %s.", what, remedy)
             return False
         logger.warning("%s has turned the GIL back on: workers will be processes. To change that, %s.", what, remedy)
@@ -142,17 +184,14 @@ class Plan:
         return True
 
     def become_processes(self, why: str) -> Generation:
-        """A generation of processes, after the workers of one of threads have ended."""
-        self._log_processes(why)
-        self._switch_to_processes("the application needs it")
+        """A generation of processes, or of a single thread for a reload, after the workers of one of threads have
+        ended."""
+        found = self._use_other_workers(why, "the application needs it")
         if self.balancer is not None:
             self.balancer.close()
             self.balancer = None
         self._make_balancer()
-        return self._generation(None)
-
-    def _log_processes(self, why: object) -> None:
-        logger.warning("Workers will be processes, because %s.", why)
+        return found if found is not None else self._generation(self._config)
 
     def _switch_to_processes(self, reason: str) -> None:
         if self._reexec is not None:
@@ -187,5 +226,6 @@ class Plan:
     @property
     def in_supervisor_thread(self) -> bool:
         """Can the worker have the supervisor's thread? Not one that is given up when it is blocked for too long: then
-        the supervisor must not be blocked with it."""
-        return not self.processes and self.count == 1 and self._config.timeout_worker_stuck is None
+        the supervisor must not be blocked with it; nor with a reload, whose supervisor watches files."""
+        config = self._config
+        return not self.processes and self.count == 1 and config.timeout_worker_stuck is None and not config.reload

@@ -122,7 +122,8 @@ class Roll:
             return True
         for slot in others:  # they are empty, and their next worker is of the new generation
             slot.generation = target
-        logger.info("The workers have been replaced.")
+        if not target.config.should_reload:  # whose own line says more
+            logger.info("The workers have been replaced.")
         self._end("")
         return True
 

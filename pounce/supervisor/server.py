@@ -22,6 +22,7 @@ from pounce.net.address import Address
 from pounce.net.listeners import Listener
 from pounce.supervisor import embedding
 from pounce.supervisor.inheritance import Command, exec_in_place
+from pounce.supervisor.restart import Reconfigure
 from pounce.supervisor.signals import Signals
 from pounce.supervisor.supervisor import Supervisor
 
@@ -35,9 +36,12 @@ class Server:
     thread; setting `force_exit` as well stops it at once.
     """
 
-    def __init__(self, config: Config, notes: Sequence[tuple[int, str]] = (), *, may_reexec: bool = False) -> None:
+    def __init__(
+        self, config: Config, notes: Sequence[tuple[int, str]] = (), *, may_reexec: bool = False,
+        reconfigure: Reconfigure | None = None,
+    ) -> None:  # fmt: skip
         """`notes`: levels and lines to log first, from before the log was configured. `may_reexec`: the process is this
-        server's alone, and may execute its command again."""
+        server's alone, and may execute its command again. `reconfigure` reads the configuration again, for SIGHUP."""
         self.config = config
         self._notes = notes
         self._may_reexec = may_reexec
@@ -46,7 +50,7 @@ class Server:
         self._force_exit = False
         self._loop = Loop()
         self._command = Command.of_this_process() if may_reexec else None
-        self._supervisor = Supervisor(config, self._loop, self._command, self._start_decided.set)
+        self._supervisor = Supervisor(config, self._loop, self._command, reconfigure, self._start_decided.set)
         self._signals = Signals(self._loop, self._supervisor, may_upgrade=may_reexec)
         self.ended_by: int | None = None
         """The signal that is to end the process, where `run` leaves that to its caller."""

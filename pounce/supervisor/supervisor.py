@@ -5,7 +5,7 @@ loop, so nothing here has a lock. A single worker shares that thread and loop (s
 
     PREPARING  sockets are bound, and the application is imported where threads share it
     STARTING   the first worker starts its lifespan, then the others
-    CHANGING   threads have turned out not to run the application: they end, and processes follow
+    CHANGING   the workers cannot run the application: they end, and others follow (processes, or a placeholder)
     SERVING    every worker was ready, and clients are let in
     LEAVING    SIGTERM has come: for the seconds of --drain-delay it serves as before, but is not `ready`
     STOPPING   workers drain; what does not end is cancelled, aborted, killed: see `workers`
@@ -22,6 +22,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from pounce.app.sharing import NeedsProcesses
 from pounce.config.config import Config
@@ -36,8 +37,13 @@ from pounce.supervisor.inheritance import Command
 from pounce.supervisor.local import thread_is_free
 from pounce.supervisor.plan import Plan, has_gil
 from pounce.supervisor.pool import Pool
+from pounce.supervisor.renewal import Renewal
+from pounce.supervisor.restart import Reconfigure, Restart
 from pounce.supervisor.upgrade import Handover, take_over
 from pounce.version import __version__
+
+if TYPE_CHECKING:
+    from pounce.supervisor.reload import Reload
 
 logger = logging.getLogger("pounce.error")
 
@@ -65,14 +71,20 @@ TRANSITIONS = {
 
 
 class Supervisor:
-    def __init__(self, config: Config, loop: Loop, command: Command | None, on_started: Callable[[], object]) -> None:
+    def __init__(
+        self, config: Config, loop: Loop, command: Command | None, reconfigure: Reconfigure | None,
+        on_started: Callable[[], object],
+    ) -> None:  # fmt: skip
         """`command`: the server's, which may be executed again; None where the process is not the server's alone.
-        `on_started` is called when clients are let in."""
+        `reconfigure`: see `Restart`. `on_started` is called when clients are let in."""
         self._config = config
         self._loop = loop
         self._on_started = on_started
         self._handover = Handover(loop, command, self.stop)
         self._plan = Plan(config, self._handover.execute_again if command is not None else None)
+        self._renewal = Renewal(loop, self._plan, self._roll)
+        self._restart = Restart(config, self._plan, self._renewal, reconfigure, self._configured)
+        self._reload = self._make_reload(command) if config.should_reload else None
         self._pool: Pool | None = None
         self._surroundings: Surroundings
         self._local: list[Callable[[], None]] = []
@@ -94,8 +106,17 @@ class Supervisor:
         self._grace = config.timeout_graceful_shutdown
         self._stopped_at = 0.0
         self._pool_ended = False
-        self._processes_reason = ""
-        """Why threads cannot run the application, when one has shown that."""
+        self._change: Callable[[], Generation]
+        """Makes the generation that follows on CHANGING."""
+
+    def _make_reload(self, command: Command | None) -> "Reload":
+        from pounce.supervisor.reload import RELOAD_GRACE, Reload  # most servers never need it
+
+        made = Reload(
+            self._config, self._loop, self._plan, self._renewal, command, lambda: self.execute_again(RELOAD_GRACE)
+        )
+        self._plan.wrap = made.page.wrap
+        return made
 
     def prepare(
         self, sockets: Sequence[socket.socket] | None, importing: contextlib.AbstractContextManager[None]
@@ -105,7 +126,7 @@ class Supervisor:
         plan = self._plan
         self.listeners = from_sockets(sockets) if sockets else self._handover.open(self._config.binds(), plan.count)
         with importing:
-            generation = plan.first_generation()
+            generation = plan.first_generation() if self._reload is None else self._reload.first_generation()
         self._make_pool(generation)
 
     def _make_pool(self, generation: Generation) -> None:
@@ -127,7 +148,7 @@ class Supervisor:
             logger.info("Waiting for application startup.")
         self._run_pool(should_exit)
         if self.state is State.CHANGING:
-            generation = self._plan.become_processes(self._processes_reason)
+            generation = self._change()
             logger.info("Starting again with %s", self._plan.describe())
             self._make_pool(generation)
             self._run_pool(False)
@@ -179,10 +200,13 @@ class Supervisor:
             self.pool_failed(error.exit_code)
 
     def _become_processes(self, why: str) -> None:
-        assert self._pool is not None
         if self.state is State.STARTING:
-            self.state, self._processes_reason = State.CHANGING, why
-            self._pool.stop(self._config.timeout_graceful_shutdown)
+            self._start_again(lambda: self._plan.become_processes(why))
+
+    def _start_again(self, change: Callable[[], Generation]) -> None:
+        assert self._pool is not None
+        self.state, self._change = State.CHANGING, change
+        self._pool.stop(self._grace)
 
     def all_ready(self) -> None:
         assert self._pool is not None
@@ -204,8 +228,13 @@ class Supervisor:
             text = "Pounce running on %s (Press CTRL+C to quit)"
             logger.info(text, listener.announcement, extra={"color_message": text.replace("%s", bold("%s"))})
         self._handover.ready()
+        if self._reload is not None:
+            self._reload.serving(self._pool.generation.number)
 
     def pool_failed(self, code: int) -> None:
+        if self._reload is not None and self.state is State.STARTING and not self._reload.failed:
+            self._start_again(self._reload.placeholder)
+            return
         self.exit_code = self.exit_code or code
         self.stop()
 
@@ -220,9 +249,17 @@ class Supervisor:
             return str(error)
         return ""
 
-    def roll_ended(self, generation: Generation, failure: str) -> None: ...
+    def _roll(self, generation: Generation) -> None:
+        assert self._pool is not None
+        self._pool.roll(generation)
 
-    def generation_ended(self, generation: Generation) -> None: ...
+    def roll_ended(self, generation: Generation, failure: str) -> None:
+        self._renewal.roll_ended(generation, failure)
+
+    def generation_ended(self, generation: Generation) -> None:
+        generation.release()
+        if self._reload is not None:
+            self._reload.generation_ended()
 
     def pool_ended(self) -> None:
         self._pool_ended = True
@@ -233,20 +270,17 @@ class Supervisor:
         if self.state is not State.SERVING or self._pool is None:
             logger.info("%s is ignored: the server is not serving.", number.name)
         elif number is signal.SIGHUP:
-            self.restart()
+            self._restart.begin() if self._reload is None else self._reload.on_signal()
         elif number is signal.SIGUSR2:
             self._handover.upgrade(self.listeners)
         else:
             signals.control(number, self._pool, self._plan)
 
-    def restart(self) -> None:
-        """Replaces the workers by those of a new generation."""
+    def _configured(self, config: Config) -> None:
+        """A generation with this configuration serves."""
         assert self._pool is not None
-        if why := self._plan.roll_obstacle:
-            logger.warning("SIGHUP is ignored: %s.", why)
-        else:
-            logger.info("SIGHUP: replacing the workers, which load the application anew.")
-            self._pool.roll(self._plan.next_generation())
+        self._config = config
+        self._grace = self._pool.workers.grace = config.timeout_graceful_shutdown
 
     def on_signal(self, handled: Callable[[], bool]) -> None:
         if self._pool is not None:
@@ -280,6 +314,8 @@ class Supervisor:
             systemd.stopping()
         self.state, self.ready = State.STOPPING, False
         self._stopped_at = self._loop.clock()
+        if self._reload is not None:
+            self._reload.close()
         self._handover.stop(self._grace)
         close_to_clients(self.listeners)
         self._pool.stop(self._grace)

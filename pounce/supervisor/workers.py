@@ -50,7 +50,7 @@ class Workers:
         """`grace`: seconds that a worker has to drain when it retires; None: no limit. `on_all_ended` is called when
         the last worker has ended, after `stop`."""
         self._loop = loop
-        self._grace = grace
+        self.grace = grace
         self._on_all_ended = on_all_ended
         self._alive: set[WorkerHandle] = set()
         self._starting: set[WorkerHandle] = set()
@@ -99,7 +99,7 @@ class Workers:
             return
         worker.retire(heir, hurry=hurry)
         if grace is None:
-            grace = HURRY_GRACE if hurry else self._grace
+            grace = HURRY_GRACE if hurry else self.grace
         if grace is not None:
             self._loop.call_later(grace, partial(self._cancel_retired, worker, grace))
 

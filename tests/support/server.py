@@ -17,15 +17,16 @@ APPS = Path(__file__).parent.parent / "apps"
 
 
 class Running:
-    """`pounce ARGUMENTS` in a process of its own. Waits until it runs or has ended."""
+    """`pounce ARGUMENTS` in a process of its own, or the Python program `script`. Waits until it runs or has ended."""
 
     def __init__(
-        self, *arguments: str, ready: bool = True, cwd: Path = APPS, env: dict[str, str] | None = None
-    ) -> None:
+        self, *arguments: str, ready: bool = True, cwd: Path = APPS, env: dict[str, str] | None = None,
+        script: Path | None = None,
+    ) -> None:  # fmt: skip
         self.lines: list[str] = []
         self._news = threading.Condition()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pounce", *arguments],
+            [sys.executable, *(("-m", "pounce") if script is None else (str(script),)), *arguments],
             cwd=cwd,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
             stdout=subprocess.PIPE,

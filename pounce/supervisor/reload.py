@@ -1,0 +1,255 @@
+"""The reload, for development: a file changes, and the server serves the application as it is now.
+
+A change of the application's own files makes a new generation in this process. Any other change of what the process has
+loaded (a library, an extension module, a file that is read only at the start) needs a new process: first a fresh one
+tries whether the application can be loaded, then this one drains and executes its command again, in place. The
+listening sockets stay open, so clients wait and none is refused.
+
+A mistake leaves the last generation serving, and browsers get a page that says what is wrong.
+
+    STARTING    the first generation has not served yet. Changes wait
+    WATCHING    the newest generation serves, or its mistake is known
+    RENEWING    a new generation is loaded and takes the slots. Changes wait
+    CHECKING    a fresh process tries to load the application. Changes wait
+    RESTARTING  the process is about to execute its command again
+
+Owner: the supervisor's thread.
+"""
+
+import enum
+import gc
+import logging
+import os
+import traceback
+from collections.abc import Callable, Iterable
+
+from pounce.app.generations import CannotReload, Origin
+from pounce.app.loading import log_failure_to_load
+from pounce.asgi.placeholder import placeholder
+from pounce.asgi.reload_page import ReloadPage
+from pounce.config.config import Config
+from pounce.errors import StartupError
+from pounce.kernel.loop import Loop
+from pounce.supervisor.check import Check
+from pounce.supervisor.generation import Generation
+from pounce.supervisor.inheritance import Command
+from pounce.supervisor.plan import Plan
+from pounce.supervisor.renewal import Failure, Renewal
+from pounce.watch.filter import Filter
+from pounce.watch.watcher import Watcher, watch
+
+RELOAD_GRACE = 2.0
+"""Seconds that requests have to end before the process executes its command again."""
+MAX_NAMES = 3
+"""Changed files that the log names."""
+
+logger = logging.getLogger("pounce.error")
+
+
+class ReloadState(enum.Enum):
+    STARTING = "starting"
+    WATCHING = "watching"
+    RENEWING = "renewing"
+    CHECKING = "checking"
+    RESTARTING = "restarting"
+
+
+TRANSITIONS = {
+    ReloadState.STARTING: {ReloadState.WATCHING},
+    ReloadState.WATCHING: {ReloadState.RENEWING, ReloadState.CHECKING},
+    ReloadState.RENEWING: {ReloadState.WATCHING, ReloadState.CHECKING},
+    ReloadState.CHECKING: {ReloadState.WATCHING, ReloadState.RESTARTING},
+    ReloadState.RESTARTING: set(),
+}
+"""What may follow on each state."""
+
+
+class Reload:
+    def __init__(
+        self, config: Config, loop: Loop, plan: Plan, renewal: Renewal, command: Command | None,
+        restart_process: Callable[[], object],
+    ) -> None:  # fmt: skip
+        """`command`: the server's; None where the process is not the server's alone. `restart_process` ends the server
+        and executes that again."""
+        self._command = command
+        self._config = config
+        self._loop = loop
+        self._plan = plan
+        self._renewal = renewal
+        self._restart_process = restart_process
+        self.page = ReloadPage(browser=config.reload_browser)
+        self.state = ReloadState.STARTING
+        self.failed = False
+        """Is a placeholder served, because the first generation did not start?"""
+        self._folders = [os.path.realpath(folder) for folder in config.reload_dirs or (os.getcwd(),)]
+        self._files = {os.path.realpath(path) for path in _files_read_at_start(config)}
+        self._waiting: set[str] = set()
+        """Changed files that are not looked at yet."""
+        self._needs_process = ""
+        """Why the application cannot be loaded twice in this process, when it has shown that."""
+        self._changed_at = 0.0
+        self._check: Check | None = None
+        self._watcher: Watcher | None = None
+
+    def first_generation(self) -> Generation:
+        """Begins to watch, so that no change is missed, and imports the application."""
+        self._watch()
+        try:
+            return self._plan.first_generation()
+        except (StartupError, SystemExit) as error:
+            log_failure_to_load(error)
+            return self.placeholder(error)
+
+    def placeholder(self, failure: Failure = "The application did not start. The server's log says why.") -> Generation:
+        """What is served while the application cannot be loaded, or does not start."""
+        self.failed = True
+        self.page.failed(_report(failure), 0)
+        logger.warning("Waiting for a change that mends it.")
+        return self._plan.placeholder(placeholder)
+
+    def _watch(self) -> None:
+        config = self._config
+        found = Filter(self._folders, config.reload_includes, config.reload_excludes, sorted(self._files))
+        self._watcher = watch(self._loop, found, self._on_change, config.reload_delay)
+        logger.info("Will watch for changes in these directories: %s", self._folders)
+        logger.info("Started reloader process [%d] using %s", os.getpid(), self._watcher.how)
+
+    def close(self) -> None:
+        if self._watcher is not None:
+            self._watcher.close()
+        if self._check is not None:
+            self._check.close()
+
+    def serving(self, number: int) -> None:
+        """The first generation serves; its number."""
+        if not self.failed:
+            self.page.ready(number)
+        self._enter_watching()
+
+    def _enter_watching(self) -> None:
+        self.state = ReloadState.WATCHING
+        if self._waiting:
+            changed, self._waiting = self._waiting, set()
+            self._on_change(changed)
+
+    # A change
+
+    def on_signal(self) -> None:
+        """SIGHUP."""
+        if self.state is ReloadState.WATCHING:
+            logger.info("SIGHUP: reloading.")
+            self._reload(set())
+
+    def _on_change(self, changed: set[str]) -> None:
+        if self.state is not ReloadState.WATCHING:
+            self._waiting |= changed
+            return
+        logger.warning("%s detected changes in %s. Reloading...", self._how, self._names(changed))
+        self._reload(changed)
+
+    def _reload(self, changed: set[str]) -> None:
+        self._changed_at = self._loop.clock()
+        why = self._why_process(changed)
+        if why:
+            self._try_process(why)
+        else:
+            self.state = ReloadState.RENEWING
+            self._renewal.begin(self._config, self._renewed)
+
+    @property
+    def _how(self) -> str:
+        return self._watcher.how if self._watcher is not None else "pounce"
+
+    def _names(self, changed: Iterable[str]) -> str:
+        names = sorted(os.path.relpath(path) if path.startswith(os.getcwd() + os.sep) else path for path in changed)
+        more = len(names) - MAX_NAMES
+        return ", ".join(f"'{name}'" for name in names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+    def _why_process(self, changed: Iterable[str]) -> str:
+        """Why the change needs a new process; empty if it does not."""
+        if self._needs_process:
+            return self._needs_process
+        for path in sorted(changed):
+            if path in self._files:
+                return f"{self._names([path])} is read only at the start"
+            if self._plan.application.origin(path, self._config) is Origin.LIBRARY:
+                return f"{self._names([path])} belongs to a library"
+        return self._plan.roll_obstacle(self._config)
+
+    def _renewed(self, generation: Generation | None, failure: Failure | None) -> None:
+        if failure is None:
+            assert generation is not None
+            self.page.ready(generation.number)
+            logger.info("Reloaded in %.0f ms.", (self._loop.clock() - self._changed_at) * 1000)
+        elif isinstance(failure, CannotReload):
+            self._needs_process = str(failure)
+            self._try_process(self._needs_process)
+            return
+        elif isinstance(failure, StartupError) and failure.__cause__ is not None and not _is_mistake(failure.__cause__):
+            # It may be that the modules cannot be executed twice in one process. A fresh one tells.
+            self._try_process(f"{type(failure.__cause__).__name__} while its modules were loaded again", failure)
+            return
+        else:
+            self._failed(failure)
+        self._enter_watching()
+
+    def generation_ended(self) -> None:
+        """The modules of an old generation refer to each other, so only the collector frees them."""
+        gc.collect()
+
+    def _failed(self, failure: Failure) -> None:
+        if isinstance(failure, StartupError | SystemExit):
+            log_failure_to_load(failure)
+        elif isinstance(failure, BaseException):
+            logger.critical("Loading the application has failed.", exc_info=failure)
+        logger.warning("The application is served as it was before the change, until the next one.")
+        self.page.failed(_report(failure), 0)
+
+    # A new process
+
+    def _try_process(self, why: str, failure: StartupError | None = None) -> None:
+        """`failure`: what the load in this process has raised."""
+        if self._command is None:
+            logger.warning("Not reloaded: it needs a new process, because %s. Restart the program.", why)
+            if failure is not None:
+                self._failed(failure)
+            self._enter_watching()
+            return
+        self.state = ReloadState.CHECKING
+        self._check = Check(self._loop, self._command, lambda code, output: self._checked(why, failure, code, output))
+
+    def _checked(self, why: str, failure: StartupError | None, code: int, output: str) -> None:
+        self._check = None
+        if code == 0:
+            if failure is not None:
+                self._needs_process = why
+            logger.info("Restarting the process, because %s.", why)
+            self.state = ReloadState.RESTARTING
+            self._restart_process()
+            return
+        if failure is not None:
+            self._failed(failure)
+        else:
+            logger.error("The application cannot be loaded:\n%s", output.rstrip())
+            self._failed(output)
+        self._enter_watching()
+
+
+def _is_mistake(error: BaseException) -> bool:
+    """Would the same code fail in a fresh process, too?"""
+    return isinstance(error, SyntaxError | ImportError | NameError)
+
+
+def _report(failure: Failure) -> str:
+    """What a developer needs to see of it."""
+    if isinstance(failure, StartupError) and failure.__cause__ is not None:
+        return f"{failure}\n\n" + "".join(traceback.format_exception(failure.__cause__))
+    if isinstance(failure, StartupError | SystemExit | str):
+        return str(failure)
+    return "".join(traceback.format_exception(failure))
+
+
+def _files_read_at_start(config: Config) -> list[str]:
+    """--env-file, --log-config, pounce.toml."""
+    named = [config.env_file, config.log_config, os.path.abspath("pounce.toml")]
+    return [path for path in named if isinstance(path, str) and os.path.isfile(path)]
