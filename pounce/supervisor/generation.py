@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 from pounce.app.generations import LoadedGeneration
 from pounce.app.loading import Loaded
-from pounce.app.sharing import Sharing
+from pounce.app.sharing import NeedsProcesses, Sharing
 from pounce.app.types import Application
 from pounce.config.config import Config
+from pounce.errors import StartupError
 from pounce.kernel.loop import Loop
 from pounce.net.listeners import Listener
 from pounce.supervisor.handle import OnReport, WorkerHandle
@@ -59,6 +60,15 @@ class Generation:
     """The application's modules, where they were imported in this process."""
     wrap: Wrap | None = None
     """Is called on each worker thread."""
+
+    def may_serve(self) -> str:
+        """Its first worker is ready. Why it must not serve, though the generation before it does; empty: it may."""
+        try:
+            if self.application is not None:
+                self.application.inspect(final=True)
+        except (NeedsProcesses, StartupError) as error:
+            return str(error)
+        return ""
 
     def release(self) -> None:
         """Its last worker has ended."""

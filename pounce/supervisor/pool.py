@@ -55,9 +55,6 @@ class PoolOwner(Protocol):
     def request_limit_reached(self) -> None:
         """The only worker wants a successor."""
 
-    def may_serve(self, generation: Generation) -> str:
-        """The first worker of a new generation is ready. Why it must not serve; empty: it may."""
-
     def roll_ended(self, generation: Generation, failure: str) -> None:
         """A roll to this generation has ended. `failure`: why the workers stay; empty: every slot has it."""
 
@@ -86,7 +83,7 @@ class Pool:
         self.workers = Workers(loop, grace, self._all_ended)
         self._lifespan_log = LifespanLog()
         self._serving = False
-        self._roll = Roll(self, self.workers, owner.may_serve)
+        self._roll = Roll(self, self.workers)
         self._alive: Counter[Generation] = Counter()
         """Workers that have not ended, by generation."""
 

@@ -67,10 +67,10 @@ TRANSITIONS = {
 class Reload:
     def __init__(
         self, config: Config, loop: Loop, plan: Plan, renewal: Renewal, command: Command | None,
-        restart_process: Callable[[], object],
+        restart_process: Callable[[float], object],
     ) -> None:  # fmt: skip
         """`command`: the server's; None where the process is not the server's alone. `restart_process` ends the server
-        and executes that again."""
+        within so many seconds and executes that again."""
         self._command = command
         self._config = config
         self._loop = loop
@@ -78,6 +78,7 @@ class Reload:
         self._renewal = renewal
         self._restart_process = restart_process
         self.page = ReloadPage(browser=config.reload_browser)
+        plan.wrap = self.page.wrap
         self.state = ReloadState.STARTING
         self.failed = False
         """Is a placeholder served, because the first generation did not start?"""
@@ -225,7 +226,7 @@ class Reload:
                 self._needs_process = why
             logger.info("Restarting the process, because %s.", why)
             self.state = ReloadState.RESTARTING
-            self._restart_process()
+            self._restart_process(RELOAD_GRACE)
             return
         if failure is not None:
             self._failed(failure)

@@ -11,7 +11,7 @@ Owner: the supervisor's thread.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from pounce.supervisor.generation import Generation
@@ -54,11 +54,9 @@ class _Successor(NamedTuple):
 
 
 class Roll:
-    def __init__(self, pool: Replacing, workers: Workers, may_serve: Callable[[Generation], str]) -> None:
-        """`may_serve` is asked when the first worker of a generation is ready: why it must not serve; empty: it may."""
+    def __init__(self, pool: Replacing, workers: Workers) -> None:
         self._pool = pool
         self._workers = workers
-        self._may_serve = may_serve
         self._target: Generation | None = None
         """What the others are replaced by; None: no roll is under way."""
         self._admitted = False  # may the target serve?
@@ -146,7 +144,7 @@ class Roll:
         if report is Report.READY:
             obstacle = ""
             if generation is self._target and not self._admitted:
-                obstacle = self._may_serve(generation)
+                obstacle = generation.may_serve()
             if obstacle:
                 logger.error("The workers are not replaced, because %s.", obstacle)
                 self._drop_successor()

@@ -82,9 +82,13 @@ class Supervisor:
         self._on_started = on_started
         self._handover = Handover(loop, command, self.stop)
         self._plan = Plan(config, self._handover.execute_again if command is not None else None)
-        self._renewal = Renewal(loop, self._plan, self._roll)
+        self._renewal = Renewal(loop, self._plan, lambda generation: self._active_pool.roll(generation))
         self._restart = Restart(config, self._plan, self._renewal, reconfigure, self._configured)
-        self._reload = self._make_reload(command) if config.should_reload else None
+        self._reload: Reload | None = None
+        if config.should_reload:
+            from pounce.supervisor import reload  # most servers never need it
+
+            self._reload = reload.Reload(config, loop, self._plan, self._renewal, command, self.execute_again)
         self._pool: Pool | None = None
         self._surroundings: Surroundings
         self._local: list[Callable[[], None]] = []
@@ -109,14 +113,10 @@ class Supervisor:
         self._change: Callable[[], Generation]
         """Makes the generation that follows on CHANGING."""
 
-    def _make_reload(self, command: Command | None) -> "Reload":
-        from pounce.supervisor.reload import RELOAD_GRACE, Reload  # most servers never need it
-
-        made = Reload(
-            self._config, self._loop, self._plan, self._renewal, command, lambda: self.execute_again(RELOAD_GRACE)
-        )
-        self._plan.wrap = made.page.wrap
-        return made
+    @property
+    def _active_pool(self) -> Pool:
+        assert self._pool is not None
+        return self._pool
 
     def prepare(
         self, sockets: Sequence[socket.socket] | None, importing: contextlib.AbstractContextManager[None]
@@ -241,18 +241,6 @@ class Supervisor:
     def request_limit_reached(self) -> None:
         self.stop()  # as uvicorn: the only worker takes the server with it
 
-    def may_serve(self, generation: Generation) -> str:
-        try:
-            if generation.application is not None:
-                generation.application.inspect(final=True)
-        except (NeedsProcesses, StartupError) as error:
-            return str(error)
-        return ""
-
-    def _roll(self, generation: Generation) -> None:
-        assert self._pool is not None
-        self._pool.roll(generation)
-
     def roll_ended(self, generation: Generation, failure: str) -> None:
         self._renewal.roll_ended(generation, failure)
 
@@ -278,9 +266,8 @@ class Supervisor:
 
     def _configured(self, config: Config) -> None:
         """A generation with this configuration serves."""
-        assert self._pool is not None
         self._config = config
-        self._grace = self._pool.workers.grace = config.timeout_graceful_shutdown
+        self._grace = self._active_pool.workers.grace = config.timeout_graceful_shutdown
 
     def on_signal(self, handled: Callable[[], bool]) -> None:
         if self._pool is not None:

@@ -1,9 +1,11 @@
 """`Pool.roll`: the workers of one generation are replaced by those of another, slot by slot, at the test's own time."""
 
+import dataclasses
 import errno
 
 import pytest
 
+from pounce.app.sharing import NeedsProcesses
 from pounce.supervisor.slot import SlotState
 from pounce.worker.control import Report
 from tests.support.workers import FIRST, SECOND, THIRD, PoolRig
@@ -113,9 +115,12 @@ def test_a_successor_of_an_older_roll_that_ends_late_does_not_end_the_newer_one(
 
 
 def test_a_generation_that_must_not_serve_ends_its_roll_before_it_has_served(caplog):
+    class Application:
+        def inspect(self, *, final):
+            raise NeedsProcesses("it holds a lock")
+
     rig = PoolRig(2)
-    rig.owner.obstacle = "it holds a lock"
-    rig.pool.roll(SECOND)
+    rig.pool.roll(dataclasses.replace(SECOND, application=Application()))
     newest(rig).report(Report.READY)
     assert "The workers are not replaced, because it holds a lock." in caplog.text
     assert newest(rig).orders[-1] == ("stop",)

@@ -52,7 +52,6 @@ class Owner:
     def __init__(self):
         self.made = []
         self.failures = []
-        self.obstacle = ""
         self.rolls = []
         self.gone = []
         self.ended = 0
@@ -69,9 +68,6 @@ class Owner:
         self.failures.append(code)
 
     def request_limit_reached(self): ...
-
-    def may_serve(self, generation):
-        return self.obstacle
 
     def roll_ended(self, generation, failure):
         self.rolls.append((generation.number, failure))
