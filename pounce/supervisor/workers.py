@@ -23,7 +23,8 @@ order and its end:
                           until the process exits, and the process exits without waiting for it
 
 A second SIGINT or SIGTERM aborts at once. Without a graceful timeout no timer is set, and only that signal bounds the
-end. A worker that retires is cancelled after the same timeout, and killed where it would be aborted.
+end. A worker that retires is cancelled after the same timeout, in a hurry after HURRY_GRACE, and killed where it would
+be aborted.
 
 Owner: the supervisor's thread.
 """
@@ -32,13 +33,13 @@ import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from pounce.kernel.loop import Loop
+from pounce.kernel.loop import Loop, Timer
 from pounce.supervisor.handle import WorkerHandle
 from pounce.supervisor.shutdown_progress import ShutdownProgress
-from pounce.worker.worker import CANCEL_GRACE
+from pounce.worker.worker import CANCEL_GRACE, LIFESPAN_TIMEOUT
 
 HURRY_GRACE = 2.0
-"""Seconds that a worker which retires in a hurry has to drain: its successor has been reloaded, and a person waits."""
+"""Seconds that a worker which retires in a hurry has to drain: its code is being edited, and is out of date."""
 ABORT_GRACE = 1.0
 """Seconds between the last order to a worker and going on without it."""
 
@@ -54,6 +55,9 @@ class Workers:
         self._on_all_ended = on_all_ended
         self._alive: set[WorkerHandle] = set()
         self._starting: set[WorkerHandle] = set()
+        self._timers: dict[WorkerHandle, list[Timer]] = {}
+        """Of workers that end by themselves. Cancelled with their end, as they would keep the worker and its
+        application."""
         self._progress = ShutdownProgress(loop, lambda: [worker.in_flight() for worker in self._alive])
         self.stopping = False
         self.abandoned_threads = False
@@ -80,6 +84,8 @@ class Workers:
     def _forget(self, worker: WorkerHandle) -> None:
         self._starting.discard(worker)
         self._alive.discard(worker)
+        for timer in self._timers.pop(worker, ()):
+            timer.cancel()
         if self.stopping and not self._alive:
             self._all_ended()
 
@@ -101,18 +107,24 @@ class Workers:
         if grace is None:
             grace = HURRY_GRACE if hurry else self.grace
         if grace is not None:
-            self._loop.call_later(grace, partial(self._cancel_retired, worker, grace))
+            self._later(worker, grace, partial(self._cancel_retired, worker))
+
+    def _later(self, worker: WorkerHandle, delay: float, call: Callable[[], object]) -> None:
+        """Calls it if the worker is still alive then."""
+        if worker in self._alive:
+            self._timers.setdefault(worker, []).append(self._loop.call_later(delay, call))
 
     def drop(self, worker: WorkerHandle) -> None:
         """Ends a worker that has served no client. Its start may wait for something that never comes."""
         worker.stop()
-        self._loop.call_later(CANCEL_GRACE, worker.cancel)
-        self._loop.call_later(2 * CANCEL_GRACE + ABORT_GRACE, partial(self._kill_or_abandon, [worker]))
+        self._later(worker, CANCEL_GRACE, worker.cancel)
+        self._later(worker, 2 * CANCEL_GRACE + ABORT_GRACE, partial(self._kill_or_abandon, [worker]))
 
-    def _cancel_retired(self, worker: WorkerHandle, grace: float) -> None:
-        if worker in self._alive and not self.stopping:
+    def _cancel_retired(self, worker: WorkerHandle) -> None:
+        if not self.stopping:
             worker.cancel()
-            self._loop.call_later(CANCEL_GRACE + grace + ABORT_GRACE, partial(self._kill_or_abandon, [worker]))
+            lifespan = LIFESPAN_TIMEOUT if self._grace is None else self._grace
+            self._later(worker, CANCEL_GRACE + lifespan + ABORT_GRACE, partial(self._kill_or_abandon, [worker]))
 
     def stop(self, timeout: float | None) -> None:
         """Every worker drains, and has `timeout` seconds for its requests; None: no limit."""

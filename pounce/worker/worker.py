@@ -283,10 +283,12 @@ class Worker:
         self.context.end_websocket_window()
         self.service.admission.close()
         running = list(self.exchanges)
+        level = logging.WARNING if self.context.hurried else logging.ERROR
         if running:
-            logger.error("Cancel %s running task(s), timeout graceful shutdown exceeded", len(running))
+            why = "the application was reloaded" if self.context.hurried else "timeout graceful shutdown exceeded"
+            logger.log(level, "Cancel %s running task(s), %s", len(running), why)
         for exchange in running:
-            logger.error("Cancelled: %s", exchange.describe())
+            logger.log(level, "Cancelled: %s", exchange.describe())
             exchange.cancel()
         for connection in list(self.connections):
             if connection.handler is None:

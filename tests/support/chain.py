@@ -2,13 +2,13 @@
 
 import collections
 import contextvars
-import socket
 import threading
 
 from pounce.app.loading import load
 from pounce.config import Config
+from pounce.config.bind import Bind
 from pounce.kernel.loop import Loop
-from pounce.net.listeners import Listener
+from pounce.net.listeners import open_listeners
 from pounce.supervisor.threads import ThreadWorker
 from pounce.supervisor.workers import Workers
 from pounce.worker.balance import Balancer
@@ -21,9 +21,8 @@ class Chain:
     def __init__(self, app, *, balanced=False, **options):
         self.loop = Loop()
         self.config = Config(app, **{"access_log": False, "lifespan": "off", **options})
-        sock = socket.create_server(("127.0.0.1", 0), backlog=1000)
-        sock.setblocking(False)
-        self.listener = Listener([sock], sock.getsockname()[:2])
+        [self.listener] = open_listeners([Bind("--port 0", host="127.0.0.1", port=0)], 1)
+        self.listener.listen(1000)
         self.balancer = Balancer(1, processes=False) if balanced else None
         self.all_ended = False
         self.workers = Workers(self.loop, self.config.timeout_graceful_shutdown, self._on_all_ended)

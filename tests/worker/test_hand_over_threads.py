@@ -73,6 +73,7 @@ class Client(threading.Thread):
             while not self.enough.is_set():
                 self.connections += 1
                 with socket.create_connection(self.address, timeout=30) as sock, sock.makefile("rb") as file:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     while not self.enough.is_set() and self.ask(sock, file):
                         pass
         except BaseException as error:
@@ -91,10 +92,11 @@ class Client(threading.Thread):
             data += head.encode() + content
             asked.append((name, kind, content))
         self.asked += [name for name, *_ in asked]
-        while data:  # in pieces, now and then
-            cut = self.random.choice((len(data), len(data), self.random.randrange(1, 60)))
+        for _ in range(self.random.choice((0, 0, 0, 1, 2, 3))):  # in pieces, now and then
+            cut = self.random.randrange(1, 60)
             sock.sendall(data[:cut])
             data = data[cut:]
+        sock.sendall(data)
         for index, (name, kind, content) in enumerate(asked):
             line = file.readline()
             assert line.startswith(b"HTTP/1.1 200 "), (name, line)
@@ -127,8 +129,10 @@ def test_no_request_is_lost_or_answered_twice_while_workers_are_replaced(balance
         clients = [Client(chain.address, number, enough) for number in range(CLIENTS)]
         for client in clients:
             client.start()
-        for _ in range(HAND_OVERS):
+        for number in range(HAND_OVERS):
             chain.replace(hurry=hurry)
+            seen = len(app.seen) + number % 3 * CLIENTS  # at once, or when more has been asked
+            chain.turn_until(lambda seen=seen: len(app.seen) >= seen or any(client.failure for client in clients))
         enough.set()
         for client in clients:
             client.join(60)

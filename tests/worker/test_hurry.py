@@ -3,6 +3,7 @@
 import pytest
 
 import pounce
+from pounce.supervisor import child
 from pounce.worker.worker import WorkerState
 from tests.support.answers import content_of, read_answers, status_of
 from tests.support.applications import body, hello, start
@@ -146,7 +147,7 @@ def test_an_event_stream_to_a_client_that_reads_nothing_ends_within_the_grace():
     assert rig.worker.state is WorkerState.ENDED
 
 
-def test_an_application_that_goes_on_after_the_disconnect_is_cancelled_after_the_grace():
+def test_an_application_that_goes_on_after_the_disconnect_is_cancelled_after_the_grace(caplog):
     seen = []
 
     async def app(scope, receive, send):
@@ -167,6 +168,9 @@ def test_an_application_that_goes_on_after_the_disconnect_is_cancelled_after_the
     rig.worker.cancel()
     rig.turn()
     assert seen == ["Cancelled"]
+    assert "Cancel 1 running task(s), the application was reloaded" in caplog.text
+    assert "Cancelled: GET / in " in caplog.text
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 @pytest.mark.parametrize("fields", [(), ((b"content-type", b"text/plain"),)])
@@ -261,3 +265,15 @@ def test_stop_after_a_hurry_leaves_it_a_hurry():
     rig.worker.stop()
     rig.wait(1.1)
     assert client.read().endswith(b"\x88\x02\x03\xf4")
+
+
+def test_a_worker_process_is_told_of_the_hurry_by_its_own_code():
+    app = Recorder()
+    rig = Rig(app, timeout_websocket_drain=20)
+    socket = Socket(rig)
+    child.COMMANDS[child.RETIRE](rig.worker)
+    assert socket.read() == []
+    rig = Rig(app, timeout_websocket_drain=20)
+    socket = Socket(rig)
+    child.COMMANDS[child.HURRY](rig.worker)
+    assert socket.read() == [(1012, "")]
