@@ -82,7 +82,12 @@ class Supervisor:
         self._on_started = on_started
         self._handover = Handover(loop, command, self.stop)
         self._plan = Plan(config, self._handover.execute_again if command is not None else None)
-        self._renewal = Renewal(loop, self._plan, lambda generation: self._active_pool.roll(generation))
+
+        def roll(generation: Generation) -> None:
+            assert self._pool is not None
+            self._pool.roll(generation)
+
+        self._renewal = Renewal(loop, self._plan, roll)
         self._restart = Restart(config, self._plan, self._renewal, reconfigure, self._configured)
         self._reload: Reload | None = None
         if config.should_reload:
@@ -112,11 +117,6 @@ class Supervisor:
         self._pool_ended = False
         self._change: Callable[[], Generation]
         """Makes the generation that follows on CHANGING."""
-
-    @property
-    def _active_pool(self) -> Pool:
-        assert self._pool is not None
-        return self._pool
 
     def prepare(
         self, sockets: Sequence[socket.socket] | None, importing: contextlib.AbstractContextManager[None]
@@ -266,8 +266,9 @@ class Supervisor:
 
     def _configured(self, config: Config) -> None:
         """A generation with this configuration serves."""
+        assert self._pool is not None
         self._config = config
-        self._grace = self._active_pool.workers.grace = config.timeout_graceful_shutdown
+        self._grace = self._pool.workers.grace = config.timeout_graceful_shutdown
 
     def on_signal(self, handled: Callable[[], bool]) -> None:
         if self._pool is not None:
