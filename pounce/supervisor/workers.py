@@ -123,7 +123,7 @@ class Workers:
     def _cancel_retired(self, worker: WorkerHandle) -> None:
         if not self.stopping:
             worker.cancel()
-            lifespan = LIFESPAN_TIMEOUT if self._grace is None else self._grace
+            lifespan = LIFESPAN_TIMEOUT if self.grace is None else self.grace
             self._later(worker, CANCEL_GRACE + lifespan + ABORT_GRACE, partial(self._kill_or_abandon, [worker]))
 
     def stop(self, timeout: float | None) -> None:
