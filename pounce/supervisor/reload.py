@@ -17,7 +17,6 @@ Owner: the supervisor's thread.
 """
 
 import enum
-import gc
 import logging
 import os
 import traceback
@@ -193,10 +192,6 @@ class Reload:
         else:
             self._failed(failure)
         self._enter_watching()
-
-    def generation_ended(self) -> None:
-        """The modules of an old generation refer to each other, so only the collector frees them."""
-        gc.collect()
 
     def _failed(self, failure: Failure) -> None:
         if isinstance(failure, StartupError | SystemExit):

@@ -16,6 +16,7 @@ So every mistake in the application is logged once, and before a client is accep
 
 import contextlib
 import enum
+import gc
 import logging
 import os
 import signal
@@ -44,6 +45,9 @@ from pounce.version import __version__
 
 if TYPE_CHECKING:
     from pounce.supervisor.reload import Reload
+
+COLLECT_DELAY = 0.2
+"""Seconds from the end of a generation to the collection of its objects."""
 
 logger = logging.getLogger("pounce.error")
 
@@ -245,9 +249,10 @@ class Supervisor:
         self._renewal.roll_ended(generation, failure)
 
     def generation_ended(self, generation: Generation) -> None:
-        generation.release()
-        if self._reload is not None:
-            self._reload.generation_ended()
+        if generation.loaded is not None:
+            generation.release()
+            # Modules refer to each other, so only the collector frees them. Not now: a worker may be taking requests.
+            self._loop.call_later(COLLECT_DELAY, gc.collect)
 
     def pool_ended(self) -> None:
         self._pool_ended = True

@@ -52,6 +52,7 @@ class Workers:
         the last worker has ended, after `stop`."""
         self._loop = loop
         self.grace = grace
+        """Of workers that retire from now on."""
         self._on_all_ended = on_all_ended
         self._alive: set[WorkerHandle] = set()
         self._starting: set[WorkerHandle] = set()
