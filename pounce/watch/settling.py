@@ -52,18 +52,22 @@ class Settling:
             self._since = self._last
         for path in paths:
             self._states[path] = self._state(path)
-        if self._timer is None:
-            self._timer = self._loop.call_at(self._last + QUIET, self._check)
+        if self._timer is None or self._timer.when > self._last + QUIET:
+            self._check_at(self._last + QUIET)
+
+    def _check_at(self, when: float) -> None:
+        self.close()
+        self._timer = self._loop.call_at(when, self._check)
 
     def _check(self) -> None:
-        self._timer = None
         self._catch_up()
         now = self._loop.clock()
         when = min(self._settled_at(now), self._since + MAX_WAIT)
         when = max(when, self._passed_on + self._delay)
         if when > now:
-            self._timer = self._loop.call_at(when, self._check)
+            self._check_at(when)
             return
+        self.close()
         paths = set(self._states)
         self._states.clear()
         self._passed_on = now
@@ -80,5 +84,7 @@ class Settling:
         return when
 
     def close(self) -> None:
+        """Passes nothing on, until the next change."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None

@@ -403,3 +403,16 @@ def test_a_watcher_that_is_closed_reports_nothing(watched, tree):
     it.loop.call_later(0.3, lambda: it.calls.append("the end"))
     it.until(lambda: it.calls)
     assert it.calls == ["the end"]
+
+
+def test_a_watcher_that_is_closed_leaves_no_descriptor_open(watched, tree):
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("needs /proc, to count descriptors")
+    before = len(os.listdir("/proc/self/fd"))
+    it = watched()
+    write(tree / "main.py", "x = 2222\n")
+    it.only(tree / "main.py")
+    opened = len(os.listdir("/proc/self/fd"))
+    it.watcher.close()
+    loop = 3  # its selector and the two ends of its pipe
+    assert len(os.listdir("/proc/self/fd")) - before == loop <= opened - before
