@@ -19,6 +19,7 @@ import re
 from pounce.app.types import Application, Message, Receive, Scope, Send
 from pounce.asgi.pathsend import open_file
 from pounce.errors import ClientDisconnected
+from pounce.protocols.events import ApplicationError
 from pounce.protocols.fields import Field
 
 OF_SCRIPTS = (b"hx-request", b"x-requested-with")  # fields that libraries for such requests add
@@ -56,15 +57,17 @@ def asks_for_page(scope: Scope) -> bool:
 async def call_with_script(
     application: Application, scope: Scope, receive: Receive, send: Send, script: bytes
 ) -> object:
-    """Calls the application for a page. Its response gets the element `script`; if it fails before it has begun one, a
-    page with the element is sent in its place, and its exception raised."""
+    """Calls the application for a page. Its response gets the element `script`. If the application fails, what it
+    has sent ends with the element, or a page with the element is sent in its place. Its exception is raised."""
     fields = [field for field in scope["headers"] if field[0] not in NOT_PASSED_ON]
     response = _Response(send, script)
     try:
         return await application({**scope, "headers": fields}, receive, response.send)
     except Exception:
-        if not response.started:
-            with contextlib.suppress(ClientDisconnected):
+        with contextlib.suppress(ClientDisconnected, ApplicationError):
+            if response.started:
+                await response.cut_off()
+            else:
                 await send_page(send, 500, PLAIN_PAGE + FAILURE + b"</pre>\n" + script)
         raise
 
@@ -88,7 +91,9 @@ class _Response:
         self._send = send
         self._script = script  # empty once it is sent, and in a response that gets none
         self._as_html = False  # is it plain text, which is sent as HTML?
-        self._first = True  # has no content been sent yet?
+        self._has_content = False  # has some been sent?
+        self._has_length = False  # has the length been sent?
+        self._is_open = False  # has a page begun, and not ended?
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
@@ -104,6 +109,14 @@ class _Response:
                 with os.fdopen(fd, "rb") as file:
                     message = self._with_script({"type": "http.response.body", "body": file.read()})
         await self._send(message)
+        self._has_content = self._has_content or bool(message.get("body"))
+        self._is_open = self._is_open and bool(message.get("more_body"))
+
+    async def cut_off(self) -> None:
+        """Ends a page in the middle, with the script: a connection that is reset would take it along. A page of which
+        nothing has been sent is replaced by the server, and one of a certain length cannot end before."""
+        if self._is_open and self._has_content and not self._has_length:
+            await self._send({"type": "http.response.body", "body": self._script})
 
     def _start(self, message: Message) -> Message:
         changed = None
@@ -141,10 +154,12 @@ class _Response:
             if name.lower() == b"content-length":
                 if self._as_html:
                     continue
+                self._has_length = True
                 value = b"%d" % (int(value) + len(self._script))
             elif name.lower() == b"content-type" and self._as_html:
                 value = b"text/html" + value.strip()[len(b"text/plain") :]
             changed.append((name, value))
+        self._is_open = True
         return changed
 
     def _with_script(self, message: Message) -> Message:
@@ -153,9 +168,7 @@ class _Response:
         if not isinstance(body, bytes | bytearray | memoryview):
             return message  # the server says what is wrong with it
         body = bytes(body)
-        first = self._first
-        if body:
-            self._first = False
+        first = not self._has_content
         if self._as_html:
             body = body.replace(b"&", b"&amp;").replace(b"<", b"&lt;")
             if first:

@@ -199,15 +199,34 @@ def test_an_application_that_raises_where_it_is_called_has_the_same_page(caplog)
     assert "ValueError: so it is" in caplog.text
 
 
-def test_an_application_that_raises_in_the_middle_of_a_page_is_cut_off(caplog):
+@pytest.mark.parametrize("fields", [[], [(b"content-length", b"1000")]])
+def test_a_page_of_no_certain_length_ends_with_the_script_where_the_application_raises(fields, caplog):
     async def app(scope, receive, send):
-        await send(start(200, HTML))
+        await send(start(200, HTML, *fields))
         await send(body(PAGE, more=True))
         raise ValueError("so it is")
 
+    for data in (request(), GET):
+        (answer,) = read_answers(Rig(ReloadPage(browser=True).wrap(app)).connect().ask(data))
+        script = data != GET and not fields
+        assert answer.whole == script
+        assert (without_script(answer.content) if script else answer.content) == PAGE
+        assert caplog.text.count("ValueError: so it is") == 1
+        caplog.clear()
+
+
+@pytest.mark.parametrize(
+    "messages", [[start(200, HTML), body(PAGE)], [start(204)], [start(200), body(PAGE, more=True)]]
+)
+def test_an_application_that_raises_behind_its_response_or_in_one_of_another_kind_adds_nothing(messages):
+    async def app(scope, receive, send):
+        await answering(*messages)(scope, receive, send)
+        raise ValueError("so it is")
+
+    (plain,) = read_answers(Rig(app).connect().ask(request()))
     (answer,) = read_answers(Rig(ReloadPage(browser=True).wrap(app)).connect().ask(request()))
-    assert (answer.content, answer.whole) == (PAGE, False)
-    assert "ValueError: so it is" in caplog.text
+    assert answer.status == plain.status
+    assert (without_script(answer.content) if HTML in answer.fields else answer.content) == plain.content
 
 
 def test_a_frameworks_500_in_plain_text_is_a_page_that_shows_the_same_text():

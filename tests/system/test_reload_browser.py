@@ -57,6 +57,10 @@ class Site:
                 await send(body(SERVICE_WORKER))
             elif path == "/fails" and number == 2:
                 raise ValueError("so it is")
+            elif path == "/breaks" and number == 3:
+                await send(start(200, *fields))
+                await send(body(b"<!doctype html><p>a half", more=True))
+                raise ValueError("so it is")
             elif path == "/cached":  # the same whatever is asked for, also by the browser's own cache
                 fields.append((b"cache-control", b"max-age=600"))
                 await send(start(200, *fields))
@@ -117,6 +121,10 @@ def test_chromium_reloads_an_endless_page_and_one_of_an_application_that_raised(
         browser.wait(fails, TEXT, "Internal Server Error")
         site.mend()
         browser.wait(fails, TEXT, "GET by generation 3")
+        breaks = browser.tab(server.url + "/breaks")
+        browser.wait(breaks, TEXT, "a half")
+        site.mend()
+        browser.wait(breaks, TEXT, "GET by generation 4")
 
 
 def test_chromium_with_ten_tabs_has_one_stream_and_reloads_them_all(browser):
