@@ -33,6 +33,10 @@ SCRIPT = FOLDER + "reload.js"
 """Paths that no application of ours sees: below the root path, as the application's own."""
 
 RECONNECT_DELAY = 200  # milliseconds, after which a browser opens a stream again that has ended
+SERVED = (
+    "The last good version still serves all other requests: those of scripts and programs, and forms that are sent."
+)
+NONE_SERVED = "There is no version yet that could be served: every other request is answered with 500."
 NEXT_BY_ITSELF = "This page reloads itself when the code starts."
 NEXT_BY_HAND = "Reload this page when the code is mended."
 
@@ -40,7 +44,8 @@ NEXT_BY_HAND = "Reload this page when the code is mended."
 class _Failure(NamedTuple):
     state: str
     text: str
-    number: int
+    served: str
+    """What is served beside the error page."""
 
 
 class ReloadPage:
@@ -61,11 +66,13 @@ class ReloadPage:
 
     # On the supervisor's thread
 
-    def failed(self, text: str, number: int) -> None:
-        """The code of generation `number` does not start, for which `text` gives the reason: the error with the
-        application's frames. Browsers that ask for a page get it, until `ready`."""
+    def failed(self, text: str) -> None:
+        """The code does not start, for which `text` gives the reason: the error with the application's frames. Browsers
+        that ask for a page get it, until `ready`."""
         self._failures += 1
-        self._failure = _Failure(self._state(self._number, self._failures), text, number)
+        self._failure = _Failure(
+            self._state(self._number, self._failures), text, SERVED if self._number else NONE_SERVED
+        )
         self._wake_streams()
 
     def ready(self, number: int) -> None:
@@ -230,7 +237,7 @@ def _element(root: str, state: str) -> bytes:
 
 def _error_page(failure: _Failure, script: bytes, then: str) -> bytes:
     lines = failure.text.strip().splitlines() or ["no message"]
-    values = {"error": lines[-1], "text": "\n".join(lines), "number": str(failure.number), "next": then}
+    values = {"error": lines[-1], "text": "\n".join(lines), "served": failure.served, "next": then}
     escaped = {name: html.escape(value).encode("utf-8", "backslashreplace") for name, value in values.items()}
     escaped["script"] = script
     return re.sub(rb"{{ (\w+) }}", lambda place: escaped[place[1].decode()], _read("reload_page.html"))

@@ -103,7 +103,7 @@ class Reload:
     def placeholder(self, failure: Failure = "The application did not start. The server's log says why.") -> Generation:
         """What is served while the application cannot be loaded, or does not start."""
         self.failed = True
-        self.page.failed(_report(failure), 0)
+        self.page.failed(_report(failure))
         logger.warning("Waiting for a change that mends it.")
         return self._plan.placeholder(placeholder)
 
@@ -115,6 +115,7 @@ class Reload:
         logger.info("Started reloader process [%d] using %s", os.getpid(), self._watcher.how)
 
     def close(self) -> None:
+        self.page.close()
         if self._watcher is not None:
             self._watcher.close()
         if self._check is not None:
@@ -199,7 +200,7 @@ class Reload:
         elif isinstance(failure, BaseException):
             logger.critical("Loading the application has failed.", exc_info=failure)
         logger.warning("The application is served as it was before the change, until the next one.")
-        self.page.failed(_report(failure), 0)
+        self.page.failed(_report(failure))
 
     # A new process
 

@@ -61,7 +61,7 @@ def test_a_browser_gets_the_error_page_with_500_from_failed_to_ready(browser):
     page.ready(1)
     client = rig_of(page).connect()
     assert PAGE in client.ask(request())
-    page.failed(ERROR, 2)
+    page.failed(ERROR)
     (answer,) = read_answers(client.ask(request("/anything")))
     assert answer.status == 500
     assert answer.get(b"content-type") == b"text/html; charset=utf-8"
@@ -76,7 +76,7 @@ def test_a_browser_gets_the_error_page_with_500_from_failed_to_ready(browser):
 
 def test_the_error_is_escaped_whatever_is_in_it():
     page = ReloadPage(browser=False)
-    page.failed(ERROR + "\udc80 ä", 2)
+    page.failed(ERROR + "\udc80 ä")
     content = content_of(rig_of(page).connect().ask(request()))
     assert b"<script" not in content
     assert b"{{ number }} &lt; 1 &amp; &quot;x&quot;" in content
@@ -86,7 +86,7 @@ def test_the_error_is_escaped_whatever_is_in_it():
 @pytest.mark.parametrize("text", ["", "\n", "one line"])
 def test_an_error_of_one_line_or_none_has_a_page(text):
     page = ReloadPage(browser=False)
-    page.failed(text, 2)
+    page.failed(text)
     assert (text.strip() or "no message").encode() in content_of(rig_of(page).connect().ask(request()))
 
 
@@ -106,7 +106,7 @@ def test_an_error_of_one_line_or_none_has_a_page(text):
 )
 def test_what_does_not_ask_for_a_page_is_served_by_the_last_good_application_as_it_is(asked):
     page = ReloadPage(browser=True)
-    page.failed(ERROR, 2)
+    page.failed(ERROR)
     answer = rig_of(page).connect().ask(asked)
     assert status_of(answer) == 200
     assert content_of(answer) == (b"" if asked.startswith(b"HEAD") else PAGE)
@@ -117,7 +117,7 @@ def test_documents_frames_and_what_a_service_worker_passes_on_are_pages(dest):
     page = ReloadPage(browser=True)
     client = rig_of(page).connect()
     assert SCRIPT.encode() in client.ask(request(sec_fetch_mode="navigate", sec_fetch_dest=dest))
-    page.failed(ERROR, 2)
+    page.failed(ERROR)
     assert status_of(client.ask(request(sec_fetch_mode="navigate", sec_fetch_dest=dest))) == 500
 
 
@@ -138,7 +138,7 @@ def test_a_websocket_and_the_lifespan_reach_the_application_untouched(browser):
                 return
 
     page = ReloadPage(browser=browser)
-    page.failed(ERROR, 2)
+    page.failed(ERROR)
     client = rig_of(page, app, lifespan="on").connect()
     assert client.ask(handshake()).startswith(b"HTTP/1.1 101 ")
     assert [kind for kind, *_ in scopes] == ["lifespan", "websocket"]
@@ -154,6 +154,16 @@ def test_without_an_error_a_request_without_browser_reaches_the_application_unto
     wrapped(scope, "receive", "send")
     assert calls[0][0] is scope
     assert calls[0][1:] == ("receive", "send")
+
+
+def test_the_error_page_says_what_still_serves():
+    page = ReloadPage(browser=False)
+    client = rig_of(page).connect()
+    page.failed(ERROR)
+    assert b"There is no version yet" in client.ask(request())
+    page.ready(1)
+    page.failed(ERROR)
+    assert b"The last good version still serves" in client.ask(request())
 
 
 # Its script, and states
@@ -190,10 +200,10 @@ def test_each_failure_has_a_state_of_its_own_and_its_page_the_same():
     rig = rig_of(page, number=1)
     stream, client = rig.connect(), rig.connect()
     good = events(stream.ask(request(STREAM)))
-    page.failed("one", 2)
+    page.failed("one")
     first = events(stream.read())
     assert first == [state_in(client.ask(request()))]
-    page.failed("two", 2)
+    page.failed("two")
     second = events(stream.read())
     assert second == [state_in(client.ask(request()))]
     assert len({*good, *first, *second}) == 3
@@ -400,7 +410,7 @@ def test_streams_on_several_worker_threads_all_get_the_last_state_whenever_they_
             thread.start()
         for number in range(2, last):
             page.ready(number)
-            page.failed("x", number + 1)
+            page.failed("x")
         page.ready(last)
         for thread in threads:
             thread.join(60)

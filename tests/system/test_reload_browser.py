@@ -100,7 +100,7 @@ def test_chromium_reloads_a_page_when_ready_shows_the_error_and_what_mends_it(br
         site.mend()
         browser.wait(tab, TEXT, "GET by generation 2")
         for mistake in ("NameError: <one>", "NameError: <two>"):
-            site.page.failed(f'  File "main.py", line 1\n{mistake}', 3)
+            site.page.failed(f'  File "main.py", line 1\n{mistake}')
             shown = browser.wait(tab, TEXT, mistake)
             assert 'File "main.py", line 1' in shown
             assert "The last good version still serves" in shown
