@@ -297,9 +297,10 @@ def test_timeout_websocket_drain_keeps_websockets_open_after_sigterm_and_then_cl
         assert server.end() in (0, 143)
 
 
-def test_timeout_websocket_drain_keeps_websockets_of_processes_open_over_a_restart_by_sighup():
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_timeout_websocket_drain_keeps_websockets_open_over_a_restart_by_sighup(kind):
     library("fastapi")
-    arguments = ("--workers", "2", "--worker-kind", "process", "--timeout-websocket-drain", "3")
+    arguments = ("--workers", "2", "--worker-kind", kind, "--timeout-websocket-drain", "3")
     with Running("sockets:app", "--port", "0", *arguments) as server:
         url = server.url.replace("http", "ws") + "/echo"
         with connect(url) as old:
@@ -311,4 +312,18 @@ def test_timeout_websocket_drain_keeps_websockets_of_processes_open_over_a_resta
                 assert ask(new, "c") == "c"
                 assert closed_with(old) == 1012
                 assert ask(new, "d") == "d"
-        assert server.stop() == 0
+        assert server.stop() in (0, 143)
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_worker_threads_that_sighup_replaces_hand_their_connections_over(workers):
+    arguments = ("--workers", workers, "--worker-kind", "thread")
+    with Running("plain:app", "--port", "0", *arguments) as server, httpx.Client(base_url=server.url) as client:
+        ports = set()
+        for count in range(1, 6):
+            ports.add(client.get("/echo").extensions["network_stream"].get_extra_info("client_addr"))
+            server.send_signal(signal.SIGHUP)
+            server.wait_for("The workers have been replaced.", count=count)
+            assert "connection" not in client.get("/echo").headers
+        assert len(ports) == 1
+        assert server.stop() == 143
