@@ -12,7 +12,6 @@ Must never be used by a server that shares its process with another program. Own
 
 import contextlib
 import os
-import posix
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
@@ -37,9 +36,9 @@ class Command(NamedTuple):
 
     @classmethod
     def of_this_process(cls) -> "Command":
-        """To be called before the application is imported, which may change the current folder. The environment is that
-        of the process's start: `os.environ` has what `--env-file` has set since, and the file may change."""
-        return cls([sys.executable, *sys.orig_argv[1:]], _current_folder(), dict(posix.environ))
+        """To be called before the application is imported, which may change the current folder and the environment;
+        and before `--env-file` is read, whose variables would win over a changed file."""
+        return cls([sys.executable, *sys.orig_argv[1:]], _current_folder(), dict(os.environb))
 
     def environment_with(self, **variables: str) -> dict[bytes, bytes]:
         """As it was, with what one process of the server tells the next; empty variables are left out."""

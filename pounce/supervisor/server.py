@@ -70,6 +70,12 @@ class Server:
         return self._supervisor.started
 
     @property
+    def ready(self) -> bool:
+        """Should a load balancer send new clients here? False before `started`, from the beginning of --drain-delay on,
+        and while the server stops."""
+        return self._supervisor.ready
+
+    @property
     def should_exit(self) -> bool:
         return self._should_exit or self._supervisor.stopping
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from pounce.supervisor.plan import has_gil
@@ -21,17 +22,20 @@ class Running:
 
     def __init__(
         self, *arguments: str, ready: bool = True, cwd: Path = APPS, env: dict[str, str] | None = None,
-        script: Path | None = None,
+        script: Path | None = None, python: str = sys.executable, prefix: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
     ) -> None:  # fmt: skip
+        """`script`: what Python executes instead of the package. `prefix`: the words of a command that runs Python."""
         self.lines: list[str] = []
         self._news = threading.Condition()
         self.process = subprocess.Popen(
-            [sys.executable, *(("-m", "pounce") if script is None else (str(script),)), *arguments],
+            [*prefix, python, *(("-m", "pounce") if script is None else (str(script),)), *arguments],
             cwd=cwd,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            pass_fds=pass_fds,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
