@@ -199,9 +199,10 @@ def test_fd_goes_on(folder):
         address = sock.getsockname()
         with Lineage("main:app", "--fd", str(sock.fileno()), cwd=folder, pass_fds=[sock.fileno()]) as server:
             for version in ("two", "three"):
+                old = server.newest
                 write_version(folder, version)
                 server.upgrade()
-            assert server.end() == 0
+                wait_ended(old)
             assert get(address)[1].startswith(b"three")
             server.stop_newest()
         waiting = socket.create_connection(address, timeout=5)  # its owner still listens
