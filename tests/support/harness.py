@@ -188,12 +188,12 @@ class Client:
     def read(self) -> bytes:
         """Everything that has come."""
         self.rig.turn()
-        data = b""
+        data = bytearray()
         with contextlib.suppress(BlockingIOError):
             while part := self.sock.recv(1 << 20):
                 data += part
                 self.rig.turn()
-        return data
+        return bytes(data)
 
     def ask(self, data: bytes) -> bytes:
         self.send(data)
