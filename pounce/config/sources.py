@@ -7,13 +7,14 @@ one line of the log.
 Must never log: logging is not configured yet, so notes are returned. Owner: none; nothing here is kept.
 """
 
+import contextlib
 import logging
 import os
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from pounce.config.config import OPTIONS, checked, parsed
+from pounce.config.config import OPTIONS, Config, checked, parsed
 from pounce.config.kinds import suggestion
 from pounce.config.option import DEVELOPMENT
 from pounce.errors import ConfigError
@@ -66,6 +67,17 @@ def load(
             if name in OPTIONS and OPTIONS[name].group == DEVELOPMENT and values[name]:
                 notes.append((logging.WARNING, f"{OPTIONS[name].flags[0]} has no effect without --reload."))
     return values, notes
+
+
+def files_read_at_start(config: Config, folder: str | os.PathLike[str]) -> list[str]:
+    """The files that a running server does not read again: --env-file, --log-config, and that of the options, which may
+    not be there. `folder`: the one in which it was searched."""
+    files = [config.env_file, config.log_config if config.log_config != "default" else None]
+    name = "pounce.toml"
+    with contextlib.suppress(ConfigError):  # one that nobody has read, if the options are a program's keywords
+        name = _from_file(folder, [])[0] or name
+    files += [os.path.join(folder, each) for each in {"pounce.toml", name}]
+    return [os.path.abspath(path) for path in files if isinstance(path, str | os.PathLike)]
 
 
 def _from_file(folder: str | os.PathLike[str], notes: list[Note]) -> tuple[str, dict[str, Any]]:

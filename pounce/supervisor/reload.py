@@ -27,6 +27,7 @@ from pounce.app.loading import log_failure_to_load
 from pounce.asgi.placeholder import placeholder
 from pounce.asgi.reload_page import ReloadPage
 from pounce.config.config import Config
+from pounce.config.sources import files_read_at_start
 from pounce.errors import StartupError
 from pounce.kernel.loop import Loop
 from pounce.supervisor.check import Check
@@ -81,8 +82,7 @@ class Reload:
         self.state = ReloadState.STARTING
         self.failed = False
         """Is a placeholder served, because the first generation did not start?"""
-        self._folders = [os.path.realpath(folder) for folder in config.reload_dirs or (os.getcwd(),)]
-        self._files = {os.path.realpath(path) for path in _files_read_at_start(config)}
+        self._files = {os.path.realpath(path) for path in files_read_at_start(config, os.getcwd())}
         self._waiting: set[str] = set()
         """Changed files that are not looked at yet."""
         self._needs_process = ""
@@ -109,9 +109,12 @@ class Reload:
 
     def _watch(self) -> None:
         config = self._config
-        found = Filter(self._folders, config.reload_includes, config.reload_excludes, sorted(self._files))
+        found = Filter(
+            config.reload_dirs, config.reload_includes, config.reload_excludes,
+            files=files_read_at_start(config, os.getcwd()), default=[config.app_dir] if config.app_dir else [],
+        )  # fmt: skip
         self._watcher = watch(self._loop, found, self._on_change, config.reload_delay)
-        logger.info("Will watch for changes in these directories: %s", self._folders)
+        logger.info("Will watch for changes in these directories: %s", sorted(found.roots))
         logger.info("Started reloader process [%d] using %s", os.getpid(), self._watcher.how)
 
     def close(self) -> None:
@@ -244,9 +247,3 @@ def _report(failure: Failure) -> str:
     if isinstance(failure, StartupError | SystemExit | str):
         return str(failure)
     return "".join(traceback.format_exception(failure))
-
-
-def _files_read_at_start(config: Config) -> list[str]:
-    """--env-file, --log-config, pounce.toml."""
-    named = [config.env_file, config.log_config, os.path.abspath("pounce.toml")]
-    return [path for path in named if isinstance(path, str) and os.path.isfile(path)]

@@ -1,11 +1,12 @@
 """Options: where they come from, what they may be, and what is said when they cannot be."""
 
 import dataclasses
+import os
 
 import pytest
 
 from pounce.config.config import DEFAULTS, OPTIONS, Config
-from pounce.config.sources import load
+from pounce.config.sources import files_read_at_start, load
 from pounce.errors import ConfigError
 
 
@@ -179,3 +180,20 @@ def test_headers_with_an_invalid_value_are_a_config_error():
 def test_every_timeout_and_limit_is_a_field_and_a_flag_with_its_default(name, default):
     assert DEFAULTS[name] == default
     assert "--" + name.replace("_", "-") in OPTIONS[name].flags
+
+
+def test_files_that_are_read_only_at_the_start(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (".env", "log.json"):
+        (tmp_path / name).write_text("{}")
+
+    def names(**options):
+        return sorted(os.path.relpath(path) for path in files_read_at_start(Config("a:b", **options), tmp_path))
+
+    assert names() == ["pounce.toml"]
+    assert names(env_file=".env", log_config="log.json") == [".env", "log.json", "pounce.toml"]
+    assert names(log_config={"version": 1}) == ["pounce.toml"]
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    assert names() == ["pounce.toml"]
+    (tmp_path / "pyproject.toml").write_text("[tool.pounce]\nport = 1\n")
+    assert names() == ["pounce.toml", "pyproject.toml"]
