@@ -1,4 +1,5 @@
-"""The end of a worker's asyncio: generators and helper threads are closed, whatever class tasks have, within bounds."""
+"""How a worker's asyncio loop is closed: generators and helper threads end within a bounded time, whatever class tasks
+have."""
 
 import signal
 

@@ -60,7 +60,7 @@ def run(part, package, folder, *arguments):
 
 @pytest.fixture(scope="module")
 def outcomes(request, package, tmp_path_factory):
-    """Every part that was asked for, begun, some at a time: most of their time they wait."""
+    """Runs the chosen parts, several at a time, because each spends most of its time waiting."""
     parts = [item.callspec.params["part"] for item in request.session.items if item.path == request.path]
     with ThreadPoolExecutor(4) as pool:
         yield {part: pool.submit(run, part, package, tmp_path_factory.mktemp(part)) for part in parts}

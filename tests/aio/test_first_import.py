@@ -1,4 +1,4 @@
-"""A thread of the application's that is the first to import asyncio, and speaks to the client at once."""
+"""A thread of the application that is the first to import asyncio, and sends to the client at once."""
 
 import pytest
 

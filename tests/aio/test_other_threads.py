@@ -1,6 +1,6 @@
-"""asyncio's objects touched from another thread than their loop's: the loop hears it at once, the log says where.
+"""asyncio's objects used on another thread than their loop's: the loop wakes up at once, and the log names the line.
 
-And what a coroutine of the application waits for must give the loop its turn.
+And `sleep(0)` of either kind gives the loop its turn.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from tests.support.server import Running, get
 
 
 class Elsewhere:
-    """A worker's asyncio loop on a thread of its own, with nothing to do but what it is told."""
+    """A worker's asyncio loop on a thread of its own."""
 
     def __enter__(self):
         self.loop = BridgeLoop()

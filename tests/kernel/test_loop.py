@@ -1,4 +1,4 @@
-"""The loop and its deadlines, in a world where nothing exists but time."""
+"""The loop and its deadlines, without descriptors: only time passes."""
 
 import threading
 import time

@@ -15,7 +15,7 @@ from tests.support.sockets import Accepting, Refusing, opened
 
 # Found by reading the code.
 def test_an_accept_queue_that_a_sibling_has_emptied_is_empty():
-    """Though there was no descriptor when this worker last looked."""
+    """Also where this worker had no free descriptor when it last accepted."""
     with opened(Bind("", host="127.0.0.1")) as (listener,):
         acceptor = Acceptor(Loop(), Refusing(listener.sockets[0], errno.EMFILE), lambda _sock, _name: None)
         assert not acceptor.accept_all()

@@ -218,7 +218,7 @@ def test_without_socket_filters_new_connections_get_no_answer(monkeypatch):
 
 
 def test_a_socket_that_is_shut_down_is_free_for_the_next_server():
-    """While whoever has it open already, in whatever process, goes on."""
+    """While every process that has it open goes on."""
     with opened(Bind("", host="127.0.0.1")) as (listener,):
         port = listener.sockets[0].getsockname()[1]
         other = listener.sockets[0].dup()

@@ -75,7 +75,7 @@ def test_linger_lets_the_last_bytes_arrive_although_the_client_still_sends(pair)
 
 
 def test_linger_has_an_end_for_a_client_that_goes_on_sending(pair):
-    """Who goes on sending has longer than who does not, but not for ever."""
+    """A client that goes on sending has longer than a silent one, but not without end."""
     pair.stream.close(linger=True)
     for turn in range(60):
         pair.client.sendall(b"x")

@@ -1,6 +1,6 @@
 """The fast lane and the reference read the same, whatever comes and however it is cut; and h11 agrees with both.
 
-`python -m stress.fuzz` does this for longer.
+`python -m stress fuzz` does this for longer.
 """
 
 import re

@@ -171,7 +171,7 @@ def test_messages_arrive_whole_whatever_frames_they_are_made_of(messages, takeov
 
 
 def test_wsproto_by_itself_loses_its_place_when_a_ping_comes_between_compressed_fragments():
-    """Why `Deflate` has its own way. When this fails, wsproto has been repaired."""
+    """The reason for `Deflate`. When this test fails, wsproto has been repaired."""
     data = fragments("again " * 20, 2, zlib.compressobj(wbits=-15), ping=True)
     extension = PerMessageDeflate()
     extension.accept("permessage-deflate")

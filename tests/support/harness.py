@@ -1,4 +1,4 @@
-"""What the tests stand on: time that only passes when told to, and a worker that only turns when told to."""
+"""A worker that a test turns, and time that a test lets pass."""
 
 import contextlib
 import selectors
@@ -86,14 +86,14 @@ class SleepingSelector(selectors.BaseSelector):
 
 
 def sleeping_loop() -> tuple[Loop, Clock, SleepingSelector]:
-    """A loop in whose world nothing exists but time."""
+    """A loop without descriptors: only time passes."""
     clock = Clock()
     selector = SleepingSelector(clock)
     return Loop(selector, clock), clock, selector
 
 
 def run_until_idle(loop: Loop) -> None:
-    """Lets all the time pass that anything waits for."""
+    """Lets time pass until nothing waits any more."""
     with contextlib.suppress(Idle):
         while True:
             loop.turn()
