@@ -77,8 +77,8 @@ async def send_page(send: Send, status: int, page: bytes) -> None:
     await send_content(send, status, b"text/html; charset=utf-8", page)
 
 
-async def send_content(send: Send, status: int, kind: bytes, content: bytes) -> None:
-    fields = [(b"content-type", kind), (b"content-length", b"%d" % len(content)), (b"cache-control", b"no-store")]
+async def send_content(send: Send, status: int, kind: bytes, content: bytes, caching: bytes = b"no-store") -> None:
+    fields = [(b"content-type", kind), (b"content-length", b"%d" % len(content)), (b"cache-control", caching)]
     await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": content})
 

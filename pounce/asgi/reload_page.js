@@ -13,7 +13,7 @@
   window.__pounce_reload__ = true;
 
   const FIRST_DELAY = 500, LAST_DELAY = 30000, VISIBLE = 1e15; // milliseconds
-  const url = script.src.replace(/\.js$/, "");
+  const url = script.src.replace(/\.js\?.*$/, "");
   const page = script.dataset.state.split(" ");
   let channel = null, source = null, claim = 0, timer = 0, delay = FIRST_DELAY, reloading = "";
 

@@ -14,9 +14,11 @@ references. An event stream belongs to its worker's thread, and is woken through
 """
 
 import contextlib
+import functools
 import html
 import re
 import time
+import zlib
 from collections.abc import Coroutine, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +33,8 @@ FOLDER = "/__pounce__/"
 STREAM = FOLDER + "reload"
 SCRIPT = FOLDER + "reload.js"
 """Paths that no application of ours sees: below the root path, as the application's own."""
+
+CACHED = b"max-age=31536000, immutable"  # the script, whose address has its checksum
 
 RECONNECT_DELAY = 200  # milliseconds, after which a browser opens a stream again that has ended
 SERVED = (
@@ -117,7 +121,7 @@ class ReloadPage:
             if FOLDER in path:
                 own = path.removeprefix(root).removeprefix(root)  # a proxy takes the root path away; a browser that
                 if own == SCRIPT:  # comes without one asks with it, and the server adds it again
-                    return send_content(send, 200, b"text/javascript; charset=utf-8", _read("reload_page.js"))
+                    return send_content(send, 200, b"text/javascript; charset=utf-8", _read("reload_page.js"), CACHED)
                 if own == STREAM:
                     return self._send_events(receive, send)
             if not asks_for_page(scope):
@@ -226,13 +230,15 @@ class _EventStream:
 # Files
 
 
+@functools.cache
 def _read(name: str) -> bytes:
     return Path(__file__).with_name(name).read_bytes()
 
 
 def _element(root: str, state: str) -> bytes:
     """The script element of a page. `root` is the root path of the request."""
-    return f'<script async src="{quote(root)}{SCRIPT}" data-state="{state}"></script>\n'.encode()
+    address = f"{quote(root)}{SCRIPT}?{zlib.crc32(_read('reload_page.js')):x}"
+    return f'<script async src="{address}" data-state="{state}"></script>\n'.encode()
 
 
 def _error_page(failure: _Failure, script: bytes, then: str) -> bytes:

@@ -232,7 +232,7 @@ def test_without_browser_the_reserved_paths_are_the_applications(path):
 
 def test_a_root_path_stands_before_the_scripts_path_whether_a_proxy_takes_it_away_or_not():
     client = rig_of(ReloadPage(browser=True), root_path="/a b").connect()
-    assert b'src="/a%20b/__pounce__/reload.js"' in client.ask(request())
+    assert b'src="/a%20b/__pounce__/reload.js?' in client.ask(request())
     for path in ("/__pounce__/reload.js", "/a%20b/__pounce__/reload.js"):
         assert b"EventSource" in client.ask(request(path))
     assert content_of(client.ask(request("/c/__pounce__/reload.js", accept="*/*"))) == PAGE

@@ -1,13 +1,15 @@
 """Pages that reload themselves, in Chromium: what a developer sees between an edit and the new page."""
 
 import contextlib
+import signal
 import time
 
 import pytest
 
-from pounce.asgi.reload_page import SCRIPT, ReloadPage
+from pounce.asgi.reload_page import STREAM, ReloadPage
 from pounce.testing import TestServer
 from tests.support.applications import body, start
+from tests.support.server import Running
 
 TEXT = "location.pathname + ': ' + (document.body ? document.body.innerText : '')"
 RUNS = "String(window.__pounce_reload__)"
@@ -32,12 +34,12 @@ class Site:
         self.page = ReloadPage(browser=True)
         self.number = 0
         self.fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in fields.items()]
-        self.scripts = 0
-        """How often the script was asked for: by each page, once."""
+        self.streams = 0
+        """How many event streams were opened."""
         self.mend()
 
     async def __call__(self, scope, receive, send):
-        self.scripts += scope["path"] == SCRIPT
+        self.streams += scope["path"] == STREAM
         await self.application(scope, receive, send)
 
     def mend(self):
@@ -203,9 +205,9 @@ def test_chromium_reloads_once_a_page_that_a_service_worker_keeps(browser):
         browser.run(tab, "console.warn = text => { document.body.append(text) }")
         site.page.ready(site.number)
         browser.wait(tab, TEXT, "generation 1")
-        scripts = site.scripts
+        streams = site.streams
         browser.run(tab, "return fetch('/fragment').then(() => 'done')")
-        assert site.scripts == scripts == 3
+        assert site.streams == streams  # the page did not get the new state in vain
 
 
 @pytest.mark.parametrize(
@@ -231,3 +233,50 @@ def test_chromium_leaves_a_page_that_answers_a_form_and_what_fetch_gets_as_they_
         browser.run(tab, "document.forms[0].submit()")
         browser.wait(tab, TEXT, "POST by generation 1")
         assert browser.run(tab, "return document.scripts.length") == 0
+
+
+# The command, with files that a developer edits
+
+MAIN = """
+{imports}
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        {lifespan}
+    await send({{"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/html")]}})
+    await send({{"type": "http.response.body", "body": b"{text}"}})
+"""
+
+
+def edit(folder, text, imports="import words", lifespan="raise NotImplementedError"):
+    (folder / "main.py").write_text(MAIN.format(text=text, imports=imports, lifespan=lifespan))
+
+
+def test_chromium_with_reload_browser_follows_edits_mistakes_and_restarts_and_ctrl_c_is_not_held_up(browser, tmp_path):
+    edit(tmp_path, "one")
+    (tmp_path / "words.py").write_text("")
+    (tmp_path / "settings.env").write_text("A=1")
+    flags = ("--port", "0", "--reload", "--reload-browser", "--env-file", "settings.env", "--workers", "2")
+    with Running("main:app", *flags, cwd=tmp_path) as server:
+        tab = browser.tab(server.url)
+        browser.wait(tab, TEXT, "one")
+        edit(tmp_path, "two")
+        browser.wait(tab, TEXT, "two")
+        edit(tmp_path, "three", imports="import words, nothing_of_this_name")
+        assert "main.py" in browser.wait(tab, TEXT, "ModuleNotFoundError: No module named 'nothing_of_this_name'")
+        (tmp_path / "words.py").write_text("def f(:")
+        browser.wait(tab, TEXT, "SyntaxError")
+        (tmp_path / "words.py").write_text("")
+        browser.wait(tab, TEXT, "ModuleNotFoundError")
+        edit(tmp_path, "four", lifespan="return")
+        browser.wait(tab, TEXT, "four")
+        browser.run(tab, "document.body.append(' of the old process')")
+        (tmp_path / "settings.env").write_text("A=2")  # needs a new process
+        server.wait_for("Pounce running on", count=2)
+        browser.wait(tab, f"({TEXT}).includes('old') ? '' : {TEXT}", "four")
+        edit(tmp_path, "five")
+        browser.wait(tab, TEXT, "five")
+        server.wait_for("Reloaded in", count=3)
+        began = time.monotonic()
+        server.stop(signal.SIGINT)
+        assert time.monotonic() - began < 15  # of 30 seconds that requests have
+        assert "Cancel" not in server.log
