@@ -46,6 +46,10 @@ class Draining:
         finally:
             self._waits.discard(wait)
 
+    def __deepcopy__(self, _copied: object) -> "Draining":
+        """Some middleware copies the scope, however deep it is (hypercorn's ProxyFixMiddleware)."""
+        return self
+
     def set(self) -> None:
         """The worker drains from now on."""
         self._set = True

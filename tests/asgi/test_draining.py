@@ -1,6 +1,7 @@
 """`scope["extensions"]["pounce.draining"]`: how an application learns that its worker drains."""
 
 import asyncio
+import copy
 import threading
 
 import pytest
@@ -124,3 +125,15 @@ def test_wait_with_asyncio_can_be_one_of_several_things_that_are_waited_for():
 
     with TestServer(app, lifespan="off") as server:
         assert ask((server.host, server.port), CLOSE).endswith(b"hello")
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_scope_that_is_copied_leads_to_the_same_object(copied):
+    async def app(scope, receive, send):
+        await waiting(copied(scope), receive, send)
+
+    rig = Rig(app)
+    client = rig.connect()
+    client.send(GET)
+    rig.worker.stop()
+    assert content_of(client.read()) == b"drained"
