@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from pounce.watch import tree as trees
 from tests.support.requirements import tool
 from tests.watch.conftest import write
 
@@ -377,10 +378,16 @@ def test_a_name_that_is_not_text_is_reported(watched, tree):
     it.only(os.fsdecode(path))
 
 
-def test_a_folder_that_cannot_be_read_is_left_out(watched, tree):
-    if os.geteuid() == 0:
-        pytest.skip("root can read every folder")
-    (tree / "secret").mkdir(mode=0)
+def test_a_folder_that_cannot_be_read_is_left_out(watched, tree, monkeypatch):
+    secret = write(tree / "secret" / "file.py").parent
+    scandir = os.scandir
+
+    def refused(path):  # root, as which tests may run, is never refused
+        if path == str(secret):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(trees.os, "scandir", refused)
     it = watched()
     it.nothing()
 
