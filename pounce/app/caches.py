@@ -10,7 +10,7 @@ Owner: the supervisor's thread.
 import functools
 import gc
 import typing
-from collections.abc import Iterable
+from collections.abc import Collection
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -20,11 +20,10 @@ DEPTH = 4
 _Cache: Any = type(functools.lru_cache(print))
 
 
-def clear(modules: Iterable[ModuleType]) -> None:
+def clear(namespaces: Collection[dict[str, Any]]) -> None:
     """Clears the caches that hold a function or class of these modules, whose generation has ended."""
     for clear_typing in getattr(typing, "_cleanups", ()):
         clear_typing()
-    namespaces = [vars(module) for module in modules]
     names = {namespace.get("__name__") for namespace in namespaces}
     ended = {id(value) for namespace in namespaces for value in list(namespace.values())
              if isinstance(value, type | FunctionType) and value.__module__ in names}  # fmt: skip

@@ -35,13 +35,13 @@ import logging
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import dropwhile, islice
 from types import ModuleType
 from typing import Any
 
-from pounce.app.current import current_generation
+from pounce.app import running
 from pounce.app.dependencies import DependencyGraph
 from pounce.app.modules import ApplicationModules
 from pounce.app.reexecution import CannotCopy, Source, select_statements
@@ -77,6 +77,8 @@ def _entered(copy: "Copy | _Original") -> Iterator[None]:
 class CopiedModule(ModuleType):
     """The class of a module object that leads to several namespaces."""
 
+    copied_class: "type[ModuleType]"
+
     def __getattribute__(self, name: str) -> Any:
         copy = _current_copy()
         if copy is not None and (bound := copy.bound_names(self)) is not None:
@@ -107,22 +109,13 @@ class CopiedModule(ModuleType):
 
 
 _attribute = ModuleType.__getattribute__
-copied_modules: "weakref.WeakSet[ModuleType]" = weakref.WeakSet()
-"""Modules that lead to several namespaces."""
+CopiedModule.copied_class = CopiedModule
 
 
-def _become_copied(module: ModuleType) -> None:
-    copied_modules.add(module)
-    if not isinstance(module, CopiedModule):
-        module.__class__ = CopiedModule
-
-
-def forget_copies(generation: object) -> None:
-    """A generation of the application has ended, and no module of it is imported any more."""
-    sys.meta_path = [
-        finder for finder in sys.meta_path
-        if not isinstance(finder, _CopyingFinder) or finder.copies.generation is not generation
-    ]  # fmt: skip
+def _copied_class(module: object) -> type[ModuleType] | None:
+    """The class that a module object has when there are copies of it; None where there can be none."""
+    kind = type(module)
+    return CopiedModule if kind is ModuleType else getattr(kind, "copied_class", None)
 
 
 class Copy:
@@ -132,6 +125,10 @@ class Copy:
         self._copies = copies
         self._namespaces: dict[ModuleType, dict[str, Any]] = {}
         self._lock = threading.RLock()
+
+    def clear(self) -> None:
+        """The copy's workers have ended."""
+        self._namespaces.clear()
 
     def enter(self) -> None:
         """Code that runs on this thread, or in this context, belongs to the copy from now on."""
@@ -184,19 +181,27 @@ class Copies:
     """Which modules of an application have copies, and what of them is executed again."""
 
     def __init__(
-        self, modules: ApplicationModules, application: object, *, everything: bool = False, state: object = None
+        self,
+        modules: ApplicationModules,
+        application: object,
+        *,
+        everything: bool = False,
+        state: object = None,
+        earlier: Container[object] = (),
     ) -> None:
         """`everything`: copies all of the application's modules, whole. `state`: what the application's lifespan has
-        set, and each worker's lifespan would set again. Raises CannotCopy."""
+        set, and each worker's lifespan would set again. `earlier`: objects that belong to another generation. Raises
+        CannotCopy."""
         self.modules = modules
-        self.generation = current_generation.get()
-        """The one that is copied; None: the server has but one."""
         self._application = application
         self._everything = everything
         self._state = () if state is None else (state,)
+        self.generation = running.generation(None)
+        """The generation of the application that is copied."""
+        self._made: weakref.WeakSet[Copy] = weakref.WeakSet()
         self.sources: dict[ModuleType, Source] = {}
         imported = modules.imported()
-        graph = DependencyGraph(imported, application, self._state)
+        graph = DependencyGraph(imported, application, self._state, earlier)
         self.reason = graph.reason()
         """The loop-bound object that makes copies necessary, and the name that leads to it; None if there is none."""
         self.application_bound = graph.is_bound(graph.application)
@@ -207,7 +212,7 @@ class Copies:
     def _set_sources(self, sources: dict[str, Source]) -> None:
         for source in sources.values():
             if source.copied_names:
-                if type(source.module) is not ModuleType and not isinstance(source.module, CopiedModule):
+                if _copied_class(source.module) is None:
                     raise CannotCopy(f"{source.name} is not an ordinary module")
                 self.sources[source.module] = source
 
@@ -215,12 +220,21 @@ class Copies:
         """A further copy; `first` is the module that the application is imported from. Raises what the application's
         own code raises."""
         for module in self.sources:
-            _become_copied(module)
+            _make_copied(module)
         if not any(isinstance(finder, _CopyingFinder) and finder.copies is self for finder in sys.meta_path):
             sys.meta_path = [_CopyingFinder(self), *sys.meta_path]
         copy = Copy(self)
+        self._made.add(copy)
         copy.execute(first)
         return copy
+
+    def close(self) -> None:
+        """The workers of all copies have ended."""
+        sys.meta_path = [
+            finder for finder in sys.meta_path if not (isinstance(finder, _CopyingFinder) and finder.copies is self)
+        ]
+        for copy in list(self._made):
+            copy.clear()
 
     # Modules that are imported later
 
@@ -236,7 +250,12 @@ class Copies:
             return
         if found is not None and found.copied_names:
             self.sources = {**self.sources, module: found}
-            _become_copied(module)
+            _make_copied(module)
+
+
+def _make_copied(module: ModuleType) -> None:
+    with running.lock:
+        module.__class__ = _copied_class(module)  # type: ignore[assignment]
 
 
 class _CopyingFinder:
@@ -249,7 +268,7 @@ class _CopyingFinder:
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if current_generation.get() is not self.copies.generation:
+        if self.copies.generation not in (None, running.generation(None)):
             return None
         # Asks only the finders behind it. One before it that asks others as well would ask this one again, without end.
         for finder in islice(dropwhile(lambda each: each is not self, sys.meta_path), 1, None):
@@ -268,8 +287,15 @@ class _OriginalLoader(importlib.machinery.SourceFileLoader):
     def __init__(self, copies: Copies, loader: importlib.machinery.SourceFileLoader) -> None:
         super().__init__(loader.name, loader.path)
         self._copies = copies
+        self._loader = loader
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def get_source(self, fullname: str) -> str | None:
+        return self._loader.get_source(fullname)
 
     def exec_module(self, module: ModuleType) -> None:
         with _entered(_ORIGINAL):
-            super().exec_module(module)
+            self._loader.exec_module(module)
             self._copies.add(module)

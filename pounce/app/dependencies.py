@@ -18,7 +18,7 @@ that is first imported during a request, the worker's.
 
 import gc
 import opcode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextvars import Context, ContextVar, Token
 from types import (
     AsyncGeneratorType,
@@ -77,8 +77,15 @@ def globals_of(code: CodeType) -> tuple[set[str], set[str]]:
 class DependencyGraph:
     """The objects that an application's modules, and the application itself, lead to."""
 
-    def __init__(self, modules: Mapping[str, ModuleType], application: object, more: Iterable[object] = ()) -> None:
-        """`more`: further objects that count as loop-bound."""
+    def __init__(
+        self,
+        modules: Mapping[str, ModuleType],
+        application: object,
+        more: Iterable[object] = (),
+        earlier: Container[object] = (),
+    ) -> None:
+        """`more`: further objects that count as loop-bound. Those in `earlier` do not count."""
+        self._earlier = earlier
         self._modules = modules
         self._namespaces = {id(vars(module)): name for name, module in modules.items()}
         self._names_as_text = {
@@ -125,7 +132,7 @@ class DependencyGraph:
             explored.add(id(thing))
             self._held.append(thing)
             kind = type(thing)
-            if issubclass(kind, self._wanted):
+            if issubclass(kind, self._wanted) and thing not in self._earlier:
                 self._loop_bound.append(thing)
             elif kind is str:
                 if (name := self._names_as_text.get(thing)) is not None:  # type: ignore[call-overload]

@@ -70,19 +70,35 @@ class ApplicationFailed(StartupError):
     exit_code = 1
 
 
+class AttributeErrorInside(Exception):
+    """Carries an AttributeError of a module's code through an attribute's lookup, where it would mean that there is no
+    such attribute."""
+
+    def __init__(self, error: AttributeError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 def without_server_frames(error: BaseException) -> BaseException:
     """The exception with a traceback that leaves out the frames of the server and of the import system."""
+    entries = _application_entries(error.__traceback__)
+    while isinstance(error, AttributeErrorInside):
+        error = error.error
+        entries += _application_entries(error.__traceback__)
+    kept: TracebackType | None = None
+    for entry in reversed(entries):
+        kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return error.with_traceback(kept)  # None where a file is no Python: the error names file and line
+
+
+def _application_entries(entry: TracebackType | None) -> list[TracebackType]:
     entries = []
-    entry = error.__traceback__
     while entry is not None:
         name = entry.tb_frame.f_code.co_filename
         if not name.startswith(("<frozen importlib", _SERVER_PATH)) and name != importlib.__file__:
             entries.append(entry)
         entry = entry.tb_next
-    kept: TracebackType | None = None
-    for entry in reversed(entries):
-        kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
-    return error.with_traceback(kept)  # None where a file is no Python: the error names file and line
+    return entries
 
 
 _SERVER_PATH = os.path.dirname(os.path.dirname(__file__)) + os.sep

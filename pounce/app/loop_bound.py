@@ -8,7 +8,9 @@ Must never import a module to find its classes. Owner: the supervisor's thread.
 
 import gc
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import weakref
+from collections.abc import Callable, Container, Iterable, Iterator
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -66,19 +68,52 @@ def public_name(thing: object, known: dict[type, str]) -> str:
     return next((known[base] for base in type(thing).__mro__ if base in known), type(thing).__qualname__)
 
 
-def any_exists() -> bool:
-    """Is there any such object in this process? A quick test, because most applications have none."""
+class Earlier:
+    """The loop-bound objects that exist before a generation is loaded. They are none of its own: those that a library
+    holds for its predecessor are not the library's either."""
+
+    def __init__(self) -> None:
+        self._things: dict[int, Callable[[], object]] = {}
+
+    def record(self) -> None:
+        for thing in _existing():
+            try:
+                self._things[id(thing)] = weakref.ref(thing)
+            except TypeError:  # it is kept until the generation has been inspected
+                self._things[id(thing)] = partial(_same, thing)
+
+    def __contains__(self, thing: object) -> bool:
+        found = self._things.get(id(thing))
+        return found is not None and found() is thing
+
+    def clear(self) -> None:
+        self._things.clear()
+
+
+def _same(thing: object) -> object:
+    return thing
+
+
+def _existing() -> Iterator[object]:
     wanted = tuple(classes(RESOURCES, RUNNING))
     # Not isinstance: it would believe mocks and proxies, which answer with another class.
-    return bool(wanted) and any(issubclass(type(thing), wanted) for thing in gc.get_objects())
+    return (thing for thing in gc.get_objects() if issubclass(type(thing), wanted)) if wanted else iter(())
+
+
+def any_exists(earlier: Container[object] = ()) -> bool:
+    """Is there any such object in this process, but for the earlier ones? A quick test, because most applications have
+    none."""
+    return any(thing not in earlier for thing in _existing())
 
 
 def held_by_library(
-    is_application_module: Callable[[str], bool], belongs_to_application: Callable[[object], bool]
+    is_application_module: Callable[[str], bool],
+    belongs_to_application: Callable[[object], bool],
+    earlier: Container[object] = (),
 ) -> tuple[str, str] | None:
     """The attribute of a library's module that leads to a loop-bound object, and the object's class; None if there is
     none. `is_application_module` is asked for the name of a module, `belongs_to_application` for an object: what such
-    an object leads to is not the library's."""
+    an object leads to is not the library's. Objects in `earlier` do not count."""
     known = classes(RESOURCES)
     wanted = tuple(known)
     loop_class = getattr(sys.modules.get("asyncio"), "AbstractEventLoop", None)
@@ -95,7 +130,7 @@ def held_by_library(
         ):
             continue
         for name, value in list(vars(module).items()) if type(module) is ModuleType else ():
-            found = _search(value, module_name, wanted, loop_class, seen, belongs_to_application)
+            found = _search(value, module_name, wanted, loop_class, seen, belongs_to_application, earlier)
             if found is not None:
                 return f"{module_name}.{name}", public_name(found, known)
     return None
@@ -106,13 +141,13 @@ _NO_LIBRARIES = frozenset(("pounce", "__main__", "pytest", "_pytest"))
 
 def _search(
     value: object, module_name: str, wanted: tuple[type, ...], loop_class: type, seen: set[int],
-    belongs_to_application: Callable[[object], bool],
+    belongs_to_application: Callable[[object], bool], earlier: Container[object],
 ) -> object | None:  # fmt: skip
     frontier: list[object] = [value]
     for _ in range(DEPTH):
         following: list[object] = []
         for thing in frontier:
-            if issubclass(type(thing), wanted):
+            if issubclass(type(thing), wanted) and thing not in earlier:
                 return thing
             if id(thing) in seen or belongs_to_application(thing):
                 continue

@@ -8,16 +8,16 @@ import importlib.util
 import os
 import sys
 import sysconfig
-from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-_INSTALLED = ("site-packages", "dist-packages")
+_INSTALLED = frozenset(("site-packages", "dist-packages"))
 _STDLIB = (sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["platstdlib"])
 _SERVER_PATH = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class ApplicationModules:
-    """The modules of the application whose files lie below one of the folders `roots`."""
+    """The modules of the application whose files lie below the folders `roots`."""
 
     def __init__(self, *roots: str) -> None:
         self._roots = roots
@@ -28,12 +28,15 @@ class ApplicationModules:
         spec = getattr(sys.modules.get(name), "__spec__", None)
         if spec is None:
             return name == "__main__" and self.contains_file(getattr(sys.modules[name], "__file__", None))
+        if spec.loader is None and spec.submodule_search_locations is None:
+            return False  # the running code's generation has not loaded it, and may still do so
         found = self._known.get(name)
         if found is None:
-            found = self._known[name] = self._contains(spec)
+            found = self._known[name] = self.contains_spec(spec)
         return found
 
-    def _contains(self, spec: importlib.machinery.ModuleSpec) -> bool:
+    def contains_spec(self, spec: importlib.machinery.ModuleSpec) -> bool:
+        """Is the module with this spec one of them?"""
         if spec.submodule_search_locations is not None and spec.origin is None:  # a namespace package
             return any(self.contains_file(folder) for folder in spec.submodule_search_locations)
         return isinstance(spec.loader, importlib.machinery.SourceFileLoader) and self.contains_file(spec.origin)
@@ -50,12 +53,15 @@ def is_application_file(path: str | None, root: str) -> bool:
     """Does this file or folder lie below `root`, without having been installed there?"""
     if path is None:
         return False
-    file, folder = Path(os.path.abspath(path)), Path(os.path.abspath(root))
-    if not file.is_relative_to(folder) or any(part in _INSTALLED for part in file.parts):
+    file, folder = os.path.abspath(path), os.path.abspath(root)
+    if not _is_below(file, folder) or not _INSTALLED.isdisjoint(file.split(os.sep)):
         return False
     # The application's folder may contain the virtual environment, or be the root of the file system.
-    shared = (Path(each) for each in (_SERVER_PATH, *_STDLIB, sys.prefix))
-    return not any(each.is_relative_to(folder) and file.is_relative_to(each) for each in shared)
+    return not any(_is_below(each, folder) and _is_below(file, each) for each in (_SERVER_PATH, *_STDLIB, sys.prefix))
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def root_of(module_name: str) -> str | None:
@@ -83,3 +89,14 @@ def _find_spec(name: str) -> importlib.machinery.ModuleSpec | None:
         return importlib.util.find_spec(name)
     except (ImportError, ValueError, AttributeError):
         return None
+
+
+def obstacle_to_second_import(app: Any, has_files: bool) -> str | None:
+    """Why the modules of this application cannot be executed again; None if they can. `has_files`: is it made of
+    Python files of its own?"""
+    if not isinstance(app, str):
+        return "the application was handed over as an object, not as an import string"
+    settings = getattr(sys.modules.get("django.conf"), "settings", None)
+    if getattr(settings, "configured", False):
+        return "Django keeps one register of an application's URLs and models"
+    return None if has_files else "it is not made of Python files of its own"

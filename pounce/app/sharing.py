@@ -12,13 +12,13 @@ Owner: the supervisor's thread.
 
 import contextlib
 import logging
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
-from pounce.app import loop_bound
+from pounce.app import loop_bound, running
 from pounce.app.loading import ApplicationFailed, Loaded, load, without_server_frames
+from pounce.app.modules import obstacle_to_second_import
 from pounce.config.config import Config
 from pounce.errors import StartupError, first_line
 
@@ -46,6 +46,7 @@ class Sharing:
     def __init__(self, config: Config, count: int, loaded: Loaded, context: Context) -> None:
         """`context` has the context variables that the application has set while it was imported."""
         self._config = config
+        self._generation = running.of(context)
         self._count = count
         self._loaded = loaded
         self._context = context
@@ -85,16 +86,27 @@ class Sharing:
         Raises NeedsProcesses, StartupError."""
         if self._decided:
             return
+        if self._generation is not None:
+            with running.entered(self._generation.mark):
+                self._inspect(final=final)
+            if final:
+                self._generation.earlier.clear()
+        else:
+            self._inspect(final=final)
+
+    def _inspect(self, *, final: bool) -> None:
+        earlier = self._generation.earlier if self._generation is not None else ()
         try:
             state, values = _state(self._loaded.application)
-            # In the context of the application: it tells which generation's modules are looked at.
-            found = self._context.copy().run(
-                _needed_copies, self._config, self._loaded.application, state if values != self._state[1] else None
+            found = _needed_copies(
+                self._config, self._loaded.application, state if values != self._state[1] else None, earlier
             )
             if not final:
                 return
             if found is not None:
                 self._copies = found
+                if self._generation is not None:
+                    self._generation.on_end.append(found.close)
                 self._prepared = [self._copy() for _ in range(self._count - 1)]
                 self._log_copies(found)
         except NeedsProcesses as error:
@@ -137,13 +149,19 @@ class Sharing:
     def worker_copy(self, number: int) -> WorkerCopy:
         """The application of the worker with this number. Raises StartupError."""
         if self._copies is None or number == 0:
-            return lambda: self._loaded, self._context
+            return self._take, self._context
         if self._prepared:
             return self._prepared.pop()
         try:
             return self._copy()
         except NeedsProcesses as error:  # though earlier copies could be made
             raise StartupError(f"Error loading ASGI app: {error}.") from None
+
+    def _take(self) -> Loaded:
+        """Called on the worker's thread."""
+        if self._generation is not None:
+            running.enter(self._generation.mark)
+        return self._loaded
 
     def _copy(self) -> WorkerCopy:
         """A further copy. Raises NeedsProcesses, or ApplicationFailed if copies were asked for."""
@@ -166,6 +184,7 @@ class Sharing:
             ) from None
 
         def take() -> Loaded:
+            self._take()
             copy.enter()
             return loaded
 
@@ -183,15 +202,15 @@ def _state(application: Any) -> tuple[object, dict[str, int]]:
     return None, {}
 
 
-def _needed_copies(config: Config, application: object, state: object) -> "Copies | None":
+def _needed_copies(config: Config, application: object, state: object, earlier: Container[object]) -> "Copies | None":
     """The copies that workers need; None if threads can share the application as it is now. Raises NeedsProcesses, or
     StartupError if copies were asked for and cannot be made."""
-    if config.app_copies == "auto" and not loop_bound.any_exists():
+    if config.app_copies == "auto" and not loop_bound.any_exists(earlier):
         return None
     from pounce.app.reexecution import CannotCopy
 
     try:
-        return _copies(config, application, state)
+        return _copies(config, application, state, earlier)
     except CannotCopy as error:
         if config.app_copies == "worker":
             raise StartupError(f"--app-copies worker is not possible, because {error}") from None
@@ -203,7 +222,7 @@ def _needed_copies(config: Config, application: object, state: object) -> "Copie
         ) from None
 
 
-def _copies(config: Config, application: object, state: object) -> "Copies | None":
+def _copies(config: Config, application: object, state: object, earlier: Container[object]) -> "Copies | None":
     from pounce.app.copies import Copies
     from pounce.app.modules import ApplicationModules, root_of
     from pounce.app.reexecution import CannotCopy
@@ -212,27 +231,17 @@ def _copies(config: Config, application: object, state: object) -> "Copies | Non
     module = config.app.partition(":")[0] if isinstance(config.app, str) else None
     root = root_of(module) if module is not None else None
     modules = ApplicationModules(root or "/")
-    obstacle = _obstacle(config.app, root)
+    obstacle = obstacle_to_second_import(config.app, root is not None)
     if everything and obstacle is not None:
         raise CannotCopy(obstacle)
     if obstacle is not None:
         state = None  # workers share it
-    found = Copies(modules, application, everything=everything, state=state)
+    found = Copies(modules, application, everything=everything, state=state, earlier=earlier)
     if found.reason is not None and obstacle is not None:
         raise CannotCopy(f"{found.reason} belongs to one event loop, and {obstacle}")
     if (
         not everything
-        and (held := loop_bound.held_by_library(modules.contains, found.belongs_to_application)) is not None
+        and (held := loop_bound.held_by_library(modules.contains, found.belongs_to_application, earlier)) is not None
     ):
         raise CannotCopy(f"{held[0]} holds an {held[1]}, which belongs to one event loop, and libraries are shared")
     return found if found.reason is not None or everything or state is not None else None
-
-
-def _obstacle(app: Any, root: str | None) -> str | None:
-    """Why this application cannot be copied; None if it can."""
-    if not isinstance(app, str):
-        return "the application was handed over as an object, not as an import string"
-    settings = getattr(sys.modules.get("django.conf"), "settings", None)
-    if getattr(settings, "configured", False):
-        return "Django keeps one register of an application's URLs and models"
-    return None if root is not None else "it is not made of Python files of its own"

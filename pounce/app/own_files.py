@@ -1,0 +1,141 @@
+"""The import of an application's own files for a new generation.
+
+A `.pyc` file says which source it was made from by the time of its last change, in whole seconds, and by its size. Two
+edits within one second that do not change the size would load the code of the first one. So code is compiled from the
+source, and kept in memory by the time in nanoseconds and the size.
+
+Must never load bytecode from a file for an own module, nor write any. Owner: whichever thread imports; the cache is
+changed by single stores.
+"""
+
+import importlib.machinery
+import importlib.util
+import os
+import sys
+from collections.abc import Buffer, Sequence
+from functools import partial
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from itertools import dropwhile, islice
+from types import CodeType, ModuleType
+from typing import Any, NamedTuple
+
+from pounce.app import running
+from pounce.app.modules import ApplicationModules
+from pounce.app.versions import Versions
+
+
+class _Compiled(NamedTuple):
+    changed: int
+    """Nanoseconds; `st_mtime_ns` of the file before it was read."""
+    size: int
+    source: bytes
+    code: CodeType
+
+
+class CodeCache:
+    """The code of files, as they were when they were last imported."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, _Compiled] = {}
+
+    def get(self, path: str, loader: SourceFileLoader) -> _Compiled:
+        """Raises OSError, SyntaxError."""
+        stat = os.stat(path)
+        found = self._files.get(path)
+        if found is None or (found.changed, found.size) != (stat.st_mtime_ns, stat.st_size):
+            source = loader.get_data(path)
+            code = loader.source_to_code(source, path)
+            found = self._files[path] = _Compiled(stat.st_mtime_ns, stat.st_size, source, code)
+        return found
+
+
+class OwnLoader(SourceFileLoader):
+    def __init__(self, name: str, path: str, cache: CodeCache, versions: Versions) -> None:
+        super().__init__(name, path)
+        self._cache = cache
+        self._mark = versions.mark
+        self._source: bytes | None = None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return _create_module(self._mark, spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        _exec_module(self._mark, super().exec_module, module)
+
+    def get_code(self, fullname: str) -> CodeType:
+        found = self._cache.get(self.get_filename(fullname), self)
+        self._source = found.source
+        return found.code
+
+    def get_source(self, fullname: str) -> str | None:
+        """The source that was executed, even if the file has changed since."""
+        return importlib.util.decode_source(self._source) if self._source is not None else super().get_source(fullname)
+
+
+def _versions(mark: running.Mark) -> Versions | None:
+    return next(
+        (each for each in running.living(mark.family) if each.mark is mark and isinstance(each, Versions)), None
+    )
+
+
+def _create_module(mark: running.Mark, spec: ModuleSpec) -> ModuleType | None:
+    versions = _versions(mark)
+    return versions.create(spec.name) if versions is not None else None
+
+
+def _exec_module(mark: running.Mark, execute: Any, module: ModuleType) -> None:
+    name, versions = module.__name__, _versions(mark)
+    try:
+        execute(module)
+    except BaseException:
+        if versions is not None:
+            versions.forget(name)
+        raise
+    if versions is not None:
+        versions.loaded(name)
+
+
+class OwnFinder:
+    """One of the import system's finders. Has the application's own files loaded for the running code's generation."""
+
+    def __init__(self, modules: ApplicationModules, family: object) -> None:
+        self._family = family
+        self.modules = modules
+        self._cache = CodeCache()
+        self.imported_files: set[str] = set()
+        """Paths, of files that could not be executed, too."""
+
+    def install(self) -> None:
+        if self not in sys.meta_path:
+            sys.meta_path = [self, *sys.meta_path]
+
+    def remove(self) -> None:
+        sys.meta_path = [finder for finder in sys.meta_path if finder is not self]
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        # Asks only the finders behind it. One before it that asks others as well would ask this one again, without end.
+        for finder in islice(dropwhile(lambda each: each is not self, sys.meta_path), 1, None):
+            if (spec := finder.find_spec(name, path, target)) is not None:
+                versions = running.generation(self._family)
+                if isinstance(versions, Versions) and self.modules.contains_spec(spec):
+                    self._adapt(spec, versions)
+                return spec
+        return None
+
+    def _adapt(self, spec: ModuleSpec, versions: Versions) -> None:
+        loader: Any = spec.loader
+        if isinstance(loader, SourceFileLoader):
+            self.imported_files.add(loader.path)
+        if type(loader) is SourceFileLoader:
+            spec.loader, spec.loader_state = OwnLoader(loader.name, loader.path, self._cache, versions), versions.mark
+        elif isinstance(loader, SourceFileLoader):  # it changes the code of what it loads
+            spec.loader_state = versions.mark
+            changed: Any = loader
+            changed.path_stats = _no_bytecode
+            changed.create_module = partial(_create_module, versions.mark)
+            changed.exec_module = partial(_exec_module, versions.mark, loader.exec_module)
+
+
+def _no_bytecode(path: Buffer | str) -> Any:
+    """In place of `path_stats`: the import system then compiles the source."""
+    raise OSError

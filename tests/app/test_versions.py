@@ -1,0 +1,280 @@
+"""Generations of an application in one process: each finds its own modules, whatever the other one does."""
+
+import pickle
+import sys
+import textwrap
+import threading
+import types
+
+import pytest
+
+from pounce.app.generations import ApplicationGenerations, CannotReload, Origin
+from pounce.app.loading import ApplicationFailed
+from pounce.config.config import Config
+from pounce.errors import StartupError
+
+APP = "async def app(scope, receive, send): ...\n"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An application in a folder, and its generations."""
+    before, finders = set(sys.modules), sys.meta_path
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield Project(tmp_path)
+    sys.meta_path = finders
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+class Project:
+    def __init__(self, folder):
+        self.folder = folder
+        self.generations = ApplicationGenerations()
+        self.alive = []
+
+    def write(self, **files):
+        """`shop__db="..."` writes shop/db.py."""
+        for name, text in files.items():
+            path = self.folder / f"{name.replace('__', '/')}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(textwrap.dedent(text))
+
+    def config(self, app="shop.main:app", **options):
+        return Config(app, app_dir=str(self.folder), **options)
+
+    def first(self, app="shop.main:app", **options):
+        return self._keep(self.generations.first(self.config(app, **options)))
+
+    def next(self, app="shop.main:app", **options):
+        """Loads on a thread of its own, as the server does."""
+        done = []
+
+        def load():
+            try:
+                done.append(self.generations.next(self.config(app, **options)))
+            except BaseException as error:
+                done.append(error)
+
+        thread = threading.Thread(target=load)
+        thread.start()
+        thread.join()
+        if isinstance(done[0], BaseException):
+            raise done[0]
+        return self._keep(done[0])
+
+    def _keep(self, generation):
+        self.alive.append(generation)
+        return generation
+
+    def modules(self):
+        return {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "shop"}
+
+
+def run(generation, function, *args):
+    """As one of its workers."""
+    return generation.context.copy().run(function, *args)
+
+
+def app_globals(generation):
+    return generation.loaded.application.__globals__
+
+
+SHOP = {
+    "shop__init": "",
+    "shop__db": "value = 1\nclass Row: pass\n",
+    "shop__main": """
+        import importlib, sys, typing
+        import shop.db
+        from . import db
+        from shop.db import value, Row
+        def late():
+            from shop import db
+            import shop.db as other
+            from shop.db import value
+            return value, db.value, other.value, importlib.import_module("shop.db").value, sys.modules["shop.db"].value
+        def lazy():
+            from shop import lazily
+            return lazily.value
+        class Typed:
+            row: "db.Row"
+        def hints():
+            return typing.get_type_hints(Typed)["row"] is Row
+        async def app(scope, receive, send): ...
+    """,
+    "shop__lazily": "from shop.db import value\n",
+}
+
+
+def test_each_generation_finds_its_own_modules_by_name(project):
+    project.write(**SHOP)
+    old = project.first()
+    project.write(shop__db="value = 2\nclass Row: pass\n")
+    new = project.next()
+    for generation, value in ((old, 1), (new, 2), (old, 1)):
+        found = app_globals(generation)
+        assert found["late"]() == (value,) * 5
+        assert found["value"] == found["db"].value == found["shop"].db.value == value
+        assert found["hints"]()
+        row = found["Row"]()
+        assert type(run(generation, pickle.loads, run(generation, pickle.dumps, row))) is type(row)
+    assert app_globals(old)["lazy"]() == 1
+    assert app_globals(new)["lazy"]() == 2
+
+
+def test_after_release_modules_are_ordinary_ones_of_the_new_generation(project):
+    project.write(**SHOP)
+    old = project.first()
+    project.write(shop__db="value = 2\nclass Row: pass\n")
+    new = project.next()
+    old.release()
+    assert {type(module) for module in project.modules().values()} == {types.ModuleType}
+    assert sys.modules["shop.db"].value == 2
+    assert vars(sys.modules["shop.main"]) is app_globals(new)
+    assert "shop.lazily" not in sys.modules
+    assert app_globals(new)["lazy"]() == 2
+
+
+def test_a_generation_that_is_released_first_leaves_its_predecessor_as_it_was(project):
+    project.write(**SHOP)
+    project.first()
+    before = project.modules()
+    project.write(shop__db="value = 2\n", shop__main="from shop import extra\n" + APP, shop__extra="")
+    project.next().release()
+    assert project.modules() == before
+    assert {type(module) for module in before.values()} == {types.ModuleType}
+
+
+@pytest.mark.parametrize(
+    ("files", "error", "words"),
+    [
+        ({"shop__main": "def app(:\n"}, SyntaxError, ""),
+        ({"shop__main": "import shop.db\n1 / 0\n"}, ZeroDivisionError, ""),
+        ({"shop__main": "import shop.db\n", "shop__db": "1 / 0\n"}, ZeroDivisionError, ""),
+        ({"shop__main": "from shop import db\n", "shop__db": "import sys\nsys.nothing\n"}, AttributeError, "nothing"),
+        ({"shop__main": "from shop import db\n", "shop__db": "import no_such_module\n"}, ModuleNotFoundError, ""),
+        ({"shop__main": "from shop import none\n"}, ImportError, "cannot import name 'none'"),
+        ({"shop__main": "raise SystemExit(3)\n"}, SystemExit, ""),
+    ],
+)
+def test_a_mistake_leaves_everything_as_it_was_and_shows_the_applications_frames(project, files, error, words):
+    project.write(**SHOP)
+    old = project.first()
+    before = project.modules()
+    project.write(**files)
+    with pytest.raises(ApplicationFailed) as caught:
+        project.next()
+    cause = caught.value.__cause__
+    assert isinstance(cause, error)
+    assert words in str(cause)
+    entry, frames = cause.__traceback__, []
+    while entry is not None:
+        frames.append(entry.tb_frame.f_code.co_filename)
+        entry = entry.tb_next
+    assert all(str(project.folder) in frame for frame in frames) or error is SyntaxError
+    if "shop__db" in files:
+        assert [frame.rpartition("/")[2] for frame in frames] == ["main.py", "db.py"]
+    assert project.modules() == before
+    assert {type(module) for module in before.values()} == {types.ModuleType}
+    assert app_globals(old)["late"]() == (1,) * 5
+    project.write(**SHOP)
+    assert app_globals(project.next())["value"] == 1
+
+
+def test_a_module_that_is_gone_is_gone_for_the_new_generation_only(project):
+    project.write(**SHOP)
+    old = project.first()
+    (project.folder / "shop/db.py").unlink()
+    project.write(
+        shop__main="""
+            try:
+                from shop import db
+            except ImportError as error:
+                text = str(error)
+            try:
+                import shop.db
+            except ModuleNotFoundError as error:
+                name = error.name
+            async def app(scope, receive, send): ...
+        """
+    )
+    new = project.next()
+    assert app_globals(new)["text"].startswith("cannot import name 'db' from 'shop' (")
+    assert app_globals(new)["name"] == "shop.db"
+    assert app_globals(old)["late"]() == (1,) * 5
+    old.release()
+    assert "shop.db" not in sys.modules
+
+
+def test_two_edits_within_a_second_that_keep_the_size_are_both_loaded(project):
+    project.write(**SHOP)
+    project.first()
+    for value in range(2, 10):
+        project.write(shop__db=f"value = {value}\nclass Row: pass\n")
+        assert app_globals(project.next())["value"] == value
+
+
+def test_obstacles_are_named(project):
+    project.write(**SHOP)
+    project.first()
+    assert project.generations.obstacle(project.config()) == ""
+
+    async def app(scope, receive, send): ...
+
+    reason = "the application was handed over as an object, not as an import string"
+    assert ApplicationGenerations().obstacle(Config(app)) == reason
+    with pytest.raises(CannotReload, match="was handed over as an object"):
+        ApplicationGenerations().next(Config(app))
+    reason = "it is not made of Python files of its own"
+    assert ApplicationGenerations().obstacle(Config("json:loads")) == reason
+
+
+def test_files_are_the_applications_own_or_a_librarys_or_neither(project):
+    project.write(**SHOP, shop__other="")
+    project.first()
+
+    def owns(path):
+        return project.generations.origin(path, project.config())
+
+    assert owns(str(project.folder / "shop/db.py")) is Origin.OWN
+    assert owns(str(project.folder / "shop/other.py")) is Origin.OTHER
+    assert owns(textwrap.__file__) is Origin.LIBRARY
+    project.write(shop__main="from shop import other\n", shop__other="1 / 0\n")
+    with pytest.raises(StartupError):
+        project.next()
+    assert owns(str(project.folder / "shop/other.py")) is Origin.OWN
+
+
+def test_no_lookup_fails_while_other_generations_come_and_go(project):
+    project.write(**SHOP)
+    old = project.first()
+    late, failed, stop = app_globals(old)["late"], [], threading.Event()
+
+    def serve():
+        while not stop.is_set():
+            try:
+                if late() != (1,) * 5:
+                    failed.append("another generation's value")
+            except BaseException as error:
+                failed.append(error)
+
+    threads = [threading.Thread(target=serve) for _ in range(3)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for number in range(2, 30):
+            project.write(shop__db=f"value = {number}\nclass Row: pass\n", shop__main=SHOP["shop__main"])
+            new = project.next()
+            assert app_globals(new)["late"]() == (number,) * 5
+            new.release()
+            project.write(shop__db="1 / 0\n")
+            with pytest.raises(ApplicationFailed):
+                project.next()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(before)
+    assert failed == []
