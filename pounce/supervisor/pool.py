@@ -291,8 +291,9 @@ class Pool:
 
     # The end
 
-    def stop(self, timeout: float | None) -> None:
-        """Lets every worker drain and end. After `timeout` seconds requests in flight are cancelled; None: never."""
+    def stop(self, timeout: float | None, *, replaced: bool = False, hurry: bool = False) -> None:
+        """Lets every worker drain and end. After `timeout` seconds requests in flight are cancelled; None: never.
+        `replaced`, `hurry`: see `Workers.stop`."""
         if self.workers.stopping:
             return
         self.watchdog.stop()
@@ -300,7 +301,7 @@ class Pool:
         for slot in self.slots:
             if slot.retry is not None:
                 slot.retry.cancel()
-        self.workers.stop(timeout)
+        self.workers.stop(timeout, replaced=replaced, hurry=hurry)
 
     def abort(self) -> None:
         """Ends at once what has not ended yet. Not before `stop`."""

@@ -311,7 +311,10 @@ class Supervisor:
             self._reload.close()
         self._handover.stop(self._grace)
         close_to_clients(self.listeners)
-        self._pool.stop(self._grace)
+        replaced = all(listener.inherited for listener in self.listeners) and (
+            self._handover.handed_on or self.executes_again
+        )
+        self._pool.stop(self._grace, replaced=replaced, hurry=self.executes_again)
 
     def execute_again(self, grace: float) -> None:
         """Ends the workers, whose requests have `grace` seconds, and then has the command executed again in this

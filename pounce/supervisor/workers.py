@@ -127,8 +127,9 @@ class Workers:
             lifespan = LIFESPAN_TIMEOUT if self.grace is None else self.grace
             self._later(worker, CANCEL_GRACE + lifespan + ABORT_GRACE, partial(self._kill_or_abandon, [worker]))
 
-    def stop(self, timeout: float | None) -> None:
-        """Every worker drains, and has `timeout` seconds for its requests; None: no limit."""
+    def stop(self, timeout: float | None, *, replaced: bool = False, hurry: bool = False) -> None:
+        """Every worker drains, and has `timeout` seconds for its requests; None: no limit. `replaced`: by another
+        server process, which has all sockets, so that each worker retires; `hurry`: see `WorkerHandle.retire`."""
         self.stopping = True
         if not self._alive:
             self._all_ended()
@@ -136,7 +137,10 @@ class Workers:
         if self._starting:
             logger.info("Shutting down once the application has started. (CTRL+C to force quit)")
         for worker in self._alive:
-            worker.stop()
+            if replaced and worker not in self._starting:
+                worker.retire(hurry=hurry)
+            else:
+                worker.stop()
         self._progress.start(timeout)
         if timeout is not None:
             self._loop.call_later(timeout, partial(self._cancel, timeout))

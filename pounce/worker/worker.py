@@ -200,7 +200,10 @@ class Worker:
             if heir is not None:
                 self.legacy.heir = heir.legacy
                 hand_over = hand_over_to(heir.legacy, self.context, self.legacy.go_on)
-            self._drain(RETIRE_IDLE, hand_over, closing=False, hurry=hurry)
+            idle = DRAIN_IDLE if hurry else RETIRE_IDLE
+            self._drain(idle, hand_over, closing=False, hurry=hurry)
+        elif self.state is WorkerState.READY:  # it serves no client
+            self.stop()
 
     def stop(self) -> None:
         """Drains, and shuts the sockets down when their queues are empty. Posted by the supervisor."""

@@ -27,9 +27,10 @@ async def app(scope, receive, send):
         return
     if scope["path"] == "/again":
         server._post(lambda: server._supervisor.execute_again(GRACE))
-    await send({"type": "http.response.start", "status": 200, "headers": []})
+    headers = [(b"content-type", b"text/event-stream")] if scope["path"] == "/events" else []
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"VERSION ", "more_body": True})
-    if scope["path"] == "/slow":
+    if scope["path"] in ("/slow", "/events"):
         while (await receive())["type"] != "http.disconnect": pass
     await send({"type": "http.response.body", "body": b"%d" % os.getpid()})
 """
@@ -85,6 +86,17 @@ def test_in_place_a_request_that_runs_has_the_grace_and_is_cancelled_then(tmp_pa
         server.wait_for("Pounce running on", count=2)
         assert "Cancelled: GET /slow" in server.log
         slow.close()
+
+
+def test_in_place_an_event_stream_ends_at_once_as_if_it_were_complete(tmp_path):
+    write(tmp_path, "one", grace="600.0")
+    with started(tmp_path) as server:
+        stream = begin(server.address, "/events")
+        assert b"one" in stream.recv(4096)
+        get(server.address, "/again")
+        assert stream.recv(4096).endswith(b"0\r\n\r\n")
+        server.wait_for("Pounce running on", count=2)
+        stream.close()
 
 
 def test_in_place_a_signal_meanwhile_ends_the_server_and_closes_the_sockets(tmp_path):

@@ -69,6 +69,17 @@ def test_a_worker_that_has_not_served_yet_is_not_told_to_retire():
     assert worker.orders == [("stop",)]
 
 
+@pytest.mark.parametrize("hurry", [False, True])
+def test_when_another_server_process_replaces_them_workers_retire_and_those_that_start_are_stopped(hurry):
+    rig = Rig()
+    serving, starting = rig.worker(), rig.worker(started=False)
+    rig.workers.stop(30.0, replaced=True, hurry=hurry)
+    assert serving.orders == [("retire", *(["hurry"] if hurry else []))]
+    assert starting.orders == [("stop",)]
+    rig.wait(30.1)
+    assert serving.orders[-1] == ("cancel",)
+
+
 def test_nothing_keeps_a_worker_that_has_ended():
     """Its application would stay until its time is over: 200 reloads within that time are 200 applications."""
     rig = Rig()

@@ -10,7 +10,7 @@ import pytest
 import pounce
 from pounce.connections.context import DRAIN_IDLE, RETIRE_IDLE
 from pounce.testing import TestServer
-from pounce.worker.control import Report
+from pounce.worker.control import Report, WorkerState
 from tests.support.answers import content_of, status_of
 from tests.support.applications import body, hello, start
 from tests.support.harness import Rig
@@ -85,6 +85,22 @@ def test_retire_waits_longer_for_idle_connections_than_stop():
     assert idle.closed
     assert silent.closed
     assert not rig.worker.connections
+
+
+def test_retire_in_a_hurry_waits_for_idle_connections_as_stop_does():
+    rig = Rig(hello, timeout_keep_alive=60)
+    idle = rig.connect()
+    idle.ask(GET)
+    rig.worker.retire(hurry=True)
+    rig.wait(DRAIN_IDLE + 0.1)
+    assert idle.closed
+
+
+def test_retire_ends_a_worker_that_has_not_been_told_to_serve():
+    rig = Rig(hello, serves=False)
+    rig.worker.retire()
+    rig.turn()
+    assert rig.worker.state is WorkerState.ENDED
 
 
 def test_stop_after_retire_closes_idle_connections_soon():
