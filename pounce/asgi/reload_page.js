@@ -12,7 +12,7 @@
   if (window.__pounce_reload__) return; // a framework has put the page's content in place of another page's
   window.__pounce_reload__ = true;
 
-  const FIRST_DELAY = 500, LAST_DELAY = 30000, VISIBLE = 1e15; // milliseconds
+  const FIRST_DELAY = 20, LAST_DELAY = 5000, VISIBLE = 1e15; // milliseconds
   const url = script.src.replace(/\.js\?.*$/, "");
   const page = script.dataset.state.split(" ");
   let channel = null, source = null, claim = 0, timer = 0, delay = FIRST_DELAY, reloading = "";
@@ -63,6 +63,12 @@
     close();
     claim = (isVisible() ? VISIBLE : 0) + Date.now() + Math.random();
     tell({ claim });
+    open();
+  };
+
+  // Not left to EventSource, which waits as long after a stream that a worker has ended as after one that is refused, and
+  // gives up where the answer is an error.
+  const open = () => {
     source = new EventSource(url);
     source.onmessage = event => {
       delay = FIRST_DELAY;
@@ -70,10 +76,9 @@
       hear(event.data);
     };
     source.onerror = () => {
-      if (source && source.readyState === EventSource.CLOSED) { // it tries again by itself unless the answer was an error
-        timer = setTimeout(lead, delay);
-        delay = Math.min(2 * delay, LAST_DELAY);
-      }
+      source.close();
+      timer = setTimeout(open, delay);
+      delay = Math.min(2 * delay, LAST_DELAY);
     };
   };
 

@@ -36,7 +36,6 @@ SCRIPT = FOLDER + "reload.js"
 
 CACHED = b"max-age=31536000, immutable"  # the script, whose address has its checksum
 
-RECONNECT_DELAY = 200  # milliseconds, after which a browser opens a stream again that has ended
 SERVED = (
     "The last good version still serves all other requests: those of scripts and programs, and forms that are sent."
 )
@@ -123,7 +122,7 @@ class ReloadPage:
                 if own == SCRIPT:  # comes without one asks with it, and the server adds it again
                     return send_content(send, 200, b"text/javascript; charset=utf-8", _read("reload_page.js"), CACHED)
                 if own == STREAM:
-                    return self._send_events(receive, send)
+                    return self._send_events(scope, receive, send)
             if not asks_for_page(scope):
                 return application(scope, receive, send)
             failure = self._failure
@@ -145,7 +144,7 @@ class ReloadPage:
         failure = self._failure
         return self._state(self._number, 0) if failure is None else failure.state
 
-    async def _send_events(self, receive: Receive, send: Send) -> None:
+    async def _send_events(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The event stream of one page (HTML, "Server-sent events"): the present state, at once and whenever it
         changes. It ends when the page has gone, the worker ends its requests, or the server ends."""
         fields = [
@@ -154,6 +153,7 @@ class ReloadPage:
             (b"x-accel-buffering", b"no"),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": fields})
+        draining = scope.get("extensions", {}).get("pounce.draining")  # another worker is to have the stream
         stream = _EventStream(receive, await _ThisLoop())
         self._event_streams.add(stream)
         sent = ""
@@ -161,9 +161,9 @@ class ReloadPage:
             while True:
                 state = self._present_state  # after `add`: whoever changes it first wakes who is there
                 if state != sent:
-                    await send(_event(f"retry: {RECONNECT_DELAY}\ndata: {state}\n\n"))
+                    await send(_event(f"data: {state}\n\n"))
                     sent = state
-                if self._closed:
+                if self._closed or (draining is not None and draining.is_set()):
                     break
                 message = await stream
                 if message is not None and message["type"] == "http.disconnect":

@@ -277,6 +277,19 @@ def test_the_same_state_is_not_sent_twice():
     assert stream.read() == b""
 
 
+def test_a_stream_that_a_draining_worker_is_asked_for_gives_the_state_and_ends():
+    page = ReloadPage(browser=True)
+    page.ready(1)
+    rig = rig_of(page)
+    client = rig.connect()
+    client.sock.sendall(request(STREAM)[:20])
+    rig.turn()
+    rig.worker.retire(hurry=True)
+    data = client.ask(request(STREAM)[20:])
+    assert [state[1] for state in events(data)] == [1]
+    assert data.endswith(b"\r\n0\r\n\r\n")
+
+
 def test_close_ends_streams_in_order_and_they_stay_closed():
     page = ReloadPage(browser=True)
     rig = rig_of(page)

@@ -280,3 +280,15 @@ def test_chromium_with_reload_browser_follows_edits_mistakes_and_restarts_and_ct
         server.stop(signal.SIGINT)
         assert time.monotonic() - began < 15  # of 30 seconds that requests have
         assert "Cancel" not in server.log
+
+
+def test_chromium_shows_why_the_first_generation_does_not_start_until_it_does(browser, tmp_path):
+    edit(tmp_path, "one", imports="1 / 0")
+    with Running("main:app", "--port", "0", "--reload", "--reload-browser", cwd=tmp_path) as server:
+        tab = browser.tab(server.url)
+        assert "There is no version yet" in browser.wait(tab, TEXT, "ZeroDivisionError")
+        edit(tmp_path, "two", imports="")
+        browser.wait(tab, TEXT, "two")
+        edit(tmp_path, "three", imports="1 / 0")
+        assert "The last good version still serves" in browser.wait(tab, TEXT, "ZeroDivisionError")
+        assert browser.run(tab, "return fetch('/').then(answer => answer.text())") == "two"
