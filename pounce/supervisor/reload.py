@@ -34,7 +34,7 @@ from pounce.supervisor.check import Check
 from pounce.supervisor.generation import Generation
 from pounce.supervisor.inheritance import Command
 from pounce.supervisor.plan import Plan
-from pounce.supervisor.renewal import Failure, Renewal
+from pounce.supervisor.renewal import Failure, Renewal, RenewalState
 from pounce.watch.filter import Filter
 from pounce.watch.watcher import Watcher, watch
 
@@ -96,8 +96,11 @@ class Reload:
         self._watch()
         try:
             return self._plan.first_generation()
-        except (StartupError, SystemExit) as error:
+        except StartupError as error:
             log_failure_to_load(error)
+            return self.placeholder(error)
+        except SystemExit as error:
+            logger.error("%s", _report(error))
             return self.placeholder(error)
 
     def placeholder(self, failure: Failure = "The application did not start. The server's log says why.") -> Generation:
@@ -145,7 +148,9 @@ class Reload:
             self._reload(set())
 
     def _on_change(self, changed: set[str]) -> None:
-        if self.state is not ReloadState.WATCHING:
+        # While the workers start, which may take for ever: what they start is out of date.
+        starting = self.state is ReloadState.RENEWING and self._renewal.state is RenewalState.ROLLING
+        if not (self.state is ReloadState.WATCHING or starting):
             self._waiting |= changed
             return
         logger.warning("%s detected changes in %s. Reloading...", self._how, self._names(changed))
@@ -157,7 +162,8 @@ class Reload:
         if why:
             self._try_process(why)
         else:
-            self.state = ReloadState.RENEWING
+            if self.state is not ReloadState.RENEWING:
+                self.state = ReloadState.RENEWING
             self._renewal.begin(self._config, self._renewed)
 
     @property
@@ -198,8 +204,10 @@ class Reload:
         self._enter_watching()
 
     def _failed(self, failure: Failure) -> None:
-        if isinstance(failure, StartupError | SystemExit):
+        if isinstance(failure, StartupError):
             log_failure_to_load(failure)
+        elif isinstance(failure, SystemExit):
+            logger.error("%s", _report(failure))
         elif isinstance(failure, BaseException):
             logger.critical("Loading the application has failed.", exc_info=failure)
         logger.warning("The application is served as it was before the change, until the next one.")
@@ -244,6 +252,8 @@ def _report(failure: Failure) -> str:
     """What a developer needs to see of it."""
     if isinstance(failure, StartupError) and failure.__cause__ is not None:
         return f"{failure}\n\n" + "".join(traceback.format_exception(failure.__cause__))
-    if isinstance(failure, StartupError | SystemExit | str):
+    if isinstance(failure, SystemExit):
+        return f"The application has called sys.exit({failure.code!r}) while it was imported."
+    if isinstance(failure, StartupError | str):
         return str(failure)
     return "".join(traceback.format_exception(failure))
