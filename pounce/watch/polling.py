@@ -3,8 +3,8 @@
 It must never take more than a small share of a CPU, however large the tree. So each look has a budget of time. It goes
 first to the files that were modified last, which are those that somebody works on; then to the folders, whose times
 change when files are made, removed or replaced, which is how most editors save; then to the other files, in turn. A
-file that nobody has touched for long and that is written in place is found last: after some seconds in a tree of 10,000
-files. When something has changed, everything is looked at, because changes come in groups.
+file that nobody has touched for long and that is written in place is found last: after up to ten seconds in a tree of
+10,000 files. When something has changed, everything is looked at, because changes come in groups.
 
 Owner: the loop's thread.
 """
