@@ -17,9 +17,13 @@ Owner: the heir's thread; `give` may be called on any.
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 from pounce.connections.context import ConnectionContext, HandedOver, HandOver
 from pounce.kernel.loop import Loop
+
+MAX_PER_TURN = 64
+"""Connections that a worker goes on with in one turn, so that thousands do not hold up the clients it has already."""
 
 type Continue = Callable[[HandedOver], object]
 
@@ -34,6 +38,7 @@ class Legacy:
         self._given: deque[HandedOver] = deque()
         self._accepts = False  # from READY on, until there is nothing left to serve
         self._open = False  # does it go on with what it is given?
+        self._taking = False  # will `_take_some` be called anyway?
         self.heir: Legacy | None = None
         """The worker's own heir, when it has retired: whoever has waited long for a response may find it ended."""
 
@@ -58,9 +63,16 @@ class Legacy:
                 return
 
     def _take(self) -> None:
-        if self._open:
-            for connection in self._remove_all():
-                self.go_on(connection)
+        if self._open and not self._taking:
+            self._take_some()
+
+    def _take_some(self) -> None:
+        self._taking = False  # first: an error of one must not hold up the others
+        for connection in islice(self._remove_all(), MAX_PER_TURN):
+            self.go_on(connection)
+        self._taking = bool(self._given)
+        if self._taking:
+            self._loop.call_soon(self._take_some)
 
     def accept(self) -> None:
         """The worker is ready: it keeps what it is given until `open` or `close`."""
@@ -74,7 +86,9 @@ class Legacy:
     def close(self) -> None:
         """The worker goes on with what it was given before, and takes nothing more."""
         self._accepts = False
-        self.open()
+        self._open = True
+        for connection in self._remove_all():
+            self.go_on(connection)
 
 
 def hand_over_to(legacy: Legacy, context: ConnectionContext, go_on: Continue) -> HandOver:

@@ -6,6 +6,7 @@ import pytest
 
 import pounce
 from pounce.net.stream import CLOSED
+from pounce.worker.hand_over import MAX_PER_TURN
 from pounce.worker.worker import WorkerState
 from tests.support.answers import content_of, read_answers
 from tests.support.applications import BIG, body, start
@@ -376,3 +377,51 @@ def test_nothing_of_a_connection_stays_behind():
     assert not [queue for queue in context.deadlines.values() if len(queue)]
     assert not len(context.progress.write)
     assert two.ended
+
+
+def test_many_connections_are_continued_a_few_in_each_turn_and_all_of_them_at_the_end():
+    two = Two()
+    clients = [two.connect() for _ in range(3 * MAX_PER_TURN)]
+    two.old.turn()
+    two.old.worker.retire(two.new.worker)
+    two.old.turn()
+    counts = []
+    for _ in range(5):
+        two.new.turn(1)
+        counts.append(len(two.new.worker.connections))
+    assert counts == [MAX_PER_TURN, 2 * MAX_PER_TURN, *[3 * MAX_PER_TURN] * 3]
+    assert {content_of(client.ask(GET)) for client in clients} == {b"new"}
+
+
+def test_an_heir_that_ends_while_it_is_given_many_connections_serves_them_all():
+    two = Two()
+    clients = [two.connect() for _ in range(3 * MAX_PER_TURN)]
+    two.old.turn()
+    two.old.worker.retire(two.new.worker)
+    two.old.turn()
+    two.new.turn(1)
+    two.new.worker.stop()
+    for client in clients:
+        client.sock.sendall(GET)
+    two.new.wait(1)
+    assert {content_of(client.read()) for client in clients} == {b"new"}
+    assert two.new.worker.state is WorkerState.ENDED
+
+
+def test_an_error_with_one_connection_does_not_hold_up_the_others():
+    two = Two()
+    clients = [two.connect() for _ in range(2)]
+    two.old.turn()
+    legacy, go_on = two.new.worker.legacy, two.new.worker.legacy.go_on
+
+    def fail(connection):
+        legacy.go_on = go_on
+        connection.stream.sock.close()
+        raise ZeroDivisionError
+
+    legacy.go_on = fail
+    two.old.worker.retire(two.new.worker)
+    two.old.turn()
+    with pytest.raises(ZeroDivisionError):
+        two.new.turn()
+    assert sorted(content_of(client.ask(GET)) for client in clients) == [b"", b"new"]
