@@ -78,9 +78,10 @@ class Plan:
         processes = config.worker_kind == "process" or (
             config.worker_kind == "auto" and self.count > 1 and (has_gil() or PROCESSES_REASON in os.environ)
         )
-        if processes and config.should_reload:
+        self._only_one = processes and config.should_reload
+        """Is there one worker thread for --reload, where there would be processes?"""
+        if self._only_one:
             processes, self.count = False, 1
-            logger.info("--reload: one worker thread, because %s.", self._reason)
         self._kind = Kind.PROCESS if processes else Kind.THREAD
         self.wrap: Wrap | None = None
         """What is put around the application on each worker thread."""
@@ -97,6 +98,8 @@ class Plan:
 
     def first_generation(self) -> Generation:
         """Prepares what the workers share: for threads, imports the application. Raises StartupError."""
+        if self._only_one:
+            logger.info("--reload: one worker thread, because %s.", self._reason)
         found = None if self.processes else self._load(self._config, first=True)
         self._make_balancer()
         stacks.prepare()

@@ -16,7 +16,9 @@ A mistake leaves the last generation serving, and browsers get a page that says 
 Owner: the supervisor's thread.
 """
 
+import contextlib
 import enum
+import importlib.util
 import logging
 import os
 import traceback
@@ -158,6 +160,7 @@ class Reload:
 
     def _reload(self, changed: set[str]) -> None:
         self._changed_at = self._loop.clock()
+        _forget_compiled(changed)
         why = self._why_process(changed)
         if why:
             self._try_process(why)
@@ -187,6 +190,8 @@ class Reload:
         return self._plan.roll_obstacle(self._config)
 
     def _renewed(self, generation: Generation | None, failure: Failure | None) -> None:
+        if self.state is not ReloadState.RENEWING:  # another change needs a new process, and that comes next
+            return
         if failure is None:
             assert generation is not None
             self.page.ready(generation.number)
@@ -224,7 +229,12 @@ class Reload:
             self._enter_watching()
             return
         self.state = ReloadState.CHECKING
-        self._check = Check(self._loop, self._command, lambda code, output: self._checked(why, failure, code, output))
+        try:
+            self._check = Check(
+                self._loop, self._command, lambda code, output: self._checked(why, failure, code, output)
+            )
+        except OSError as error:
+            self._checked(why, failure, 1, f"A new process cannot be started: {self._command.describe(error)}.")
 
     def _checked(self, why: str, failure: StartupError | None, code: int, output: str) -> None:
         self._check = None
@@ -241,6 +251,15 @@ class Reload:
             logger.error("The application cannot be loaded:\n%s", output.rstrip())
             self._failed(output)
         self._enter_watching()
+
+
+def _forget_compiled(changed: Iterable[str]) -> None:
+    """A compiled file knows the time of its source in whole seconds: a new process would take that of a source that has
+    changed twice within one for the present one's."""
+    for path in changed:
+        if path.endswith(".py"):
+            with contextlib.suppress(OSError, NotImplementedError):
+                os.unlink(importlib.util.cache_from_source(path))
 
 
 def _is_mistake(error: BaseException) -> bool:

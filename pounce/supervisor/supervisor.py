@@ -128,6 +128,8 @@ class Supervisor:
         """Binds the addresses, or adopts `sockets`; `importing` is entered while the application is imported. Raises
         StartupError."""
         plan = self._plan
+        if self._config.reload and self._reload is None:
+            raise StartupError("reload needs the application as an import string, such as 'main:app'")
         self.listeners = from_sockets(sockets) if sockets else self._handover.open(self._config.binds(), plan.count)
         with importing:
             generation = plan.first_generation() if self._reload is None else self._reload.first_generation()

@@ -270,13 +270,13 @@ def test_reload_with_the_gil_has_one_worker_thread(tmp_path):
         reloaded(server, "two")
 
 
-def test_reload_of_an_application_that_is_an_object_is_off_as_with_uvicorn(tmp_path):
+def test_reload_of_an_application_that_is_an_object_is_an_error_in_one_line(tmp_path):
     write(tmp_path)
     script = tmp_path / "script.py"
     script.write_text("import made, pounce\npounce.run(made.app, port=0, reload=True)\n")
-    with Running(cwd=tmp_path, script=script) as server:
-        assert "Will watch" not in server.log
-        assert get(server.address)[0] == 200
+    with Running(cwd=tmp_path, script=script, ready=False) as server:
+        assert server.end() == 3
+        assert server.lines == ["ERROR:    reload needs the application as an import string, such as 'main:app'"]
 
 
 def test_reload_in_a_program_reloads_and_says_where_it_cannot(tmp_path):
