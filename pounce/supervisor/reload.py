@@ -30,7 +30,7 @@ from pounce.asgi.placeholder import placeholder
 from pounce.asgi.reload_page import ReloadPage
 from pounce.config.config import Config
 from pounce.config.sources import files_read_at_start
-from pounce.errors import StartupError
+from pounce.errors import StartupError, first_line
 from pounce.kernel.loop import Loop
 from pounce.supervisor.check import Check
 from pounce.supervisor.generation import Generation
@@ -182,12 +182,15 @@ class Reload:
         """Why the change needs a new process; empty if it does not."""
         if self._needs_process:
             return self._needs_process
+        at_start = sorted(self._files.intersection(changed))
+        if at_start:
+            return f"{self._names(at_start)} is read only at the start"
+        if why := self._plan.roll_obstacle(self._config):
+            return why
         for path in sorted(changed):
-            if path in self._files:
-                return f"{self._names([path])} is read only at the start"
             if self._plan.application.origin(path, self._config) is Origin.LIBRARY:
                 return f"{self._names([path])} belongs to a library"
-        return self._plan.roll_obstacle(self._config)
+        return ""
 
     def _renewed(self, generation: Generation | None, failure: Failure | None) -> None:
         if self.state is not ReloadState.RENEWING:  # another change needs a new process, and that comes next
@@ -202,7 +205,9 @@ class Reload:
             return
         elif isinstance(failure, StartupError) and failure.__cause__ is not None and not _is_mistake(failure.__cause__):
             # It may be that the modules cannot be executed twice in one process. A fresh one tells.
-            self._try_process(f"{type(failure.__cause__).__name__} while its modules were loaded again", failure)
+            error = failure.__cause__
+            why = f"loading its modules again has failed: {type(error).__name__}: {first_line(error)}"
+            self._try_process(why.removesuffix("."), failure)
             return
         else:
             self._failed(failure)
