@@ -16,7 +16,7 @@ sys.path.append(str(ROOT))
 pytestmark = pytest.mark.timeout(330)  # what `stress` gives a run, and a little
 
 SECONDS = {"soak": 5, "chaos": 8, "slow": 2, "limits": 6, "blocked": 6, "hostile": 1, "races": 4, "scale": 6,
-           "drain": 4, "counts": 2}  # fmt: skip
+           "drain": 4, "reloads": 4, "upgrades": 6, "counts": 2}  # fmt: skip
 
 
 def stress(*arguments: str) -> subprocess.CompletedProcess[str]:
