@@ -61,6 +61,8 @@ class Service:
         self.root_path = config.root_path.rstrip("/")
         self.raw_root_path = self.root_path.encode()
         self.draining = Draining(cross_thread)
+        self.refuses_websockets = False
+        """Is a new WebSocket answered 503, because its worker drains?"""
         self.extensions: dict[str, object] = {}
         """What the scope of a request says of them."""
         self.base_extensions: dict[str, object] = {}

@@ -62,7 +62,7 @@ class WebSocketExchange(Exchange):
             self._send_error(Outcome.REFUSED, error.status, error.reason, error.fields)
             return
         service = self._service
-        if service.draining.is_set():  # the client would soon be asked to connect again
+        if service.refuses_websockets:
             self.refuse()
         elif not service.limited or service.admission.admit(self):
             self.admit()

@@ -55,6 +55,26 @@ def test_new_websockets_are_refused_with_503_and_close(window):
     assert client.closed
 
 
+def test_a_new_websocket_of_a_worker_that_retires_without_a_window_gets_101_and_1012():
+    """Found by the scenario `reloads`: a client that connects again at once failed with 503."""
+    rig = Rig(echo)
+    client = rig.connect()
+    client.sock.sendall(handshake())  # the loop has not turned since
+    rig.worker.retire()
+    rig.wait(0.1)
+    answer = client.read()
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    assert answer.endswith(b"\x88\x02\x03\xf4")
+
+
+def test_a_new_websocket_of_a_worker_that_retires_with_a_window_is_refused_with_503():
+    rig = Rig(echo, timeout_websocket_drain=5)
+    client = rig.connect()
+    client.sock.sendall(handshake())
+    rig.worker.retire()
+    assert status_of(client.read()) == 503
+
+
 def test_a_handshake_that_is_accepted_meanwhile_has_the_window():
     async def app(scope, receive, send):
         await pounce.sleep(1)
