@@ -204,7 +204,8 @@ def test_reload_of_what_cannot_be_executed_twice_executes_the_command_again(tmp_
         for count, text in ((2, "two"), (3, "three")):
             write(app, text, before="import register\nregister.add('metric')\n")
             server.wait_for(
-                "Restarting the process, because loading its modules again has failed: AssertionError: registered already.",
+                "Restarting the process, because loading its modules again has failed: "
+                "AssertionError: registered already.",
                 count=count - 1,
             )
             server.wait_for("Pounce running on", count=count)
