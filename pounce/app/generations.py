@@ -20,13 +20,15 @@ import importlib.machinery
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pounce.app import caches, running
 from pounce.app.loading import ApplicationFailed, Loaded, load, without_server_frames
 from pounce.app.modules import ApplicationModules, obstacle_to_second_import, root_of
+from pounce.app.process_state import ProcessState
 from pounce.config.config import Config
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class LoadedGeneration:
         loaded: Loaded,
         context: Context,
         life: running.Life,
+        state: ProcessState,
         release: "Callable[[LoadedGeneration], object]",
     ) -> None:
         self.number = number
@@ -63,7 +66,18 @@ class LoadedGeneration:
         self.context = context
         """A copy of the context before the first import, with what this import has set. Workers run in copies of it."""
         self.life = life
+        self.state = state
         self._release = release
+
+    def become_versions(self, modules: dict[str, Any]) -> None:
+        """These are its own modules. There is to be another generation."""
+        from pounce.app.versions import Versions
+
+        if not isinstance(self.life, Versions):
+            life, self.life = self.life, Versions(self.life.mark, complete=True)
+            self.life.earlier, self.life.on_end = life.earlier, life.on_end
+            running.begin(self.life)
+        self.life.adopt(modules.items())
 
     def release(self) -> None:
         """Its last worker has ended, or could not start. Afterwards nothing of it can be reached from `sys.modules`,
@@ -81,6 +95,7 @@ class ApplicationGenerations:
         """`roots`: more folders whose files count as the application's own."""
         self._roots = tuple(roots)
         self._family = object()
+        self._began = time.time_ns()
         self._before: Context | None = None
         self._count = 0
         self._alive: list[LoadedGeneration] = []
@@ -93,12 +108,13 @@ class ApplicationGenerations:
 
     def first(self, config: Config) -> LoadedGeneration:
         """Imports the application in the ordinary way. Raises StartupError."""
-        self._before = contextvars.copy_context()
+        self._before, state = contextvars.copy_context(), ProcessState()
         loaded = load(config)
+        state.loaded()
         life = running.Life(running.Mark(self._family), complete=True)
         running.begin(life)
         self._own_modules(config)
-        return self._add(loaded, contextvars.copy_context(), life)
+        return self._add(loaded, contextvars.copy_context(), life, state)
 
     def next(self, config: Config) -> LoadedGeneration:
         """Imports the application's own modules again, beside those that serve. Any thread may call it. Raises
@@ -115,44 +131,50 @@ class ApplicationGenerations:
 
         importlib.invalidate_caches()
         self._installed_finder(modules)
-        before = self._alive[-1] if self._alive else None
-        known: set[str] = set()
         own = {name: module for name, module in list(sys.modules.items()) if _is_own(modules, name, module)}
-        if before is not None:
-            if not isinstance(before.life, Versions):
-                before.life = Versions(before.life.mark, complete=True)
-                running.begin(before.life)
-            before.life.adopt(own.items())
-            known.update(before.life.names)
-        life = Versions(running.Mark(self._family))
+        context = self._before.copy() if self._before is not None else Context()
+        life, state = Versions(running.Mark(self._family)), ProcessState()
         if config.workers not in (None, 1) and config.app_copies != "one":
             life.earlier.record()
-        context = self._before.copy() if self._before is not None else Context()
         running.set_in(context, life.mark)
-        life.begin({*known, *own})
+        with running.lock:
+            before = self._alive[-1] if self._alive else None
+            if before is not None:
+                before.become_versions(own)
+                if thread := before.state.started_thread(before.life.namespaces()):
+                    raise CannotReload(f"its import has started the thread {thread!r}, which cannot be ended")
+                state.set_aside(before.life.namespaces())
+            life.begin({*own, *(before.life.names if before is not None else ())})
         try:
             loaded = context.run(_load_again, config)
         except BaseException:
+            namespaces = life.namespaces()
             life.end()
+            state.failed(namespaces)
             raise
         life.complete = True
-        return self._add(loaded, context, life)
+        state.loaded(before.state if before is not None else None)
+        return self._add(loaded, context, life, state)
 
-    def _add(self, loaded: Loaded, context: Context, life: running.Life) -> LoadedGeneration:
+    def _add(self, loaded: Loaded, context: Context, life: running.Life, state: ProcessState) -> LoadedGeneration:
         running.set_in(context, life.mark)
         self._count += 1
-        generation = LoadedGeneration(self._count, loaded, context, life, self._release)
+        generation = LoadedGeneration(self._count, loaded, context, life, state, self._release)
         self._alive.append(generation)
         return generation
 
     def _release(self, generation: LoadedGeneration) -> None:
-        if generation not in self._alive:
-            return
-        if len(self._alive) > 1:  # else the server ends
-            caches.clear(generation.life.namespaces())
-        self._alive.remove(generation)
-        generation.life.end()
-        if not self._alive and self._finder is not None:
+        with running.lock:
+            if generation not in self._alive:
+                return
+            others, newest = len(self._alive) > 1, generation is self._alive[-1]
+            self._alive.remove(generation)
+            namespaces = generation.life.namespaces()
+            generation.state.ended(namespaces, newest=newest and others)
+            generation.life.end()
+        if others:
+            caches.clear(namespaces)
+        elif self._finder is not None:  # the server ends
             self._finder.remove()
 
     # Which files
@@ -161,7 +183,7 @@ class ApplicationGenerations:
         if self._finder is None:
             from pounce.app.own_files import OwnFinder
 
-            self._finder = OwnFinder(modules, self._family)
+            self._finder = OwnFinder(modules, self._family, self._began)
         self._finder.install()
         return self._finder
 

@@ -1,11 +1,12 @@
 """The import of an application's own files for a new generation.
 
 A `.pyc` file says which source it was made from by the time of its last change, in whole seconds, and by its size. Two
-edits within one second that do not change the size would load the code of the first one. So code is compiled from the
-source, and kept in memory by the time in nanoseconds and the size.
+edits within one second that do not change the size would load the code of the first one. So a file that has changed
+since the server was started is compiled from its source, and the code is kept in memory by the time in nanoseconds and
+the size.
 
-Must never load bytecode from a file for an own module, nor write any. Owner: whichever thread imports; the cache is
-changed by single stores.
+Must never load the bytecode of such a file, nor write it. Owner: whichever thread imports; the cache is changed by
+single stores.
 """
 
 import importlib.machinery
@@ -17,7 +18,7 @@ from functools import partial
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from itertools import dropwhile, islice
 from types import CodeType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from pounce.app import running
 from pounce.app.modules import ApplicationModules
@@ -28,23 +29,33 @@ class _Compiled(NamedTuple):
     changed: int
     """Nanoseconds; `st_mtime_ns` of the file before it was read."""
     size: int
-    source: bytes
+    source: bytes | None
+    """None: as in the file."""
     code: CodeType
+
+
+UNCHANGED_BEFORE = 2_000_000_000
+"""Nanoseconds before the server's start: a file that is older has been as it is now since its bytecode was made."""
 
 
 class CodeCache:
     """The code of files, as they were when they were last imported."""
 
-    def __init__(self) -> None:
+    def __init__(self, began: int) -> None:
+        """`began`: when the server was started, as `time.time_ns`."""
         self._files: dict[str, _Compiled] = {}
+        self._began = began
 
     def get(self, path: str, loader: SourceFileLoader) -> _Compiled:
         """Raises OSError, SyntaxError."""
         stat = os.stat(path)
         found = self._files.get(path)
         if found is None or (found.changed, found.size) != (stat.st_mtime_ns, stat.st_size):
-            source = loader.get_data(path)
-            code = loader.source_to_code(source, path)
+            if stat.st_mtime_ns < self._began - UNCHANGED_BEFORE:
+                source, code = None, cast(CodeType, SourceFileLoader.get_code(loader, loader.name))
+            else:
+                source = loader.get_data(path)
+                code = loader.source_to_code(source, path)
             found = self._files[path] = _Compiled(stat.st_mtime_ns, stat.st_size, source, code)
         return found
 
@@ -98,10 +109,10 @@ def _exec_module(mark: running.Mark, execute: Any, module: ModuleType) -> None:
 class OwnFinder:
     """One of the import system's finders. Has the application's own files loaded for the running code's generation."""
 
-    def __init__(self, modules: ApplicationModules, family: object) -> None:
+    def __init__(self, modules: ApplicationModules, family: object, began: int) -> None:
         self._family = family
         self.modules = modules
-        self._cache = CodeCache()
+        self._cache = CodeCache(began)
         self.imported_files: set[str] = set()
         """Paths, of files that could not be executed, too."""
 

@@ -133,6 +133,7 @@ class Versions(running.Life):
 
     def __init__(self, mark: running.Mark, *, complete: bool = False) -> None:
         super().__init__(mark, complete=complete)
+        self._failed: list[Any] = []  # modules that could not be executed
         self._ended = False
         self._entries: dict[str, Any] = {}  # what `sys.modules` has while this generation is the newest
         self._modules: dict[str, Any] = {}  # what they lead to: another object where a module has replaced itself
@@ -164,7 +165,8 @@ class Versions(running.Life):
         return found
 
     def namespaces(self) -> list[dict[str, Any]]:
-        return [_namespace(each) for each in list(self._modules.values()) if isinstance(each, ModuleType)]
+        modules = [*self._modules.values(), *self._failed]
+        return [_namespace(each) for each in modules if isinstance(each, ModuleType)]
 
     def has(self, name: str) -> bool:
         """Has the module been loaded, or is it being loaded?"""
@@ -190,6 +192,7 @@ class Versions(running.Life):
             super().end()
             names = self.names
             self._modules.clear()
+            self._failed.clear()
             self._entries.clear()
             settle(self.mark.family, names)
 
@@ -280,7 +283,7 @@ class Versions(running.Life):
         """A module could not be executed."""
         with running.lock:
             entry = self._entries.pop(name, None)
-            self._modules.pop(name, None)
+            self._failed.append(self._modules.pop(name, None))
             if sys.modules.get(name) is entry and entry is not None:
                 unloaded = self._unloaded(name)
                 if unloaded is not None:

@@ -1,5 +1,6 @@
 """Generations of an application in one process: each finds its own modules, whatever the other one does."""
 
+import logging
 import pickle
 import sys
 import textwrap
@@ -36,7 +37,7 @@ class Project:
     def write(self, **files):
         """`shop__db="..."` writes shop/db.py."""
         for name, text in files.items():
-            path = self.folder / f"{name.replace('__', '/')}.py"
+            path = self.folder / f"{name.replace('__', '/').replace('/init', '/__init__')}.py"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(textwrap.dedent(text))
 
@@ -278,3 +279,107 @@ def test_no_lookup_fails_while_other_generations_come_and_go(project):
             thread.join()
         sys.setswitchinterval(before)
     assert failed == []
+
+
+HANDLERS = """
+    import logging
+    class Own(logging.Handler):
+        def emit(self, record): seen.append(record.getMessage())
+    seen = []
+    logging.getLogger("shop").addHandler(Own())
+    sys_path = __import__("sys").path
+    sys_path.insert(0, "/no/such/folder")
+"""
+
+
+def test_a_log_handler_of_the_new_generation_takes_the_place_of_the_old_one(project):
+    project.write(**SHOP | {"shop__main": textwrap.dedent(HANDLERS) + APP})
+    logger = logging.getLogger("shop")
+    old = project.first()
+    path = list(sys.path)
+    first = list(logger.handlers)
+    project.write(shop__db="1 / 0\n", shop__main=textwrap.dedent(HANDLERS) + "import shop.db\n" + APP)
+    with pytest.raises(ApplicationFailed):
+        project.next()
+    assert logger.handlers == first
+    assert sys.path == path
+    project.write(**SHOP | {"shop__main": textwrap.dedent(HANDLERS) + APP})
+    new = project.next()
+    logger.warning("once")
+    assert (app_globals(old)["seen"], app_globals(new)["seen"]) == ([], ["once"])
+    assert sys.path == path
+    new.release()  # it did not start
+    assert logger.handlers == first
+    new = project.next()
+    old.release()
+    assert [type(handler) for handler in logger.handlers] == [app_globals(new)["Own"]]
+    logger.handlers.clear()
+
+
+def test_a_thread_that_an_import_has_started_is_an_obstacle(project):
+    text = """
+        import threading
+        stop = threading.Event()
+        def work(): stop.wait()
+        threading.Thread(target=work, name="poller").start()
+    """
+    project.write(**SHOP | {"shop__main": textwrap.dedent(text) + APP})
+    old = project.first()
+    before = project.modules()
+    try:
+        with pytest.raises(CannotReload, match="its import has started the thread 'poller', which cannot be ended"):
+            project.next()
+        assert project.modules() == before
+    finally:
+        app_globals(old)["stop"].set()
+
+
+def test_an_attribute_error_of_an_optional_module_is_caught_as_in_a_fresh_process(project):
+    project.write(
+        shop__init="",
+        shop__optional="import sys\nsys.nothing\n",
+        shop__main="try:\n    from shop import optional\nexcept Exception:\n    optional = None\n" + APP,
+    )
+    project.first()
+    assert app_globals(project.next())["optional"] is None
+
+
+CASES = {
+    "relative": ("shop.a.value", {"shop__a": "from . import b\nfrom .b import value\n", "shop__b": "value = 1\n"}),
+    "circle": ("shop.b.a.value", {"shop__a": "import shop.b\nvalue = 1\n", "shop__b": "from shop import a\n"}),
+    "namespace": ("shop.a.one.value", {"shop__a": "from shop.n import one\n", "shop__n__one": "value = 1\n"}),
+    "replaced": (
+        "__import__('shop.a').a.value",
+        {"shop__a": "import sys\nclass Lazy: value = 1\nsys.modules[__name__] = Lazy()\n"},
+    ),
+    "getattr": ("shop.a.value", {"shop__a": "def __getattr__(name): return 1\n"}),
+    "dataclass": (
+        "shop.a.A().value",
+        {"shop__a": "import dataclasses as d, typing\n@d.dataclass\nclass A:\n    value: 'typing.ClassVar' = 1\n"},
+    ),
+    "package": ("shop.a.value", {"shop__a__init": "from shop.a.b import *\n", "shop__a__b": "value = 1\n"}),
+    "star": ("shop.a.value", {"shop__a": "from shop.b import *\n", "shop__b": "value = 1\n"}),
+    "spec": ("shop.a.value", {"shop__a": "from importlib import util\nvalue = util.find_spec('shop.a') is __spec__\n"}),
+    "resource": (
+        "shop.a.value",
+        {"shop__a": "import importlib.resources as r\nvalue = len(list(r.files('shop').iterdir())) > 0\n"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_modules_of_many_kinds_are_loaded_again(project, case):
+    expression, files = CASES[case]
+    project.write(shop__init="", shop__main="import shop.a\n" + APP, **files)
+    expected = eval(expression, app_globals(project.first()))
+    for _ in range(3):
+        new = project.next()
+        assert eval(expression, app_globals(new)) == expected
+        assert eval(expression, app_globals(project.alive[0])) == expected
+    for generation in project.alive[:-1]:
+        generation.release()
+    assert eval(expression, app_globals(new)) == expected
+    assert (
+        not [module for module in project.modules().values() if "Versioned" in type(module).__name__]
+        or case == "replaced"
+    )
