@@ -3,16 +3,15 @@
 Reads `sys.modules` and module specs. Must never import or change a module. Owner: none; any thread may ask.
 """
 
+import functools
 import importlib.machinery
 import importlib.util
 import os
 import sys
-import sysconfig
 from types import ModuleType
 from typing import Any
 
 _INSTALLED = frozenset(("site-packages", "dist-packages"))
-_STDLIB = (sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["platstdlib"])
 _SERVER_PATH = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -57,7 +56,7 @@ def is_application_file(path: str | None, root: str) -> bool:
     if not _is_below(file, folder) or not _INSTALLED.isdisjoint(file.split(os.sep)):
         return False
     # The application's folder may contain the virtual environment, or be the root of the file system.
-    return not any(_is_below(each, folder) and _is_below(file, each) for each in (_SERVER_PATH, *_STDLIB, sys.prefix))
+    return not any(_is_below(each, folder) and _is_below(file, each) for each in _shared_folders())
 
 
 def _is_below(path: str, folder: str) -> bool:
@@ -100,3 +99,12 @@ def obstacle_to_second_import(app: Any, has_files: bool) -> str | None:
     if getattr(settings, "configured", False):
         return "Django keeps one register of an application's URLs and models"
     return None if has_files else "it is not made of Python files of its own"
+
+
+@functools.cache
+def _shared_folders() -> tuple[str, ...]:
+    """The server's, the standard library's, the virtual environment's."""
+    import sysconfig  # most servers never ask, and its data take half a MiB
+
+    paths = sysconfig.get_paths()
+    return _SERVER_PATH, paths["stdlib"], paths["platstdlib"], sys.prefix
