@@ -189,7 +189,7 @@ class Server:
     def handle_exit(self, number: int, frame: FrameType | None) -> None:
         """The handler of SIGINT and SIGTERM, on the main thread."""
         # For --drain-delay it serves on, and libraries that look at `should_exit` are not to end their streams yet.
-        if not (number == signal.SIGTERM and self.config.drain_delay and self._supervisor.ready):
+        if not (number == signal.SIGTERM and self._supervisor.drain_delay and self._supervisor.ready):
             self._should_exit = True
         self._signals.handle_exit(number, frame)
 

@@ -116,6 +116,7 @@ class Supervisor:
         self.uses_processes = self._plan.processes
         self.abandoned_threads = False
         """Has a worker thread been abandoned? It runs until the process exits. Known at the end."""
+        self.drain_delay = config.drain_delay
         self._grace = config.timeout_graceful_shutdown
         self._stopped_at = 0.0
         self._pool_ended = False
@@ -274,7 +275,7 @@ class Supervisor:
     def _configured(self, config: Config) -> None:
         """A generation with this configuration serves."""
         assert self._pool is not None
-        self._config = config
+        self._config, self.drain_delay = config, config.drain_delay
         self._grace = self._pool.workers.grace = config.timeout_graceful_shutdown
 
     def on_signal(self, handled: Callable[[], bool]) -> None:
@@ -283,7 +284,7 @@ class Supervisor:
 
     def terminate(self) -> None:
         """Stops after --drain-delay: while load balancers learn that the server is not ready, it serves."""
-        delay = self._config.drain_delay
+        delay = self.drain_delay
         if self.state is not State.SERVING or not delay:
             self.stop()
             return
