@@ -3,7 +3,6 @@
 Reads `sys.modules` and module specs. Must never import or change a module. Owner: none; any thread may ask.
 """
 
-import functools
 import importlib.machinery
 import importlib.util
 import os
@@ -13,6 +12,11 @@ from typing import Any
 
 _INSTALLED = frozenset(("site-packages", "dist-packages"))
 _SERVER_PATH = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# As `sysconfig.get_paths` says, whose import takes half a MiB.
+_STDLIB = os.path.dirname(os.__file__)
+_PLATFORM_STDLIB = os.path.join(sys.base_exec_prefix, sys.platlibdir, os.path.basename(_STDLIB))
+_SHARED = (_SERVER_PATH, _STDLIB, _PLATFORM_STDLIB, sys.prefix)
+"""Folders whose files are not the application's, even where they lie below its own."""
 
 
 class ApplicationModules:
@@ -56,7 +60,7 @@ def is_application_file(path: str | None, root: str) -> bool:
     if not _is_below(file, folder) or not _INSTALLED.isdisjoint(file.split(os.sep)):
         return False
     # The application's folder may contain the virtual environment, or be the root of the file system.
-    return not any(_is_below(each, folder) and _is_below(file, each) for each in _shared_folders())
+    return not any(_is_below(each, folder) and _is_below(file, each) for each in _SHARED)
 
 
 def _is_below(path: str, folder: str) -> bool:
@@ -99,12 +103,3 @@ def obstacle_to_second_import(app: Any, has_files: bool) -> str | None:
     if getattr(settings, "configured", False):
         return "Django keeps one register of an application's URLs and models"
     return None if has_files else "it is not made of Python files of its own"
-
-
-@functools.cache
-def _shared_folders() -> tuple[str, ...]:
-    """The server's, the standard library's, the virtual environment's."""
-    import sysconfig  # most servers never ask, and its data take half a MiB
-
-    paths = sysconfig.get_paths()
-    return _SERVER_PATH, paths["stdlib"], paths["platstdlib"], sys.prefix
