@@ -283,7 +283,8 @@ class Exchange(ApplicationCall):
             self._end(outcome)
             self.stage = COMPLETE  # last: it was not answered
         elif outcome is Outcome.CANCELLED:
-            self._send_error(outcome, 503, "Service Unavailable")
+            # A worker that drains ends within a second then: the client must not use the connection again meanwhile.
+            self._send_error(outcome, 503, "Service Unavailable", close=self._service.draining.is_set())
         else:
             self._send_error(outcome, 500, "Internal Server Error")
 

@@ -8,7 +8,7 @@ import pounce
 from pounce.net.stream import CLOSED
 from pounce.worker.hand_over import MAX_PER_TURN
 from pounce.worker.worker import WorkerState
-from tests.support.answers import content_of, read_answers
+from tests.support.answers import content_of, read_answers, status_of
 from tests.support.applications import BIG, body, start
 from tests.support.harness import Rig
 from tests.support.requests import GET
@@ -427,3 +427,19 @@ def test_an_error_with_one_connection_does_not_hold_up_the_others():
     assert [client.closed for client in clients].count(True) == 1
     [other] = [client for client in clients if not client.closed]
     assert content_of(other.ask(GET)) == b"new"
+
+
+def test_a_request_that_is_cancelled_is_answered_503_with_close_and_its_connection_stays():
+    two = Two()
+    client, other = two.connect(), two.connect()
+    client.send(SLOW)
+    other.ask(GET)
+    two.retire()
+    two.old.worker.cancel()
+    answer = client.read()
+    assert status_of(answer) == 503
+    assert b"connection: close" in answer
+    assert client.closed
+    assert content_of(other.ask(GET)) == b"new"
+    two.wait(1)
+    assert two.ended
