@@ -196,8 +196,7 @@ class Copies:
         self._application = application
         self._everything = everything
         self._state = () if state is None else (state,)
-        self.generation = running.generation(None)
-        """The generation of the application that is copied."""
+        self._mark = running.mark()
         self._made: weakref.WeakSet[Copy] = weakref.WeakSet()
         self.sources: dict[ModuleType, Source] = {}
         imported = modules.imported()
@@ -227,6 +226,10 @@ class Copies:
         self._made.add(copy)
         copy.execute(first)
         return copy
+
+    def are_running(self) -> bool:
+        """Does the running code belong to the generation that is copied?"""
+        return self._mark is None or running.mark() is self._mark
 
     def close(self) -> None:
         """The workers of all copies have ended."""
@@ -268,7 +271,7 @@ class _CopyingFinder:
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if self.copies.generation not in (None, running.generation(None)):
+        if not self.copies.are_running():
             return None
         # Asks only the finders behind it. One before it that asks others as well would ask this one again, without end.
         for finder in islice(dropwhile(lambda each: each is not self, sys.meta_path), 1, None):

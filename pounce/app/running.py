@@ -145,3 +145,9 @@ def generation(family: object) -> Life | None:
         if (found := _find(number, family)) is not None:
             return found
     return next((each for each in reversed(living(family)) if each.complete), None)
+
+
+def mark() -> Mark | None:
+    """The mark of that generation, among those of any application."""
+    found = generation(None)
+    return found.mark if found is not None else None

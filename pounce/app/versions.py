@@ -117,7 +117,7 @@ class VersionedCopiedModule(CopiedModule):
 
 _CLASSES: dict[type, type[ModuleType]] = {VersionedModule: ModuleType, VersionedCopiedModule: CopiedModule}
 """Each with the class that a module object has when one generation is left."""
-VersionedModule.copied_class = VersionedCopiedModule
+VersionedModule.copied_class = VersionedCopiedModule.copied_class = VersionedCopiedModule
 
 
 def _own_attribute(module: ModuleType, name: str) -> Any:

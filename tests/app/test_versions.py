@@ -9,8 +9,10 @@ import types
 
 import pytest
 
+from pounce.app.copies import CopiedModule
 from pounce.app.generations import ApplicationGenerations, CannotReload, Origin
 from pounce.app.loading import ApplicationFailed
+from pounce.app.sharing import Sharing
 from pounce.config.config import Config
 from pounce.errors import StartupError
 
@@ -383,3 +385,83 @@ def test_modules_of_many_kinds_are_loaded_again(project, case):
         not [module for module in project.modules().values() if "Versioned" in type(module).__name__]
         or case == "replaced"
     )
+
+
+LOCKED = {
+    "shop__init": "",
+    "shop__db": "import asyncio\nlock = asyncio.Lock()\nvalue = 1\nclass Row: pass\n",
+    "shop__late": "from shop.db import lock\n",
+    "shop__main": """
+        import pickle, sys
+        import held
+        from shop import db
+        from shop.db import lock
+        router = held.Router(lock)
+        def look():
+            from shop.db import lock as late
+            import shop.db, shop.late
+            found = [late, shop.db.lock, sys.modules["shop.db"].lock, shop.late.lock, db.lock, router.lock]
+            row = pickle.loads(pickle.dumps(db.Row()))
+            return lock, all(each is lock for each in found), type(row) is db.Row, db.value
+        async def app(scope, receive, send): return look()
+    """,
+}
+HELD = """
+    routers = []
+    class Router:
+        def __init__(self, lock):
+            self.lock = lock
+            routers.append(self)
+"""
+
+
+def workers_of(generation, config):
+    """What each worker thread of a generation loads, and the context in which it runs."""
+    shared = Sharing(config, 3, generation.loaded, generation.context)
+    shared.inspect(final=False)
+    shared.inspect(final=True)
+    return [shared.worker_copy(number) for number in range(3)]
+
+
+def looked(worker):
+    """What the application of a worker finds, on a thread of its own."""
+    take, context = worker
+    found = []
+
+    def work():
+        try:
+            take().application(None, None, None).send(None)
+        except StopIteration as stop:
+            found.append(stop.value)
+
+    thread = threading.Thread(target=context.copy().run, args=(work,))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def test_copies_of_several_generations_find_their_own_lock_by_name(project, tmp_path_factory, monkeypatch):
+    library = tmp_path_factory.mktemp("library") / "site-packages"
+    library.mkdir()
+    (library / "held.py").write_text(textwrap.dedent(HELD))
+    monkeypatch.syspath_prepend(str(library))
+    project.write(**LOCKED)
+    generations, locks = [project.first(workers=3)], set()
+    workers = [workers_of(generations[0], project.config(workers=3))]
+    for value in (2, 3):
+        project.write(shop__db=LOCKED["shop__db"].replace("value = 1", f"value = {value}"))
+        generations.append(project.next(workers=3))
+        # The library holds the locks of the old generation's routers, too: they are not its own.
+        workers.append(workers_of(generations[-1], project.config(workers=3)))
+        for number, each in enumerate(workers, 1):
+            for worker in each:
+                lock, same, row, found = looked(worker)
+                assert (same, row, found) == (True, True, number)
+                locks.add(lock)
+    assert len(locks) == 9
+    for generation in generations[:-1]:
+        generation.release()
+    assert [looked(worker)[1:] for worker in workers[-1]] == [(True, True, 3)] * 3
+    assert {type(module) for module in project.modules().values()} == {types.ModuleType, CopiedModule}
+    assert len([finder for finder in sys.meta_path if type(finder).__name__ == "_CopyingFinder"]) == 1
+    generations[-1].release()
