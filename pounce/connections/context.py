@@ -23,6 +23,10 @@ DRAIN_IDLE = 0.5
 """Seconds that an idle connection is kept after its last response, while draining. HTTP/1.1 has no way to announce the
 end between two responses: a client that has just got one may have its next request on the way."""
 RETIRE_IDLE = 5.0  # the same for a worker that retires: the server goes on, and nothing waits for the worker's end
+DRAINED_PER_TURN = 64
+"""Connections that are told in one turn: thousands of idle ones must not hold up those that are busy."""
+HEIR_PAUSE = 0.001
+"""Seconds until a congested heir is asked again."""
 LINGER_TIMEOUT = 5.0
 """Seconds in which a client must send or acknowledge something after its last response (`net.stream`)."""
 
@@ -58,7 +62,15 @@ class HandedOver(NamedTuple):
     """Has the client asked for something before?"""
 
 
-type HandOver = Callable[[HandedOver], object]
+class HandOver(Protocol):
+    """The way to the heir."""
+
+    def __call__(self, connection: HandedOver) -> None:
+        """Hands the connection over, or goes on with it here where the heir does not take it."""
+
+    @property
+    def congested(self) -> bool:
+        """Has the heir not gone on yet with many that it was given? Then those that wait are better served here."""
 
 
 class DeadlineOwner(Protocol):
@@ -88,6 +100,8 @@ class ConnectionContext:
         self.hand_over: HandOver | None = None
         """Set while the worker drains and has an heir, which serves the clients from their next requests on."""
         self.connections = connections
+        self._to_drain: list[Connection] = []
+        """Those that do not know yet that the worker drains."""
         self._closed = closed
         self.limits = Limits(
             head=config.limit_request_head,
@@ -124,11 +138,26 @@ class ConnectionContext:
         self.hand_over = hand_over
         self.hurried = self.hurried or hurry
         self.deadlines[DRAINING] = self._drain_idle[idle]
-        for connection in list(self.connections):
-            connection.drain()
+        # From the end: those that wait for a request come last, because nothing waits for them.
+        self._to_drain = sorted(self.connections, key=lambda connection: connection.handler is not None)
+        self._drain_some()
 
-    def end_websocket_window(self) -> None:
-        """WebSockets that may stay for `--timeout-websocket-drain` may not stay longer."""
+    def _drain_some(self) -> None:
+        some = self._to_drain[-DRAINED_PER_TURN:]
+        if some and some[-1].handler is None and self.hand_over is not None and self.hand_over.congested:
+            self.loop.call_later(HEIR_PAUSE, self._drain_some)
+            return
+        del self._to_drain[-DRAINED_PER_TURN:]
+        for connection in some:
+            connection.drain()
+        if self._to_drain:
+            self.loop.call_soon(self._drain_some)
+
+    def end_drain(self) -> None:
+        """The time for draining is over: tells all connections that were not told yet, and closes the WebSockets that
+        may stay for `--timeout-websocket-drain`."""
+        while self._to_drain:
+            self._to_drain.pop().drain()
         if self.websockets is not None:
             self.websockets.end_window()
 

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from pounce.connections.context import ConnectionContext, HandedOver, HandOver
+from pounce.connections.context import ConnectionContext, HandedOver
 from pounce.kernel.loop import Loop
 
 MAX_PER_TURN = 64
@@ -54,6 +54,11 @@ class Legacy:
                     yield left
                 else:
                     yield from self.heir.give(left)
+
+    @property
+    def backlog(self) -> int:
+        """How many it was given and has not gone on with. Any thread may ask."""
+        return len(self._given)
 
     def _remove_all(self) -> Iterator[HandedOver]:
         while True:
@@ -91,12 +96,20 @@ class Legacy:
             self.go_on(connection)
 
 
-def hand_over_to(legacy: Legacy, context: ConnectionContext, go_on: Continue) -> HandOver:
-    """What a retiring worker with this context calls for each connection; `go_on` serves one that comes back."""
+class ToHeir:
+    """How a retiring worker hands over: a `HandOver`. Owner: its thread."""
 
-    def hand_over(connection: HandedOver) -> None:
-        for returned in legacy.give(connection):
-            context.hand_over = None  # it will not take the others either
-            go_on(returned)
+    def __init__(self, legacy: Legacy, context: ConnectionContext, go_on: Continue) -> None:
+        """`legacy` is the heir's; `context` and `go_on` are the retiring worker's, which serves what comes back."""
+        self._legacy = legacy
+        self._context = context
+        self._go_on = go_on
 
-    return hand_over
+    def __call__(self, connection: HandedOver) -> None:
+        for returned in self._legacy.give(connection):
+            self._context.hand_over = None  # it will not take the others either
+            self._go_on(returned)
+
+    @property
+    def congested(self) -> bool:
+        return self._legacy.backlog >= MAX_PER_TURN

@@ -51,7 +51,7 @@ from pounce.observe.access_log import RequestLog
 from pounce.observe.observer import Observer, OnResponse
 from pounce.worker.balance import Balancer
 from pounce.worker.control import Report, WorkerState
-from pounce.worker.hand_over import Legacy, hand_over_to
+from pounce.worker.hand_over import Legacy, ToHeir
 from pounce.worker.intake import Intake
 from pounce.worker.request_limit import RequestLimit
 
@@ -196,10 +196,10 @@ class Worker:
         """Drains, and leaves its sockets to a successor. `heir`: a worker thread that goes on with its connections.
         `hurry`: what would last as long as the client likes ends at once. Posted by the supervisor."""
         if self.state is WorkerState.SERVING:
-            hand_over = None
+            hand_over: HandOver | None = None
             if heir is not None:
                 self.legacy.heir = heir.legacy
-                hand_over = hand_over_to(heir.legacy, self.context, self.legacy.go_on)
+                hand_over = ToHeir(heir.legacy, self.context, self.legacy.go_on)
             idle = DRAIN_IDLE if hurry else RETIRE_IDLE
             self._drain(idle, hand_over, closing=False, hurry=hurry)
         elif self.state is WorkerState.READY:  # it serves no client
@@ -287,7 +287,7 @@ class Worker:
         if self.state is not WorkerState.DRAINING:
             return
         self._stop_accepting(wait=False)
-        self.context.end_websocket_window()
+        self.context.end_drain()
         self.service.admission.close()
         running = list(self.exchanges)
         level = logging.WARNING if self.context.hurried else logging.ERROR

@@ -5,6 +5,7 @@ import socket
 import pytest
 
 import pounce
+from pounce.connections.context import RETIRE_IDLE
 from pounce.net.stream import CLOSED
 from pounce.worker.hand_over import MAX_PER_TURN
 from pounce.worker.worker import WorkerState
@@ -12,6 +13,7 @@ from tests.support.answers import content_of, read_answers, status_of
 from tests.support.applications import BIG, body, start
 from tests.support.harness import Rig
 from tests.support.requests import GET
+from tests.support.websockets import echo as websocket_echo
 from tests.support.websockets import handshake
 from tests.support.workers import Siblings
 
@@ -379,33 +381,71 @@ def test_nothing_of_a_connection_stays_behind():
     assert two.ended
 
 
-def test_many_connections_are_continued_a_few_in_each_turn_and_all_of_them_at_the_end():
+def test_many_connections_are_handed_over_as_fast_as_the_heir_goes_on_with_them():
+    """Found by measuring: with 5,000 idle connections, those that were busy waited for 0.7 s."""
     two = Two()
     clients = [two.connect() for _ in range(3 * MAX_PER_TURN)]
     two.old.turn()
     two.old.worker.retire(two.new.worker)
-    two.old.turn()
-    counts = []
-    for _ in range(5):
-        two.new.turn(1)
-        counts.append(len(two.new.worker.connections))
-    assert counts == [MAX_PER_TURN, 2 * MAX_PER_TURN, *[3 * MAX_PER_TURN] * 3]
-    assert {content_of(client.ask(GET)) for client in clients} == {b"new"}
-
-
-def test_an_heir_that_ends_while_it_is_given_many_connections_serves_them_all():
-    two = Two()
-    clients = [two.connect() for _ in range(3 * MAX_PER_TURN)]
-    two.old.turn()
-    two.old.worker.retire(two.new.worker)
-    two.old.turn()
+    two.old.wait(1)
+    assert two.new.worker.legacy.backlog == MAX_PER_TURN
+    assert len(two.old.worker.connections) == 2 * MAX_PER_TURN
     two.new.turn(1)
+    assert len(two.new.worker.connections) == MAX_PER_TURN
+    for _ in range(3):
+        two.wait(0.01)
+    assert len(two.new.worker.connections) == 3 * MAX_PER_TURN
+    assert {content_of(client.ask(GET)) for client in clients} == {b"new"}
+    assert two.ended
+
+
+def test_connections_that_wait_for_a_congested_heir_are_served_and_go_when_the_time_is_over():
+    two = Two()
+    clients = [two.connect() for _ in range(2 * MAX_PER_TURN)]
+    two.old.turn()
+    two.old.worker.retire(two.new.worker)
+    two.old.wait(1)
+    for client in clients:
+        client.sock.sendall(GET)
+    two.old.turn()
+    two.old.worker.cancel()
+    two.turn(16)
+    answers = [content_of(client.read()) for client in clients]
+    assert set(answers) == {b"old", b"new"}
+    assert not any(client.closed for client in clients)
+    assert {content_of(client.ask(GET)) for client in clients} == {b"new"}
+    assert two.ended
+
+
+def test_an_heir_that_ends_while_it_is_given_many_connections_serves_those_and_the_worker_the_others():
+    two = Two()
+    clients = [two.connect() for _ in range(3 * MAX_PER_TURN)]
+    two.old.turn()
+    two.old.worker.retire(two.new.worker)
+    two.old.turn()
     two.new.worker.stop()
     for client in clients:
         client.sock.sendall(GET)
-    two.new.wait(1)
-    assert {content_of(client.read()) for client in clients} == {b"new"}
+    for _ in range(3):
+        two.wait(0.1)
+    two.wait(1)
+    answers = [client.read() for client in clients]
+    assert sorted({content_of(answer) for answer in answers}) == [b"new", b"old"]
     assert two.new.worker.state is WorkerState.ENDED
+    two.wait(RETIRE_IDLE)
+    assert two.ended
+
+
+def test_busy_connections_are_told_of_a_hurry_though_the_heir_is_congested():
+    two = Two(websocket_echo)
+    idle = [two.connect() for _ in range(2 * MAX_PER_TURN)]
+    client = two.connect()
+    client.send(handshake())
+    assert client.read().startswith(b"HTTP/1.1 101 ")
+    two.old.worker.retire(two.new.worker, hurry=True)
+    two.old.turn()
+    assert client.sock.recv(100) == b"\x88\x02\x03\xf4"
+    assert len(idle) == 2 * MAX_PER_TURN
 
 
 def test_an_error_with_one_connection_does_not_hold_up_the_others():
