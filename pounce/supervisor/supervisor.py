@@ -40,7 +40,7 @@ from pounce.supervisor.plan import Plan, has_gil
 from pounce.supervisor.pool import Pool
 from pounce.supervisor.renewal import Renewal
 from pounce.supervisor.restart import Reconfigure, Restart
-from pounce.supervisor.upgrade import Handover, take_over
+from pounce.supervisor.upgrade import Succession, take_over
 from pounce.version import __version__
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ class Supervisor:
         self._config = config
         self._loop = loop
         self._on_started = on_started
-        self._handover = Handover(loop, command, self.stop)
-        self._plan = Plan(config, self._handover.execute_again if command is not None else None)
+        self._succession = Succession(loop, command, self.stop)
+        self._plan = Plan(config, self._succession.execute_again if command is not None else None)
 
         def roll(generation: Generation) -> None:
             assert self._pool is not None
@@ -131,7 +131,7 @@ class Supervisor:
         plan = self._plan
         if self._config.reload and self._reload is None:
             raise StartupError("reload needs the application as an import string, such as 'main:app'")
-        self.listeners = from_sockets(sockets) if sockets else self._handover.open(self._config.binds(), plan.count)
+        self.listeners = from_sockets(sockets) if sockets else self._succession.open(self._config.binds(), plan.count)
         with importing:
             generation = plan.first_generation() if self._reload is None else self._reload.first_generation()
         self._make_pool(generation)
@@ -170,7 +170,7 @@ class Supervisor:
             self.stop()
         else:
             self._pool.start()
-        while not self._pool_ended or self._handover.under_way:
+        while not self._pool_ended or self._succession.under_way:
             if self._local:
                 self._local[0]()
                 self._local.clear()
@@ -234,7 +234,7 @@ class Supervisor:
         for listener in self.listeners:
             text = "Pounce running on %s (Press CTRL+C to quit)"
             logger.info(text, listener.announcement, extra={"color_message": text.replace("%s", bold("%s"))})
-        self._handover.ready()
+        self._succession.ready()
         if self._reload is not None:
             self._reload.serving(self._pool.generation.number)
 
@@ -268,7 +268,7 @@ class Supervisor:
         elif number is signal.SIGHUP:
             self._restart.begin() if self._reload is None else self._reload.on_signal()
         elif number is signal.SIGUSR2:
-            self._handover.upgrade(self.listeners)
+            self._succession.upgrade(self.listeners)
         else:
             signals.control(number, self._pool, self._plan)
 
@@ -291,7 +291,7 @@ class Supervisor:
         self.state, self.ready = State.LEAVING, False
         logger.info("Shutting down in %g s. Until then clients are accepted. (CTRL+C to shut down now)", delay)
         systemd.stopping()
-        self._handover.stop(self._grace)
+        self._succession.stop(self._grace)
         self._loop.call_later(delay, self.stop)
 
     def stop(self) -> None:
@@ -306,16 +306,16 @@ class Supervisor:
             return
         if self.state in (State.SERVING, State.LEAVING):
             logger.info("Shutting down")
-        if not (self._handover.handed_on or self.executes_again or self.state is State.LEAVING):
+        if not (self._succession.handed_on or self.executes_again or self.state is State.LEAVING):
             systemd.stopping()
         self.state, self.ready = State.STOPPING, False
         self._stopped_at = self._loop.clock()
         if self._reload is not None:
             self._reload.close()
-        self._handover.stop(self._grace)
+        self._succession.stop(self._grace)
         close_to_clients(self.listeners)
         replaced = all(listener.inherited for listener in self.listeners) and (
-            self._handover.handed_on or self.executes_again
+            self._succession.handed_on or self.executes_again
         )
         self._pool.stop(self._grace, replaced=replaced, hurry=self.executes_again)
 
@@ -335,7 +335,7 @@ class Supervisor:
         if leaving:
             return
         self.aborted = True
-        self._handover.abort()
+        self._succession.abort()
         if self._pool is not None:
             self._pool.abort()
 

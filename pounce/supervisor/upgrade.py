@@ -5,10 +5,10 @@ now. It inherits the open sockets, takes those of its own configuration and bind
 application, starts its workers, and then tells this process, over a pipe, which sockets it has taken. Up to then it
 changes nothing at them: if it ends before, nothing is lost, and this process goes on.
 
-From then on the sockets are the new one's. This process stops as at SIGTERM, but that it closes only sockets that were
-not taken: addresses that the new configuration does not have. Both processes accept from one queue for a moment, so no
-client sees the change. A socket that is closed instead resets the clients in its queue, even where another socket is
-bound to the same address.
+From then on the sockets are the new one's. The workers of this process retire, and it ends. It closes to clients only
+sockets that were not taken: addresses that the new configuration does not have. Both processes accept from one queue
+for a moment, so no client sees the change. A socket that is closed instead resets the clients in its queue, even where
+another socket is bound to the same address.
 
 A stop of this process while the new one starts ends the new one as well, because that is not a server yet. Once it is
 ready, each has its own signals.
@@ -145,8 +145,8 @@ class NewProcess:
         self._process.kill()
 
 
-class Handover:
-    """Takes the sockets over from the process before this one, and hands them on to the next."""
+class Succession:
+    """Between server processes: takes the sockets over from the one before, and hands them on to the next."""
 
     def __init__(self, loop: Loop, command: Command | None, on_handed_on: Callable[[], object]) -> None:
         """`command`: the server's; None where the process is not the server's alone. `on_handed_on` is called when a
