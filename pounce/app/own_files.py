@@ -126,12 +126,21 @@ class OwnFinder:
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         # Asks only the finders behind it. One before it that asks others as well would ask this one again, without end.
         for finder in islice(dropwhile(lambda each: each is not self, sys.meta_path), 1, None):
-            if (spec := finder.find_spec(name, path, target)) is not None:
-                versions = running.generation(self._family)
-                if isinstance(versions, Versions) and self.modules.contains_spec(spec):
-                    self._adapt(spec, versions)
-                return spec
+            if isinstance(finder, OwnFinder) or (spec := finder.find_spec(name, path, target)) is None:
+                continue
+            for own in sys.meta_path:  # each server has one
+                if isinstance(own, OwnFinder) and own.adapt(spec):
+                    break
+            return spec
         return None
+
+    def adapt(self, spec: ModuleSpec) -> bool:
+        """Has the module loaded for the running code's generation, if it is of this application. Is it?"""
+        versions = running.generation(self._family)
+        if not isinstance(versions, Versions) or not self.modules.contains_spec(spec):
+            return False
+        self._adapt(spec, versions)
+        return True
 
     def _adapt(self, spec: ModuleSpec, versions: Versions) -> None:
         loader: Any = spec.loader

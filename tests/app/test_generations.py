@@ -83,7 +83,7 @@ def package(tmp_path):
     yield made
     for name in [name for name in sys.modules if name.partition(".")[0] == made.name]:
         del sys.modules[name]
-    sys.meta_path = [finder for finder in sys.meta_path if type(finder).__module__ != "pounce.app.generations"]
+    sys.meta_path = [finder for finder in sys.meta_path if type(finder).__module__ != "pounce.app.own_files"]
     sys.path.remove(str(tmp_path))
 
 
