@@ -7,11 +7,14 @@ listening sockets stay open, so clients wait and none is refused.
 
 A mistake leaves the last generation serving, and browsers get a page that says what is wrong.
 
-    STARTING    the first generation has not served yet. Changes wait
+    STARTING    the first generation has not served yet. A change ends its start, which may hang
     WATCHING    the newest generation serves, or its mistake is known
-    RENEWING    a new generation is loaded and takes the slots. Changes wait
-    CHECKING    a fresh process tries to load the application. Changes wait
+    RENEWING    a new generation is loaded and takes the slots. A change waits for the load, but not for ever, and ends
+                a start
+    CHECKING    a fresh process tries to load the application. A change ends that
     RESTARTING  the process is about to execute its command again
+
+No code of the application is waited for without an end: it may be the very mistake that the next change mends.
 
 Owner: the supervisor's thread.
 """
@@ -31,8 +34,9 @@ from pounce.asgi.reload_page import ReloadPage
 from pounce.config.config import Config
 from pounce.config.sources import files_read_at_start
 from pounce.errors import StartupError, first_line
-from pounce.kernel.loop import Loop
+from pounce.kernel.loop import Loop, Timer
 from pounce.supervisor.check import Check
+from pounce.supervisor.folder import CurrentFolder
 from pounce.supervisor.generation import Generation
 from pounce.supervisor.inheritance import Command
 from pounce.supervisor.plan import Plan
@@ -42,6 +46,9 @@ from pounce.watch.watcher import Watcher, watch
 
 RELOAD_GRACE = 2.0
 """Seconds that requests have to end before the process executes its command again."""
+MAX_LOAD = 10.0
+"""Seconds that a change waits for the application's import. A thread that imports for ever cannot be ended, so then a
+new process is needed."""
 MAX_NAMES = 3
 """Changed files that the log names."""
 
@@ -60,7 +67,7 @@ TRANSITIONS = {
     ReloadState.STARTING: {ReloadState.WATCHING},
     ReloadState.WATCHING: {ReloadState.RENEWING, ReloadState.CHECKING},
     ReloadState.RENEWING: {ReloadState.WATCHING, ReloadState.CHECKING},
-    ReloadState.CHECKING: {ReloadState.WATCHING, ReloadState.RESTARTING},
+    ReloadState.CHECKING: {ReloadState.WATCHING, ReloadState.RENEWING, ReloadState.RESTARTING},
     ReloadState.RESTARTING: set(),
 }
 """What may follow on each state."""
@@ -70,15 +77,19 @@ class Reload:
     def __init__(
         self, config: Config, loop: Loop, plan: Plan, renewal: Renewal, command: Command | None,
         restart_process: Callable[[float], object],
+        start_again: Callable[[Callable[[], Generation], float], object],
     ) -> None:  # fmt: skip
         """`command`: the server's; None where the process is not the server's alone. `restart_process` ends the server
-        within so many seconds and executes that again."""
+        within so many seconds and executes that again. `start_again` gives the first generation up, and starts the
+        one that it is given a call for."""
         self._command = command
         self._config = config
         self._loop = loop
         self._plan = plan
         self._renewal = renewal
         self._restart_process = restart_process
+        self._start_again = start_again
+        self._folder = CurrentFolder()
         self.page = ReloadPage(browser=config.reload_browser)
         plan.wrap = self.page.wrap
         self.state = ReloadState.STARTING
@@ -87,10 +98,15 @@ class Reload:
         self._files = {os.path.realpath(path) for path in files_read_at_start(config, os.getcwd())}
         self._waiting: set[str] = set()
         """Changed files that are not looked at yet."""
+        self._patience: Timer | None = None
+        """Ends with the patience for the import that they wait for."""
         self._needs_process = ""
         """Why the application cannot be loaded twice in this process, when it has shown that."""
         self._changed_at = 0.0
         self._check: Check | None = None
+        self._checking: tuple[str, StartupError | None] = "", None
+        """Why the check was begun, and what the load in this process has raised, if that is the reason."""
+        self._closed = False
         self._watcher: Watcher | None = None
 
     def first_generation(self) -> Generation:
@@ -112,6 +128,12 @@ class Reload:
         logger.warning("Waiting for a change that mends it.")
         return self._plan.placeholder(placeholder)
 
+    def _meanwhile(self) -> Generation:
+        """What is served until the application is loaded again, after a change during its first start."""
+        self.failed = True
+        self.page.failed("A file has changed. The application is loaded again.")
+        return self._plan.placeholder(placeholder)
+
     def _watch(self) -> None:
         config = self._config
         found = Filter(
@@ -123,6 +145,7 @@ class Reload:
         logger.info("Started reloader process [%d] using %s", os.getpid(), self._watcher.how)
 
     def close(self) -> None:
+        self._closed = True
         self.page.close()
         if self._watcher is not None:
             self._watcher.close()
@@ -148,20 +171,43 @@ class Reload:
         if self.state is ReloadState.WATCHING:
             logger.info("SIGHUP: reloading.")
             self._reload(set())
+        else:
+            logger.info("SIGHUP is ignored: a reload is under way.")
 
     def _on_change(self, changed: set[str]) -> None:
-        # While the workers start, which may take for ever: what they start is out of date.
-        starting = self.state is ReloadState.RENEWING and self._renewal.state is RenewalState.ROLLING
-        if not (self.state is ReloadState.WATCHING or starting):
-            self._waiting |= changed
+        if self._closed or self.state is ReloadState.RESTARTING:
             return
-        logger.warning("%s detected changes in %s. Reloading...", self._how, self._names(changed))
-        self._reload(changed)
+        if self.state is ReloadState.STARTING:
+            self._waiting |= changed
+            if not self.failed:
+                logger.warning("%s detected changes in %s. Starting again...", self._how, self._names(changed))
+                self._start_again(self._meanwhile, RELOAD_GRACE)
+        elif self.state is ReloadState.RENEWING and self._renewal.state is RenewalState.LOADING:
+            self._waiting |= changed
+            if self._patience is None:
+                end = self._changed_at + MAX_LOAD
+                self._patience = self._loop.call_at(end, self._give_up_load)
+        else:
+            logger.warning("%s detected changes in %s. Reloading...", self._how, self._names(changed))
+            self._reload(changed)
+
+    def _give_up_load(self) -> None:
+        self._patience = None
+        if self.state is ReloadState.RENEWING and not self._closed:
+            changed, self._waiting = self._waiting, set()
+            logger.warning("%s detected changes in %s. Reloading...", self._how, self._names(changed))
+            self._reload(changed)
 
     def _reload(self, changed: set[str]) -> None:
         self._changed_at = self._loop.clock()
+        self._folder.return_to()
         _forget_compiled(changed)
         why = self._why_process(changed)
+        if self._check is not None:  # of the code before this change
+            self._check.close()
+            self._check = None
+            before, failure = self._checking
+            why = why or (before if failure is None else "")
         if why:
             self._try_process(why)
         else:
@@ -174,7 +220,8 @@ class Reload:
         return self._watcher.how if self._watcher is not None else "pounce"
 
     def _names(self, changed: Iterable[str]) -> str:
-        names = sorted(os.path.relpath(path) if path.startswith(os.getcwd() + os.sep) else path for path in changed)
+        folder = self._folder.path + os.sep
+        names = sorted(path.removeprefix(folder) for path in changed)
         more = len(names) - MAX_NAMES
         return ", ".join(f"'{name}'" for name in names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
 
@@ -182,6 +229,8 @@ class Reload:
         """Why the change needs a new process; empty if it does not."""
         if self._needs_process:
             return self._needs_process
+        if self._renewal.state is RenewalState.LOADING:  # it was given up, and its thread cannot be ended
+            return "the import before this change has not ended"
         at_start = sorted(self._files.intersection(changed))
         if at_start:
             return f"{self._names(at_start)} is read only at the start"
@@ -193,8 +242,9 @@ class Reload:
         return ""
 
     def _renewed(self, generation: Generation | None, failure: Failure | None) -> None:
-        if self.state is not ReloadState.RENEWING:  # another change needs a new process, and that comes next
-            return
+        if self.state is not ReloadState.RENEWING or self._closed:
+            return  # another change needs a new process, and that comes next
+        self._end_patience()
         if failure is None:
             assert generation is not None
             self.page.ready(generation.number)
@@ -213,6 +263,11 @@ class Reload:
             self._failed(failure)
         self._enter_watching()
 
+    def _end_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
     def _failed(self, failure: Failure) -> None:
         if isinstance(failure, StartupError):
             log_failure_to_load(failure)
@@ -220,8 +275,8 @@ class Reload:
             logger.error("%s", _report(failure))
         elif isinstance(failure, BaseException):
             logger.critical("Loading the application has failed.", exc_info=failure)
-        logger.warning("The application is served as it was before the change, until the next one.")
         self.page.failed(_report(failure))
+        logger.warning("The application is served as it was before the change, until the next one.")
 
     # A new process
 
@@ -233,15 +288,18 @@ class Reload:
                 self._failed(failure)
             self._enter_watching()
             return
-        self.state = ReloadState.CHECKING
+        _forget_compiled(self._waiting)
+        self._waiting.clear()  # the new process will have read them
+        self._checking = why, failure
+        if self.state is not ReloadState.CHECKING:
+            self.state = ReloadState.CHECKING
         try:
-            self._check = Check(
-                self._loop, self._command, lambda code, output: self._checked(why, failure, code, output)
-            )
+            self._check = Check(self._loop, self._command, self._checked)
         except OSError as error:
-            self._checked(why, failure, 1, f"A new process cannot be started: {self._command.describe(error)}.")
+            self._checked(1, f"A new process cannot be started: {self._command.describe(error)}.")
 
-    def _checked(self, why: str, failure: StartupError | None, code: int, output: str) -> None:
+    def _checked(self, code: int, output: str) -> None:
+        why, failure = self._checking
         self._check = None
         if code == 0:
             if failure is not None:
@@ -250,9 +308,10 @@ class Reload:
             self.state = ReloadState.RESTARTING
             self._restart_process(RELOAD_GRACE)
             return
-        if failure is not None:
+        error = failure.__cause__ if failure is not None else None
+        if failure is not None and (isinstance(error, SystemExit) or str(error) in output):
             self._failed(failure)
-        else:
+        else:  # a fresh process has got further than this one, and fails for another reason
             logger.error("The application cannot be loaded:\n%s", output.rstrip())
             self._failed(output)
         self._enter_watching()

@@ -16,6 +16,7 @@ from pounce.config.config import OPTIONS, Config
 from pounce.errors import StartupError
 from pounce.logging import configure
 from pounce.supervisor import systemd
+from pounce.supervisor.folder import CurrentFolder
 from pounce.supervisor.generation import Generation
 from pounce.supervisor.plan import Plan
 from pounce.supervisor.renewal import Failure, Renewal, RenewalState
@@ -43,7 +44,7 @@ class Restart:
         self._plan = plan
         self._renewal = renewal
         self._reconfigure = reconfigure
-        self._next: Config
+        self._folder = CurrentFolder()
         self._again = False  # has SIGHUP arrived during a restart?
 
     def begin(self) -> None:
@@ -52,16 +53,17 @@ class Restart:
             self._again = True
             logger.info("SIGHUP: the workers are replaced once more when the application has been loaded.")
             return
+        systemd.reloading()
         try:
             config = self._read()
         except StartupError as error:
             logger.error("SIGHUP is ignored, the workers stay: %s", error)
+            systemd.ready()
             return
         if why := self._plan.roll_obstacle(config):
             logger.warning("SIGHUP is ignored: %s. SIGUSR2 starts a new server process in its place.", why)
+            systemd.ready()
             return
-        self._next = config
-        systemd.reloading()
         logger.info("SIGHUP: replacing the workers, which load the application anew.")
         self._renewal.begin(config, self._ended)
 
@@ -69,6 +71,8 @@ class Restart:
         """The configuration as it is now; a fixed option keeps its value, which a line says."""
         if self._reconfigure is None:
             return self.config
+        if not self._folder.return_to():
+            raise StartupError(f"the current folder {self._folder.path} is gone")
         found, notes = self._reconfigure()
         for level, note in notes:
             logger.log(level, note)

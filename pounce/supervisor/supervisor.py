@@ -97,7 +97,9 @@ class Supervisor:
         if config.should_reload:
             from pounce.supervisor import reload  # most servers never need it
 
-            self._reload = reload.Reload(config, loop, self._plan, self._renewal, command, self.execute_again)
+            self._reload = reload.Reload(
+                config, loop, self._plan, self._renewal, command, self.execute_again, self._start_again
+            )
         self._pool: Pool | None = None
         self._surroundings: Surroundings
         self._local: list[Callable[[], None]] = []
@@ -154,7 +156,7 @@ class Supervisor:
         if self._config.lifespan != "off":
             logger.info("Waiting for application startup.")
         self._run_pool(should_exit)
-        if self.state is State.CHANGING:
+        while self.state is State.CHANGING:
             generation = self._change()
             logger.info("Starting again with %s", self._plan.describe())
             self._make_pool(generation)
@@ -207,13 +209,15 @@ class Supervisor:
             self.pool_failed(error.exit_code)
 
     def _become_processes(self, why: str) -> None:
-        if self.state is State.STARTING:
-            self._start_again(lambda: self._plan.become_processes(why))
+        self._start_again(lambda: self._plan.become_processes(why), self._grace)
 
-    def _start_again(self, change: Callable[[], Generation]) -> None:
-        assert self._pool is not None
-        self.state, self._change = State.CHANGING, change
-        self._pool.stop(self._grace)
+    def _start_again(self, change: Callable[[], Generation], grace: float | None) -> None:
+        """Ends the start that is under way, within about `grace` seconds, and starts the generation that `change`
+        makes. Does nothing at any other time."""
+        if self.state is State.STARTING:
+            assert self._pool is not None
+            self.state, self._change = State.CHANGING, change
+            self._pool.stop(grace)
 
     def all_ready(self) -> None:
         assert self._pool is not None
@@ -239,8 +243,10 @@ class Supervisor:
             self._reload.serving(self._pool.generation.number)
 
     def pool_failed(self, code: int) -> None:
+        if self.state is State.CHANGING:  # its workers end, and others follow
+            return
         if self._reload is not None and self.state is State.STARTING and not self._reload.failed:
-            self._start_again(self._reload.placeholder)
+            self._start_again(self._reload.placeholder, self._grace)
             return
         self.exit_code = self.exit_code or code
         self.stop()

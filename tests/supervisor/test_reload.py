@@ -1,6 +1,8 @@
 """--reload: what a change of a file does to a server that runs, and to its clients."""
 
 import contextlib
+import os
+import shutil
 import signal
 import socket
 import textwrap
@@ -303,4 +305,103 @@ def test_sighup_with_reload_reloads(tmp_path):
         server.send_signal(signal.SIGHUP)
         server.wait_for("SIGHUP: reloading.")
         server.wait_for("Reloaded in")
+        assert server.stop(signal.SIGINT) == 0
+
+
+IMPATIENT = """
+import sys
+from pounce.cli import main
+from pounce.supervisor import reload
+
+reload.MAX_LOAD = 0.3
+main(sys.argv[1:])
+"""
+
+
+def test_reload_of_an_import_that_hangs_executes_the_command_again_at_the_next_change(tmp_path):
+    script = tmp_path / "tool" / "impatient.py"
+    script.parent.mkdir()
+    script.write_text(IMPATIENT)
+    app = tmp_path / "app"
+    app.mkdir()
+    write(app)
+    with reloading(app, script=script) as server:
+        write(app, "two", before="print('hangs')\nimport time\nwhile True: time.sleep(0.01)\n")
+        server.wait_for("hangs")
+        write(app, "three")
+        server.wait_for("Restarting the process, because the import before this change has not ended.")
+        server.wait_for("Pounce running on", count=2)
+        assert version(server) == "three"
+        assert server.stop(signal.SIGINT) == 0
+
+
+def test_reload_of_a_first_start_that_hangs_starts_again_at_the_next_change(tmp_path):
+    write(tmp_path)
+    text = (tmp_path / "made.py").read_text()
+    hanging = text.replace("await receive()\n", "print('hangs'); await pounce.sleep(600)\n", 1)
+    (tmp_path / "made.py").write_text(hanging)
+    with Running("made:app", *RELOAD, cwd=tmp_path, ready=False) as server:
+        server.wait_for("hangs")
+        write(tmp_path, "two")
+        reloaded(server, "two")
+        assert "detected changes in 'made.py'. Starting again..." in server.log
+        assert server.stop(signal.SIGINT) == 0
+
+
+def test_reload_of_a_folder_that_was_removed_and_made_again_serves_the_new_code(tmp_path):
+    app = tmp_path / "app"
+    app.mkdir()
+    write(app)
+    with reloading(app, "--reload-dir", str(tmp_path)) as server:
+        shutil.rmtree(app)
+        server.wait_for("The application is served as it was before the change")
+        assert version(server) == "one"
+        app.mkdir()
+        write(app, "two")
+        reloaded(server, "two")
+        assert server.stop(signal.SIGINT) == 0
+
+
+def test_reload_of_an_application_that_leaves_processes_behind_executes_the_command_again(tmp_path):
+    left = "import subprocess\nprint(subprocess.Popen(['sleep', '60']).pid, file=open('left', 'a'), flush=True)\n"
+    write(tmp_path, before=left)
+    (tmp_path / "pounce.toml").write_text("timeout_write = 30\n")
+    with reloading(tmp_path) as server:
+        (tmp_path / "pounce.toml").write_text("timeout_write = 20\n")
+        try:
+            server.wait_for("Pounce running on", count=2)
+            assert version(server) == "one"
+        finally:
+            for pid in (tmp_path / "left").read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+
+
+TWICE = """
+import sys, time
+if hasattr(sys, "begun"):
+    raise AssertionError("registered already")
+sys.begun = True
+"""
+"""What cannot be executed twice in one process."""
+
+
+def test_reload_shows_why_a_fresh_process_fails_where_that_gets_further(tmp_path):
+    write(tmp_path, before=TWICE)
+    with reloading(tmp_path) as server:
+        write(tmp_path, "two", before=TWICE + "raise ValueError('mistaken')\n")
+        server.wait_for("The application is served as it was before the change")
+        page = ask(server.address, BROWSER)
+        assert b"ValueError: mistaken" in page
+        assert b"registered already" not in page
+        assert version(server) == "one"
+
+
+def test_reload_of_a_change_while_a_fresh_process_hangs_ends_that(tmp_path):
+    write(tmp_path, before=TWICE)
+    with reloading(tmp_path) as server:
+        write(tmp_path, "two", before=TWICE + "open('hangs', 'w').close()\nwhile True: time.sleep(0.01)\n")
+        while not (tmp_path / "hangs").exists():
+            assert server.process.poll() is None
+        write(tmp_path, "three")
+        reloaded(server, "three")
         assert server.stop(signal.SIGINT) == 0

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pty
+import shutil
 import signal
 import socket
 import subprocess
@@ -160,6 +161,26 @@ def test_sighup_reads_pounce_toml_again_and_names_what_cannot_change(tmp_path, k
         server.send_signal(signal.SIGHUP)
         server.wait_for("SIGHUP is ignored, the workers stay: pounce.toml: timeout_write: 'soon' is not")
         assert (b"x-which", b"two") in fields(server)
+
+
+@pytest.mark.parametrize("kind", ["process", "thread"])
+def test_sighup_in_a_folder_that_is_gone_is_refused_in_one_line_until_it_is_there_again(tmp_path, kind):
+    folder = tmp_path / "release"
+    folder.mkdir()
+    with Running(
+        "made:app", "--port", "0", "--no-access-log", "--worker-kind", kind, cwd=write(folder)
+    ) as server:  # fmt: skip
+        shutil.rmtree(folder)
+        server.send_signal(signal.SIGHUP)
+        server.wait_for(f"SIGHUP is ignored, the workers stay: the current folder {folder} is gone")
+        assert versions(server) == {b"one"}
+        folder.mkdir()
+        write(folder, "two")
+        server.send_signal(signal.SIGHUP)
+        server.wait_for("The workers have been replaced.")
+        settle(server, 1)
+        assert versions(server) == {b"two"}
+        assert "Traceback" not in server.log
 
 
 def fields(server):
