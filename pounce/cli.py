@@ -212,7 +212,7 @@ def serve(config: Config, notes: Sequence[Note] = (), reconfigure: "Reconfigure 
     """Runs a server to its end and returns its exit code. `reconfigure`: see `Server`."""
     from pounce.kernel.task import abandoned
     from pounce.supervisor.inheritance import ONLY_LOAD
-    from pounce.supervisor.interpreter_exit import end_interpreter, exit_now
+    from pounce.supervisor.interpreter_exit import end_interpreter, exit_now, interrupted
     from pounce.supervisor.server import Server
 
     server = Server(config, notes, may_reexec=True, reconfigure=reconfigure)
@@ -229,7 +229,7 @@ def serve(config: Config, notes: Sequence[Note] = (), reconfigure: "Reconfigure 
         code = exit_code(error)
     total = config.timeout_graceful_shutdown
     in_order = end_interpreter(code, server.remaining_grace, total, forced=server.force_exit)
-    if server.executes_again:
+    if server.executes_again and not interrupted():
         return server.execute_again()
     if server.ended_by is not None:
         signal.raise_signal(server.ended_by)

@@ -69,6 +69,12 @@ def end_interpreter(code: int, remaining: float | None, total: float | None, *, 
     return not abandoned
 
 
+def interrupted() -> bool:
+    """Has Ctrl-C arrived during `end_interpreter`?"""
+    handler = signal.getsignal(signal.SIGINT)
+    return isinstance(handler, _ForceSignal) and handler.received
+
+
 def reset_signals_in_children() -> None:
     """From now on SIGTERM ends processes that the application forks, as `multiprocessing` expects. They would inherit
     the server's handler, whose loop does not run in them."""

@@ -196,7 +196,8 @@ class Server:
     @property
     def executes_again(self) -> bool:
         """Is `execute_again` to be called when all else of the process has ended?"""
-        return self._supervisor.executes_again
+        # A signal that arrives after the loop's last turn has not been handled.
+        return self._supervisor.executes_again and not self._signals.received
 
     def execute_again(self) -> int:
         """Executes the server's command again in this process, with its listening sockets. Where that is not possible,

@@ -122,6 +122,15 @@ def begin_at(path, target):
     return client
 
 
+def test_in_place_ctrl_c_while_threads_are_waited_for_ends_the_process(tmp_path):
+    write(tmp_path, "one", before="import threading\nthreading.Thread(target=threading.Event().wait).start()\n")
+    with started(tmp_path) as server:
+        get(server.address, "/again")
+        server.wait_for("Waiting for threads to end")
+        assert server.stop(signal.SIGINT) == 0
+        assert server.log.count("Pounce running on") == 1
+
+
 def test_in_place_a_command_that_is_not_there_any_more_is_one_line(tmp_path):
     write(tmp_path, "one")
     (tmp_path / "start.py").write_text(
