@@ -28,7 +28,7 @@ def test_sys_meta_path_is_replaced_not_changed_by_the_hook():
 @pytest.mark.parametrize("order", [1, -1])
 def test_two_finders_that_delegate_do_not_call_each_other_for_ever(monkeypatch, order):
     hook = ImportHook("no_such_module", "last", lambda: None)
-    copies = SimpleNamespace(generation=None)  # that of code outside of any
+    copies = SimpleNamespace(are_running=lambda: True)
     both = [hook, _CopyingFinder(copies)][::order]
     monkeypatch.setattr(sys, "meta_path", [*both, *sys.meta_path])
     for finder in both:
