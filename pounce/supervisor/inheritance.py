@@ -82,6 +82,13 @@ class Predecessor:
             with contextlib.suppress(OSError):
                 os.set_inheritable(int(text), False)
                 self._ready_fd = int(text)
+                os.register_at_fork(after_in_child=self._leave_to_parent)
+
+    def _leave_to_parent(self) -> None:
+        """In a process that has just been forked: it must not keep the pipe open when this one has ended."""
+        if self._ready_fd is not None:
+            os.close(self._ready_fd)
+            self._ready_fd = None
 
     @property
     def serves(self) -> bool:

@@ -190,6 +190,26 @@ def test_the_application_and_what_it_executes_see_nothing_of_what_was_inherited(
     os.close(reader)
 
 
+def test_a_process_that_is_forked_before_does_not_keep_the_pipe_open(monkeypatch):
+    reader, writer = os.pipe()
+    monkeypatch.setenv(READY_FD, str(writer))
+    predecessor = Predecessor()
+    waits, ends = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(ends)
+        os.read(waits, 1)
+        os._exit(0)
+    os.close(waits)
+    assert predecessor.serves
+    os.close(writer)  # as at the end of this process
+    assert os.read(reader, 1) == b""
+    predecessor._ready_fd = None
+    os.close(ends)
+    os.waitpid(child, 0)
+    os.close(reader)
+
+
 def test_a_predecessor_that_is_gone_is_not_told(monkeypatch):
     reader, writer = os.pipe()
     monkeypatch.setenv(READY_FD, str(writer))
