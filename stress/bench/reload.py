@@ -10,7 +10,8 @@ developed may; a request of it fails when the connection is refused, or ends wit
     rest        CPU of the server while nothing is changed, with these files
     memory      what more reloads add to the memory of the server (PSS)
 
-A reload that has not happened after 15 s is given up, and with it what was to be measured.
+A reload that has not happened after 15 s is given up, and with it what was to be measured. The priority of server and
+client is raised where that is allowed.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from typing import Self
 
 from stress.kit.environments import TAG, Environment, find_or_make
 from stress.kit.errors import Unmeasured
-from stress.kit.machine import Meter, memory, on_cpus, share
+from stress.kit.machine import Meter, memory, on_cpus, raise_priority, share
 from stress.kit.servers import APPS, Running, Server, Setup, free_port, running
 
 PACKAGES = ("uvicorn", "fastapi", "sqlalchemy")
@@ -220,6 +221,7 @@ class Bench:
         setup = Setup("shop.main:app", free_port(), self.folder)  # its log is not in the watched folder
         cpus = share(1)
         with running(server, environment, setup, cpus.server, project.folder) as alive, on_cpus(cpus.load):
+            raise_priority(alive.pid)
             client = Client(setup.port)
             try:
                 if not client.until(0):
@@ -327,6 +329,7 @@ def main(arguments: list[str]) -> int:
         if lacking := environment.lacks((*PACKAGES, *SERVERS[name].needs)):
             print(f"{name} is left out: no {', '.join(lacking)} for {TAG}")
             del environments[name]
+    raise_priority(os.getpid())
     cells: dict[tuple[str, str], Cell] = {}
     with tempfile.TemporaryDirectory(prefix="pounce-reload-") as folder:
         bench = Bench(Path(folder), options.runs, options.more, options.seconds)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from stress.kit.errors import Unmeasured
-from stress.kit.machine import HIGH_PRIORITY, memory, set_session_priority, tree
+from stress.kit.machine import memory, tree
 from stress.kit.scenario import MIB, Setting
 
 APPS = Path(__file__).parents[1] / "apps"
@@ -142,14 +142,6 @@ class Pounce:
             _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
             soft = hard if spare is None else len(os.listdir(f"/proc/{pid}/fd")) + spare
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
-
-    def raise_priority(self) -> None:
-        """Raises its priority where that is allowed, so that other programs' load is not taken for the attack's."""
-        for process in tree(self.pid):
-            for thread in os.listdir(f"/proc/{process.pid}/task"):
-                with contextlib.suppress(OSError):
-                    os.setpriority(os.PRIO_PROCESS, int(thread), HIGH_PRIORITY)
-        set_session_priority(self.pid, HIGH_PRIORITY)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Sends the signal and returns the exit code. Raises Unmeasured when the server does not end."""

@@ -24,7 +24,7 @@ from typing import Any
 from stress.kit.actions import request
 from stress.kit.child_process import ChildProcess
 from stress.kit.clients import ANSWER_TIMEOUT, Connection
-from stress.kit.machine import HIGH_PRIORITY
+from stress.kit.machine import HIGH_PRIORITY, raise_priority
 from stress.kit.pounce_server import Address, Pounce
 from stress.kit.scenario import THREADS, Report, Setting, percentile
 
@@ -160,7 +160,7 @@ def blocks(setting: Setting, report: Report, seconds: float) -> None:
     logged: list[float] = []
     while not tries or time.monotonic() < end or (tries < TRIES and exceeded(longest, logged)):
         with Pounce(setting, "slowly:app", workers=WORKERS) as server:
-            server.raise_priority()
+            raise_priority(server.pid)
             for repeated in range(BLOCKS):
                 if repeated and time.monotonic() >= end:
                     break

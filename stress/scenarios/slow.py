@@ -24,7 +24,7 @@ from typing import Any
 from stress.kit.actions import request
 from stress.kit.child_process import ChildProcess
 from stress.kit.clients import Connection
-from stress.kit.machine import HIGH_PRIORITY
+from stress.kit.machine import HIGH_PRIORITY, raise_priority
 from stress.kit.pounce_server import Address, Pounce, Usage, get
 from stress.kit.scenario import MIB, Report, Setting, percentile
 
@@ -338,7 +338,7 @@ def run(setting: Setting, report: Report) -> None:
     deadlines = Deadlines(*each_deadline)
     with Pounce(setting, "busy:app", *deadlines.options, workers=setting.workers or 1) as server:
         slow = Slow(report, server, deadlines, max(1.0, each * 0.15), each * 0.5, setting.folder, brief)
-        server.raise_priority()
+        raise_priority(server.pid)
         slow._times(1.0)  # what is loaded when it is first needed is loaded
         before = server.wait_idle(), server.usage()
         if brief:
