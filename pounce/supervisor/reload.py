@@ -24,11 +24,14 @@ import enum
 import importlib.util
 import logging
 import os
+import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable
 
 from pounce.app.generations import CannotReload, Origin
 from pounce.app.loading import log_failure_to_load
+from pounce.app.running import Mark, mark_of
 from pounce.asgi.placeholder import placeholder
 from pounce.asgi.reload_page import ReloadPage
 from pounce.config.config import Config
@@ -49,8 +52,10 @@ RELOAD_GRACE = 2.0
 MAX_LOAD = 10.0
 """Seconds that a change waits for the application's import. A thread that imports for ever cannot be ended, so then a
 new process is needed."""
+THREAD_GRACE = 2.0
+"""Seconds that threads have to end after the workers of their generation, before the log names them."""
 MAX_NAMES = 3
-"""Changed files that the log names."""
+"""Changed files and threads that the log names."""
 
 logger = logging.getLogger("pounce.error")
 
@@ -236,7 +241,10 @@ class Reload:
             return f"{self._names(at_start)} is read only at the start"
         if why := self._plan.roll_obstacle(self._config):
             return why
-        for path in sorted(changed):
+        loaded = (
+            _names_of_loaded_files()
+        )  # a checkout changes thousands of files, and the process has a thousand modules
+        for path in sorted(path for path in changed if os.path.basename(path) in loaded):
             if self._plan.application.origin(path, self._config) is Origin.LIBRARY:
                 return f"{self._names([path])} belongs to a library"
         return ""
@@ -278,6 +286,20 @@ class Reload:
         self.page.failed(_report(failure))
         logger.warning("The application is served as it was before the change, until the next one.")
 
+    def ended(self, generation: Generation) -> None:
+        """The last worker of a generation has ended."""
+        if generation.loaded is not None and not self._closed:
+            mark = generation.loaded.life.mark
+            self._loop.call_later(THREAD_GRACE, lambda: self._name_threads(mark))
+
+    def _name_threads(self, mark: Mark) -> None:
+        names = [] if self._closed else threads_of(mark)
+        if names:
+            logger.warning(
+                "Code from before the change still runs in %s. A thread that the application starts has to end when "
+                "its lifespan shuts down.", ", ".join(f"the thread {name!r}" for name in names[:MAX_NAMES]),
+            )  # fmt: skip
+
     # A new process
 
     def _try_process(self, why: str, failure: StartupError | None = None) -> None:
@@ -315,6 +337,23 @@ class Reload:
             logger.error("The application cannot be loaded:\n%s", output.rstrip())
             self._failed(output)
         self._enter_watching()
+
+
+def threads_of(mark: Mark) -> list[str]:
+    """The names of threads that run code of this generation of the application."""
+    frames, found = sys._current_frames(), []
+    for thread in threading.enumerate():
+        frame = frames.get(thread.ident or 0)
+        while frame is not None and mark_of(frame.f_globals.get("__spec__")) is not mark:
+            frame = frame.f_back
+        if frame is not None:
+            found.append(thread.name)
+    return sorted(found)
+
+
+def _names_of_loaded_files() -> set[str]:
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    return {os.path.basename(file) for file in files if isinstance(file, str)}
 
 
 def _forget_compiled(changed: Iterable[str]) -> None:

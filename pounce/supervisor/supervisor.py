@@ -259,6 +259,8 @@ class Supervisor:
 
     def generation_ended(self, generation: Generation) -> None:
         if generation.loaded is not None:
+            if self._reload is not None:
+                self._reload.ended(generation)
             generation.release()
             # Modules refer to each other, so only the collector frees them. Not now: a worker may be taking requests.
             self._loop.call_later(COLLECT_DELAY, gc.collect)

@@ -405,3 +405,15 @@ def test_reload_of_a_change_while_a_fresh_process_hangs_ends_that(tmp_path):
         write(tmp_path, "three")
         reloaded(server, "three")
         assert server.stop(signal.SIGINT) == 0
+
+
+def test_reload_names_a_thread_in_which_code_from_before_the_change_still_runs(tmp_path):
+    write(tmp_path, before="import threading, time\ndef tick():\n    while True: time.sleep(0.01)\n")
+    text = (tmp_path / "made.py").read_text()
+    start = 'threading.Thread(target=tick, name="ticker", daemon=True).start()'
+    (tmp_path / "made.py").write_text(text.replace("await receive()\n", f"await receive(); {start}\n", 1))
+    with reloading(tmp_path) as server:
+        write(tmp_path, "two")
+        reloaded(server, "two")
+        server.wait_for("Code from before the change still runs in the thread 'ticker'.")
+        assert server.stop(signal.SIGINT) == 0
