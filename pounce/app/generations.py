@@ -1,8 +1,8 @@
 """Generations of an application in one process: its own modules are imported again beside those that serve.
 
 The first generation is imported as ever. Each further one executes the application's own files again, and shares every
-library with its predecessors (see `versions` for how code of each generation finds its own modules). Both serve until
-the workers of the old one have ended; then `release` lets it go.
+library with its predecessors. How code of each generation finds its own modules is told in `generation_modules`. Both
+serve until the workers of the old one have ended; then `release` lets it go.
 
 A file counts as the application's own when it lies below the folder of the application's module, or below one of the
 folders that the operator names, and was not installed there (see `modules`).
@@ -69,15 +69,15 @@ class LoadedGeneration:
         self.state = state
         self._release = release
 
-    def become_versions(self, modules: dict[str, Any]) -> None:
+    def prepare_for_next(self, modules: dict[str, Any]) -> None:
         """These are its own modules. There is to be another generation."""
-        from pounce.app.versions import Versions
+        from pounce.app.generation_modules import GenerationModules
 
-        if not isinstance(self.life, Versions):
-            life, self.life = self.life, Versions(self.life.mark, complete=True)
+        if not isinstance(self.life, GenerationModules):
+            life, self.life = self.life, GenerationModules(self.life.mark, complete=True)
             self.life.earlier, self.life.on_end = life.earlier, life.on_end
             running.begin(self.life)
-        self.life.adopt(modules.items())
+        self.life.add(modules.items())
 
     def release(self) -> None:
         """Its last worker has ended, or could not start. Afterwards nothing of it can be reached from `sys.modules`,
@@ -127,20 +127,20 @@ class ApplicationGenerations:
             return self._next(config, modules)
 
     def _next(self, config: Config, modules: ApplicationModules) -> LoadedGeneration:
-        from pounce.app.versions import Versions
+        from pounce.app.generation_modules import GenerationModules
 
         importlib.invalidate_caches()
         self._installed_finder(modules)
         own = {name: module for name, module in list(sys.modules.items()) if _is_own(modules, name, module)}
         context = self._before.copy() if self._before is not None else Context()
-        life, state = Versions(running.Mark(self._family)), ProcessState()
+        life, state = GenerationModules(running.Mark(self._family)), ProcessState()
         if config.workers not in (None, 1) and config.app_copies != "one":
             life.earlier.record()
         running.set_in(context, life.mark)
         with running.lock:
             before = self._alive[-1] if self._alive else None
             if before is not None:
-                before.become_versions(own)
+                before.prepare_for_next(own)
                 if thread := before.state.started_thread(before.life.namespaces()):
                     raise CannotReload(f"its import has started the thread {thread!r}, which cannot be ended")
                 state.set_aside(before.life.namespaces())

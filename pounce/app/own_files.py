@@ -21,8 +21,8 @@ from types import CodeType, ModuleType
 from typing import Any, NamedTuple, cast
 
 from pounce.app import running
+from pounce.app.generation_modules import GenerationModules
 from pounce.app.modules import ApplicationModules
-from pounce.app.versions import Versions
 
 
 class _Compiled(NamedTuple):
@@ -61,10 +61,10 @@ class CodeCache:
 
 
 class OwnLoader(SourceFileLoader):
-    def __init__(self, name: str, path: str, cache: CodeCache, versions: Versions) -> None:
+    def __init__(self, name: str, path: str, cache: CodeCache, generation: GenerationModules) -> None:
         super().__init__(name, path)
         self._cache = cache
-        self._mark = versions.mark
+        self._mark = generation.mark
         self._source: bytes | None = None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
@@ -83,27 +83,26 @@ class OwnLoader(SourceFileLoader):
         return importlib.util.decode_source(self._source) if self._source is not None else super().get_source(fullname)
 
 
-def _versions(mark: running.Mark) -> Versions | None:
-    return next(
-        (each for each in running.living(mark.family) if each.mark is mark and isinstance(each, Versions)), None
-    )
+def _generation_of(mark: running.Mark) -> GenerationModules | None:
+    found = running.find(mark)
+    return found if isinstance(found, GenerationModules) else None
 
 
 def _create_module(mark: running.Mark, spec: ModuleSpec) -> ModuleType | None:
-    versions = _versions(mark)
-    return versions.create(spec.name) if versions is not None else None
+    generation = _generation_of(mark)
+    return generation.create(spec.name) if generation is not None else None
 
 
 def _exec_module(mark: running.Mark, execute: Any, module: ModuleType) -> None:
-    name, versions = module.__name__, _versions(mark)
+    name, generation = module.__name__, _generation_of(mark)
     try:
         execute(module)
     except BaseException:
-        if versions is not None:
-            versions.forget(name)
+        if generation is not None:
+            generation.forget(name)
         raise
-    if versions is not None:
-        versions.loaded(name)
+    if generation is not None:
+        generation.loaded(name)
 
 
 class OwnFinder:
@@ -136,24 +135,27 @@ class OwnFinder:
 
     def adapt(self, spec: ModuleSpec) -> bool:
         """Has the module loaded for the running code's generation, if it is of this application. Is it?"""
-        versions = running.generation(self._family)
-        if not isinstance(versions, Versions) or not self.modules.contains_spec(spec):
+        generation = running.generation(self._family)
+        if not isinstance(generation, GenerationModules) or not self.modules.contains_spec(spec):
             return False
-        self._adapt(spec, versions)
+        self._adapt(spec, generation)
         return True
 
-    def _adapt(self, spec: ModuleSpec, versions: Versions) -> None:
+    def _adapt(self, spec: ModuleSpec, generation: GenerationModules) -> None:
         loader: Any = spec.loader
         if isinstance(loader, SourceFileLoader):
             self.imported_files.add(loader.path)
         if type(loader) is SourceFileLoader:
-            spec.loader, spec.loader_state = OwnLoader(loader.name, loader.path, self._cache, versions), versions.mark
+            spec.loader, spec.loader_state = (
+                OwnLoader(loader.name, loader.path, self._cache, generation),
+                generation.mark,
+            )
         elif isinstance(loader, SourceFileLoader):  # it changes the code of what it loads
-            spec.loader_state = versions.mark
+            spec.loader_state = generation.mark
             changed: Any = loader
             changed.path_stats = _no_bytecode
-            changed.create_module = partial(_create_module, versions.mark)
-            changed.exec_module = partial(_exec_module, versions.mark, loader.exec_module)
+            changed.create_module = partial(_create_module, generation.mark)
+            changed.exec_module = partial(_exec_module, generation.mark, loader.exec_module)
 
 
 def _no_bytecode(path: Buffer | str) -> Any:

@@ -65,7 +65,7 @@ class Life:
 
 lock = threading.RLock()
 """Held while generations begin and end, and while the classes of module objects change."""
-_ASKING = frozenset(f"pounce.app.{name}" for name in ("running", "versions", "own_files", "copies"))
+_ASKING = frozenset(f"pounce.app.{name}" for name in ("running", "generation_modules", "own_files", "copies"))
 """Modules of the server that are called by the application's imports."""
 _numbers = itertools.count(1)
 _living: "dict[int, weakref.ref[Life]]" = {}

@@ -1,4 +1,4 @@
-"""The application's own modules in several versions, one for each generation that is alive.
+"""The application's own modules, with a module object of its own for each generation that is alive.
 
 The problem. `sys.modules` has one entry for each name. A new generation is imported while the old one serves, and code
 of both looks modules up by name all the time: an import inside a function, pickle, `typing.get_type_hints`, a plug-in.
@@ -46,18 +46,18 @@ def _namespace(module: ModuleType) -> dict[str, Any]:
 class Unloaded(ModuleSpec):
     """The spec of a module that a generation has not imported yet."""
 
-    def __init__(self, name: str, versions: "Versions") -> None:
+    def __init__(self, name: str, generation: "GenerationModules") -> None:
         super().__init__(name, None)
-        self.loader_state = versions.mark
-        self._versions = weakref.ref(versions)
+        self.loader_state = generation.mark
+        self._generation = weakref.ref(generation)
 
     @property
     def _initializing(self) -> bool:
         """Asked by the import system alone. Raises what the module's code raises."""
-        versions = self._versions()
-        if versions is not None:
+        generation = self._generation()
+        if generation is not None:
             try:
-                versions.load(self.name)
+                generation.load(self.name)
             except AttributeError as error:  # the import system would take it for an answer
                 raise AttributeErrorInside(error) from None
         return False
@@ -75,13 +75,13 @@ def _target(module: ModuleType) -> Any:
     if mark is None:
         return module
     name = spec.name  # type: ignore[union-attr]  # it has a mark
-    while isinstance(generation := running.generation(mark.family), Versions):
+    while isinstance(generation := running.generation(mark.family), GenerationModules):
         if (found := generation.module(name)) is not None:
             return found
     return module
 
 
-class VersionedModule(ModuleType):
+class GenerationModule(ModuleType):
     """The class of a module object that leads to the version of the running code's generation."""
 
     copied_class: type[CopiedModule]
@@ -101,10 +101,10 @@ class VersionedModule(ModuleType):
         delattr(target, name) if target is not self else super().__delattr__(name)
 
 
-class VersionedCopiedModule(CopiedModule):
+class CopiedGenerationModule(CopiedModule):
     """The same for a module of which workers have copies."""
 
-    __getattribute__ = VersionedModule.__getattribute__
+    __getattribute__ = GenerationModule.__getattribute__
 
     def __setattr__(self, name: str, value: object) -> None:
         target = _target(self)
@@ -115,9 +115,9 @@ class VersionedCopiedModule(CopiedModule):
         delattr(target, name) if target is not self else super().__delattr__(name)
 
 
-_CLASSES: dict[type, type[ModuleType]] = {VersionedModule: ModuleType, VersionedCopiedModule: CopiedModule}
+_CLASSES: dict[type, type[ModuleType]] = {GenerationModule: ModuleType, CopiedGenerationModule: CopiedModule}
 """Each with the class that a module object has when one generation is left."""
-VersionedModule.copied_class = VersionedCopiedModule.copied_class = VersionedCopiedModule
+GenerationModule.copied_class = CopiedGenerationModule.copied_class = CopiedGenerationModule
 
 
 def _own_attribute(module: ModuleType, name: str) -> Any:
@@ -128,7 +128,7 @@ def _own_attribute(module: ModuleType, name: str) -> Any:
     return kind.__getattribute__(module, name)
 
 
-class Versions(running.Life):
+class GenerationModules(running.Life):
     """The module objects of one generation, by name."""
 
     def __init__(self, mark: running.Mark, *, complete: bool = False) -> None:
@@ -138,7 +138,7 @@ class Versions(running.Life):
         self._entries: dict[str, Any] = {}  # what `sys.modules` has while this generation is the newest
         self._modules: dict[str, Any] = {}  # what they lead to: another object where a module has replaced itself
 
-    def adopt(self, modules: Iterable[tuple[str, Any]]) -> None:
+    def add(self, modules: Iterable[tuple[str, Any]]) -> None:
         """These modules are this generation's. It has imported them in the ordinary way."""
         for name, module in modules:
             if type(module) in _CLASSES or name in self._modules:
@@ -154,7 +154,7 @@ class Versions(running.Life):
         return self._unloaded(name) if found is None else found
 
     def _unloaded(self, name: str) -> ModuleType | None:
-        module = VersionedModule(name)
+        module = GenerationModule(name)
         _namespace(module)["__spec__"] = Unloaded(name, self)
         with running.lock:
             if self._ended:
@@ -210,7 +210,9 @@ class Versions(running.Life):
         try:
             with running.entered(self.mark):
                 if name not in self._modules:  # the name was given up meanwhile, because no generation had loaded it
-                    self._modules[name] = importlib.import_module(name)
+                    found = importlib.import_module(name)
+                    self._modules.setdefault(name, found)
+                    self._entries.setdefault(name, found)
                 elif not self.has(name):
                     self._load(name)
         finally:
@@ -318,14 +320,14 @@ def settle(family: object, names: Iterable[str] = ()) -> None:
     """Gives `sys.modules` the entries of the newest generation. `names`: those of one that has ended. A name that no
     generation has loaded goes. Where one generation is left, its modules become ordinary ones."""
     with running.lock:
-        alive = [each for each in running.living(family) if isinstance(each, Versions)]
-        for name in {*names, *(name for versions in alive for name in versions.names)}:
-            if not any(versions.has(name) for versions in alive):
+        alive = [each for each in running.living(family) if isinstance(each, GenerationModules)]
+        for name in {*names, *(name for generation in alive for name in generation.names)}:
+            if not any(generation.has(name) for generation in alive):
                 if type(sys.modules.get(name)) in _CLASSES:
                     del sys.modules[name]
-                for versions in alive:
-                    versions._modules.pop(name, None)
-                    versions._entries.pop(name, None)
+                for generation in alive:
+                    generation._modules.pop(name, None)
+                    generation._entries.pop(name, None)
                 continue
             newest = alive[-1]
             if len(alive) > 1:
