@@ -61,8 +61,9 @@ class Service:
         self.root_path = config.root_path.rstrip("/")
         self.raw_root_path = self.root_path.encode()
         self.draining = Draining(cross_thread)
-        self.refuses_websockets = False
-        """Is a new WebSocket answered 503, because its worker drains?"""
+        self.refuses_late_websockets = config.timeout_websocket_drain > 0
+        """Is a WebSocket answered 503 that begins when the worker drains? Without a window it is accepted and closed at
+        once with 1012, like those that are open: no client fails that was told to connect again."""
         self.extensions: dict[str, object] = {}
         """What the scope of a request says of them."""
         self.base_extensions: dict[str, object] = {}

@@ -62,7 +62,7 @@ class WebSocketExchange(Exchange):
             self._send_error(Outcome.REFUSED, error.status, error.reason, error.fields)
             return
         service = self._service
-        if service.refuses_websockets:
+        if service.refuses_late_websockets and service.draining.is_set():
             self.refuse()
         elif not service.limited or service.admission.admit(self):
             self.admit()

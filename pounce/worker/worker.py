@@ -210,7 +210,6 @@ class Worker:
         if self.state is WorkerState.SERVING:
             self._drain(DRAIN_IDLE, closing=True)
         elif self.state is WorkerState.DRAINING:  # because it has retired
-            self.service.refuses_websockets = True
             self._stop_handshakes()
             self.context.drain(DRAIN_IDLE)
         elif self.state is WorkerState.READY:
@@ -224,9 +223,6 @@ class Worker:
     def _drain(self, idle: float, hand_over: HandOver | None = None, *, closing: bool, hurry: bool = False) -> None:
         self.state = WorkerState.DRAINING
         self.service.draining.set()
-        # A server that goes on fails no client: the handshake is accepted and then closed with 1012 (service restart).
-        # With a window the client would stay here for long, where a successor could have it.
-        self.service.refuses_websockets = closing or bool(self.config.timeout_websocket_drain)
         self.context.draining, self.context.hand_over = True, hand_over
         self.intake.leave_balancer()  # what it begins here is drained at once
         if closing:

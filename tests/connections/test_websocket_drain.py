@@ -40,39 +40,37 @@ def test_a_worker_ends_when_its_last_websocket_is_closed_within_the_window():
     assert not len(rig.worker.context.websockets.window)
 
 
-@pytest.mark.parametrize("window", [0, 5])
-def test_new_websockets_are_refused_with_503_and_close(window):
-    async def app(scope, receive, send):
-        await pounce.sleep(1)
+def stop(worker):
+    worker.stop()
 
-    rig = Rig(app, timeout_websocket_drain=window)
+
+def retire(worker):
+    worker.retire()
+
+
+@pytest.mark.parametrize("drain", [stop, retire])
+def test_new_websockets_are_refused_with_503_and_close_where_there_is_a_window(drain):
+    rig = Rig(echo, timeout_websocket_drain=5)
     client = rig.connect()
     client.sock.sendall(handshake())  # the loop has not turned since
-    rig.worker.stop()
+    drain(rig.worker)
     answer = client.read()
     assert status_of(answer) == 503
     assert b"connection: close" in answer
     assert client.closed
 
 
-def test_a_new_websocket_of_a_worker_that_retires_without_a_window_gets_101_and_1012():
-    """Found by the scenario `reloads`: a client that connects again at once failed with 503."""
+@pytest.mark.parametrize("drain", [stop, retire])
+def test_new_websockets_get_101_and_1012_where_there_is_no_window(drain):
+    """Found by the scenarios `reloads` and `drain`: a client that had been told to connect again failed with 503."""
     rig = Rig(echo)
     client = rig.connect()
-    client.sock.sendall(handshake())  # the loop has not turned since
-    rig.worker.retire()
+    client.sock.sendall(handshake())
+    drain(rig.worker)
     rig.wait(0.1)
     answer = client.read()
     assert answer.startswith(b"HTTP/1.1 101 ")
     assert answer.endswith(b"\x88\x02\x03\xf4")
-
-
-def test_a_new_websocket_of_a_worker_that_retires_with_a_window_is_refused_with_503():
-    rig = Rig(echo, timeout_websocket_drain=5)
-    client = rig.connect()
-    client.sock.sendall(handshake())
-    rig.worker.retire()
-    assert status_of(client.read()) == 503
 
 
 def test_a_handshake_that_is_accepted_meanwhile_has_the_window():
