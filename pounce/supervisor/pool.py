@@ -282,7 +282,8 @@ class Pool:
         if slot.retry is not None:
             slot.retry.cancel()
         if slot.worker is not None:
-            self.workers.retire(slot.worker)
+            siblings = (other.worker for other in self.active_slots if other is not slot and other.ready)
+            self.workers.retire(slot.worker, next(siblings, None))
         self._remove(slot)
 
     def _remove(self, slot: Slot) -> None:

@@ -245,7 +245,7 @@ def test_a_slot_that_is_removed_during_a_roll_takes_its_successor_with_it(caplog
     successor = newest(rig)
     assert successor.number == 1
     rig.pool.remove_worker()
-    assert rig.handles[1].orders == [("retire",)]
+    assert rig.handles[1].orders == [("retire", rig.pool.slots[0].worker)]  # its clients keep their connections
     assert successor.orders[-1] == ("stop",)
     assert "The workers have been replaced." in caplog.text
     successor.report(Report.READY)
