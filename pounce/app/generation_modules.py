@@ -135,6 +135,7 @@ class GenerationModules(running.Life):
         super().__init__(mark, complete=complete)
         self._failed: list[Any] = []  # modules that could not be executed
         self._ended = False
+        self._loading: set[str] = set()
         self._entries: dict[str, Any] = {}  # what `sys.modules` has while this generation is the newest
         self._modules: dict[str, Any] = {}  # what they lead to: another object where a module has replaced itself
 
@@ -206,35 +207,37 @@ class GenerationModules(running.Life):
         try:
             lock.acquire()
         except bootstrap._DeadlockError:
-            return  # two modules import each other, on two threads: one of them is seen half loaded
+            # Modules import each other, on two threads. Those of one generation are seen half loaded, as ever. A module
+            # that the other thread loads for another generation is not this one.
+            self._load(name)
+            return
         try:
-            with running.entered(self.mark):
-                if name not in self._modules:  # the name was given up meanwhile, because no generation had loaded it
-                    found = importlib.import_module(name)
-                    self._modules.setdefault(name, found)
-                    self._entries.setdefault(name, found)
-                elif not self.has(name):
-                    self._load(name)
+            self._load(name)
         finally:
             lock.release()
 
     def _load(self, name: str) -> None:
-        parent, _, child = name.rpartition(".")
-        path: Sequence[str] | None = None
-        if parent:
-            package = importlib.import_module(parent)
-            if self.has(name):
+        with running.entered(self.mark):
+            if name not in self._modules:  # the name was given up meanwhile, because no generation had loaded it
+                found = importlib.import_module(name)
+                self._modules.setdefault(name, found)
+                self._entries.setdefault(name, found)
                 return
-            path = getattr(package, "__path__", None)
-            if path is None:
-                text = f"No module named {name!r}; {parent!r} is not a package"
-                raise ModuleNotFoundError(text, name=name)
-        spec = find_spec(name, path)
-        if spec is None:
-            raise _missing(name)
-        module = self._execute(spec)
-        if parent:
-            setattr(sys.modules[parent], child, module)
+            parent, _, child = name.rpartition(".")
+            path = _path_of(importlib.import_module(parent), name) if parent else None
+            with running.lock:
+                if self.has(name) or name in self._loading:  # its package has imported it
+                    return
+                self._loading.add(name)
+            try:
+                spec = find_spec(name, path)
+                if spec is None:
+                    raise _missing(name)
+                module = self._execute(spec)
+            finally:
+                self._loading.discard(name)
+            if parent:
+                setattr(sys.modules[parent], child, module)
 
     def _execute(self, spec: ModuleSpec) -> Any:
         name, loader = spec.name, spec.loader
@@ -290,6 +293,13 @@ class GenerationModules(running.Life):
                 unloaded = self._unloaded(name)
                 if unloaded is not None:
                     sys.modules[name] = unloaded
+
+
+def _path_of(package: Any, name: str) -> Sequence[str]:
+    path: Sequence[str] | None = getattr(package, "__path__", None)
+    if path is None:
+        raise ModuleNotFoundError(f"No module named {name!r}; {package.__name__!r} is not a package", name=name)
+    return path
 
 
 def find_spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:

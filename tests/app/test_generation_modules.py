@@ -384,6 +384,8 @@ def test_an_attribute_error_of_an_optional_module_is_caught_as_in_a_fresh_proces
 
 
 CASES = {
+    "package first": ("shop.app.__name__", {"shop__init": "from .main import app\n", "shop__a": ""}),
+    "parent": ("shop.a.b.value", {"shop__a__init": "from .b import value\n", "shop__a__b": "value = 1\n"}),
     "relative": ("shop.a.value", {"shop__a": "from . import b\nfrom .b import value\n", "shop__b": "value = 1\n"}),
     "circle": ("shop.b.a.value", {"shop__a": "import shop.b\nvalue = 1\n", "shop__b": "from shop import a\n"}),
     "namespace": ("shop.a.one.value", {"shop__a": "from shop.n import one\n", "shop__n__one": "value = 1\n"}),
@@ -409,7 +411,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_modules_of_many_kinds_are_loaded_again(project, case):
     expression, files = CASES[case]
-    project.write(shop__init="", shop__main="import shop.a\n" + APP, **files)
+    project.write(**{"shop__init": "", "shop__main": APP + "import shop.a, shop.main\n"} | files)
     expected = eval(expression, app_globals(project.first()))
     for _ in range(3):
         new = project.next()
@@ -500,3 +502,45 @@ def test_copies_of_several_generations_find_their_own_lock_by_name(project, tmp_
     assert {type(module) for module in project.modules().values()} == {types.ModuleType, CopiedModule}
     assert len([finder for finder in sys.meta_path if type(finder).__name__ == "_CopyingFinder"]) == 1
     generations[-1].release()
+
+
+def test_what_a_package_has_of_a_library_it_keeps(project):
+    """As an extension module in a package of the application: it is not loaded again, and is an attribute still."""
+    library = project.folder / "site-packages" / "parts"
+    library.mkdir(parents=True)
+    (library / "fast.py").write_text("value = 1\n")
+    project.write(shop__init=f"__path__.append({str(library)!r})\n", shop__main="import shop.fast\n" + APP)
+    old = project.first()
+    new = project.next()
+    assert app_globals(new)["shop"].fast is app_globals(old)["shop"].fast
+    assert app_globals(new)["shop"] is not app_globals(old)["shop"]
+
+
+def test_modules_below_other_roots_are_loaded_again_too(project, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "shop_shared.py").write_text("value = 1\n")
+    sys.path.insert(0, str(elsewhere))
+    project.generations = ApplicationGenerations([str(elsewhere)])
+    project.write(**SHOP | {"shop__main": "from shop_shared import value\n" + APP})
+    project.first()
+    (elsewhere / "shop_shared.py").write_text("value = 22\n")
+    assert app_globals(project.next())["value"] == 22
+    assert project.generations.origin(str(elsewhere / "shop_shared.py"), project.config()) is Origin.OWN
+    sys.path.remove(str(elsewhere))
+
+
+def test_two_generations_that_import_a_circle_at_once_do_not_wait_for_each_other(project):
+    slow = "value = 1\nimport time\ntime.sleep(0.02)\nfrom shop.{0} import value as other\n"
+    main = "def {0}():\n    from shop.{0} import other\n    return other\n"
+    main = main.format("a") + main.format("b")
+    project.write(shop__init="", shop__a=slow.format("b"), shop__b=slow.format("a"), shop__main=main + APP)
+    old = project.first()
+    new = project.next()
+    found = []
+    calls = [app_globals(generation)[name] for generation in (old, new) for name in ("a", "b")]
+    threads = [threading.Thread(target=lambda call=call: found.append(call()), daemon=True) for call in calls[1:3]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert found == [1, 1]
