@@ -33,7 +33,7 @@ def add(items: list[pytest.Item]) -> None:
 
 
 def reached(thing: Any, known: dict[Any, set[str]]) -> set[str]:
-    """The marks of a function or class of the tests: of the names in its code, and of theirs."""
+    """The marks of a function or class of the tests: of the names in its code and of its bases, and of theirs."""
     if isinstance(thing, types.ModuleType | types.FunctionType | type) and thing in REACHING:
         return {REACHING[thing]}
     if not isinstance(thing, types.FunctionType | type) or not thing.__module__.startswith("tests."):
@@ -42,7 +42,7 @@ def reached(thing: Any, known: dict[Any, set[str]]) -> set[str]:
         return known[thing]
     marks = known[thing] = set[str]()
     if isinstance(thing, type):
-        for value in vars(thing).values():
+        for value in (*thing.__bases__, *vars(thing).values()):
             marks |= reached(value, known)
         return marks
     thing = getattr(thing, "__wrapped__", thing)
