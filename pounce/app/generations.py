@@ -100,6 +100,8 @@ class ApplicationGenerations:
         self._count = 0
         self._alive: list[LoadedGeneration] = []
         """Those that have not been released, the oldest first."""
+        self._applications: set[str] = set()
+        """Names of the modules that have the application, and that made what is in `_modules`."""
         self._modules: ApplicationModules | None = None
         self._finder: OwnFinder | None = None
         self._lock = threading.Lock()
@@ -190,11 +192,15 @@ class ApplicationGenerations:
     def _own_modules(self, config: Config) -> ApplicationModules | None:
         """None where the application is not made of Python files of its own."""
         if (
-            self._modules is None
-            and isinstance(config.app, str)
-            and (root := root_of(_module_name(config))) is not None
-        ):
-            self._modules = ApplicationModules(root, *self._roots)
+            isinstance(config.app, str)
+            and (name := _module_name(config)) not in self._applications
+            and (root := root_of(name)) is not None
+        ):  # the first one, or another that the configuration names now
+            self._applications.add(name)
+            self._roots = tuple(dict.fromkeys((root, *self._roots)))
+            self._modules = ApplicationModules(*self._roots)
+            if self._finder is not None:
+                self._finder.modules = self._modules
         return self._modules
 
     def obstacle(self, config: Config) -> str:

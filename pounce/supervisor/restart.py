@@ -80,8 +80,9 @@ class Restart:
             before, now = getattr(self.config, name), getattr(found, name)
             if before != now:
                 logger.warning(
-                    "%s cannot change while the server runs: it stays %s, not %s.", OPTIONS[name].flags[-1], before, now
-                )
+                    "%s cannot change while the server runs: it stays %s, not %s.",
+                    OPTIONS[name].flags[-1], _shown(before), _shown(now),
+                )  # fmt: skip
         kept = {name: getattr(self.config, name) for name in FIXED}
         config = dataclasses.replace(found, threads=None, **kept)
         if any(getattr(self.config, name) != getattr(config, name) for name in LOGGING) or isinstance(
@@ -115,3 +116,12 @@ class Restart:
         if self._again:
             self._again = False
             self.begin()
+
+
+def _shown(value: object) -> str:
+    """The value of an option, for an operator."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if value is None:
+        return "the default"
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

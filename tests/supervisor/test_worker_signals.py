@@ -152,9 +152,10 @@ def test_sighup_reads_pounce_toml_again_and_names_what_cannot_change(tmp_path, k
     (tmp_path / "pounce.toml").write_text(CONFIGURED.format("one", 0))
     with Running("made:app", "--no-access-log", "--worker-kind", kind, cwd=tmp_path) as server:
         assert (b"x-which", b"one") in fields(server)
-        (tmp_path / "pounce.toml").write_text(CONFIGURED.format("two", 1))
+        (tmp_path / "pounce.toml").write_text(CONFIGURED.format("two", 1) + "workers = 9\n")
         server.send_signal(signal.SIGHUP)
         server.wait_for("--port cannot change while the server runs: it stays 0, not 1.")
+        server.wait_for("--workers cannot change while the server runs: it stays the default, not 9.")
         server.wait_for("The workers have been replaced.")
         assert (b"x-which", b"two") in fields(server)
         (tmp_path / "pounce.toml").write_text("timeout_write = 'soon'\n")
@@ -181,6 +182,22 @@ def test_sighup_in_a_folder_that_is_gone_is_refused_in_one_line_until_it_is_ther
         settle(server, 1)
         assert versions(server) == {b"two"}
         assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("kind", ["process", "thread"])
+def test_sighup_loads_an_application_anew_whose_name_and_folder_were_not_those_of_the_start(tmp_path, kind):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    (first / "pounce.toml").write_text("app = 'made:app'\n")
+    with Running("--port", "0", "--no-access-log", "--worker-kind", kind, cwd=write(first)) as server:
+        (first / "pounce.toml").write_text(f"app = 'other:app'\napp_dir = '{second}'\n")
+        for count, version in enumerate(("two", "three", "four"), 1):
+            (second / "other.py").write_text(APP.replace('"one"', f'"{version}"') + "#" * 10 * count)
+            server.send_signal(signal.SIGHUP)
+            server.wait_for("The workers have been replaced.", count=count)
+            settle(server, 1)
+            assert versions(server) == {version.encode()}
 
 
 def fields(server):
