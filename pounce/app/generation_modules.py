@@ -53,14 +53,18 @@ class Unloaded(ModuleSpec):
 
     @property
     def _initializing(self) -> bool:
-        """Asked by the import system alone. Raises what the module's code raises."""
+        """Asked by the import system alone."""
+        self.load()
+        return False
+
+    def load(self) -> None:
+        """Raises what the module's code raises."""
         generation = self._generation()
         if generation is not None:
             try:
                 generation.load(self.name)
             except AttributeError as error:  # the import system would take it for an answer
                 raise AttributeErrorInside(error) from None
-        return False
 
 
 def _is_loaded(module: object) -> bool:
@@ -121,6 +125,13 @@ GenerationModule.copied_class = CopiedGenerationModule.copied_class = CopiedGene
 
 
 def _own_attribute(module: ModuleType, name: str) -> Any:
+    spec = _namespace(module).get("__spec__")
+    if name == "__path__" and type(spec) is Unloaded:
+        # The import system is about to import a submodule of it, and takes it for imported already: it is in
+        # `sys.modules`. Of a package that it finds in this way it does not ask the spec.
+        spec.load()
+        if (target := _target(module)) is not module:
+            return getattr(target, name)
     if not _is_loaded(module):
         return object.__getattribute__(module, name)  # a module's own way would ask the spec, which would load it
     # Not `isinstance`: it would ask for the module's `__class__`, and so come here again.

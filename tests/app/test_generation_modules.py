@@ -254,6 +254,42 @@ def test_two_edits_within_a_second_that_keep_the_size_are_both_loaded(project):
         assert app_globals(project.next())["value"] == value
 
 
+LAZY = """
+    import importlib
+    async def app(scope, receive, send): ...
+    def load(name): return importlib.import_module(name).__dict__.get("WHERE")
+"""
+
+
+def load(generation, name):
+    return run(generation, generation.loaded.application.__globals__["load"], name)
+
+
+# Found by importing modules in requests during reloads: the import system does not ask the package's spec then.
+def test_a_module_of_a_package_that_only_another_generation_has_imported_is_found(project):
+    project.write(shop__init="", shop__main=LAZY, shop__lazy__init="", shop__lazy__a="WHERE = 'a'")
+    first = project.first()
+    project.write(shop__lazy__b="WHERE = 'b'")
+    second = project.next()
+    assert load(first, "shop.lazy.a") == "a"
+    assert load(second, "shop.lazy.b") == "b"
+    assert load(second, "shop.lazy.a") == "a"
+    assert load(first, "shop.lazy.b") == "b"
+
+
+@pytest.mark.parametrize(("mistake", "words"), [("None.nothing", "no attribute 'nothing'"), ("1 / 0", "by zero")])
+def test_a_package_that_fails_when_a_module_of_it_is_imported_raises_its_own_error(project, mistake, words):
+    project.write(shop__init="", shop__main=LAZY, shop__lazy__init="", shop__lazy__a="", shop__lazy__b="")
+    first = project.first()
+    load(first, "shop.lazy.a")
+    project.write(shop__lazy__init=mistake)
+    second = project.next()
+    with pytest.raises(Exception, match=words):
+        load(second, "shop.lazy.b")
+    project.write(shop__lazy__init="")
+    load(second, "shop.lazy.b")
+
+
 def test_obstacles_are_named(project):
     project.write(**SHOP)
     project.first()

@@ -157,6 +157,7 @@ def test_sighup_reads_pounce_toml_again_and_names_what_cannot_change(tmp_path, k
         server.wait_for("--port cannot change while the server runs: it stays 0, not 1.")
         server.wait_for("--workers cannot change while the server runs: it stays the default, not 9.")
         server.wait_for("The workers have been replaced.")
+        settle(server, 1)
         assert (b"x-which", b"two") in fields(server)
         (tmp_path / "pounce.toml").write_text("timeout_write = 'soon'\n")
         server.send_signal(signal.SIGHUP)
