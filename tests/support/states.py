@@ -8,7 +8,7 @@ from pounce.asgi import exchange, stages
 from pounce.connections import http1, http1_state, websocket
 from pounce.kernel import task
 from pounce.net import stream
-from pounce.supervisor import slot, supervisor
+from pounce.supervisor import reload, renewal, slot, supervisor
 from pounce.worker import control, worker
 
 illegal: list[str] = []
@@ -23,6 +23,8 @@ MACHINES: list[tuple[type, str, Mapping[Any, Any]]] = [
     (worker.Worker, "state", control.TRANSITIONS),
     (slot.Slot, "state", slot.TRANSITIONS),
     (supervisor.Supervisor, "state", supervisor.TRANSITIONS),
+    (renewal.Renewal, "state", renewal.TRANSITIONS),
+    (reload.Reload, "state", reload.TRANSITIONS),
 ]
 """Classes, the attribute that holds their state, and for each state what may follow on it."""
 
