@@ -1,3 +1,4 @@
+import gc
 import importlib
 import sys
 import textwrap
@@ -32,3 +33,12 @@ def write(tmp_path, monkeypatch):
     sys.meta_path = finders
     for name in set(sys.modules) - before:
         del sys.modules[name]
+
+
+@pytest.fixture
+def few_objects():
+    """What earlier tests have left is hidden from `gc.get_objects`, which would stop all threads for long."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

@@ -321,6 +321,7 @@ def test_files_are_the_applications_own_or_a_librarys_or_neither(project):
     assert owns(str(project.folder / "shop/other.py")) is Origin.OWN
 
 
+@pytest.mark.usefixtures("few_objects")
 def test_no_lookup_fails_while_other_generations_come_and_go(project):
     project.write(**SHOP)
     old = project.first()

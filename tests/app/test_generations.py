@@ -215,6 +215,7 @@ def test_origin_of_a_changed_file(package):
         assert package.generations.origin(os.path.realpath(path), package.config) is origin
 
 
+@pytest.mark.usefixtures("few_objects")
 def test_a_module_is_found_by_other_threads_all_the_while(package):
     package.first()
     errors, stop = [], threading.Event()
