@@ -100,6 +100,17 @@ def test_sigusr2_without_success_is_over_with_ready(folder, manager):
         assert get(server.address)[0] == 200
 
 
+@pytest.mark.parametrize("setting", ["timeout_write = 20\n", "timeout_write = 'soon'\n"])
+def test_sighup_is_over_with_ready_whether_the_workers_are_replaced_or_it_is_refused(folder, manager, setting):
+    with started(folder, manager) as server:
+        assert manager.next() == ["READY=1"]
+        (folder / "pounce.toml").write_text(setting)
+        server.process.send_signal(signal.SIGHUP)
+        assert manager.next()[0] == "RELOADING=1"
+        assert manager.next() == ["READY=1"]
+        assert get(server.address)[0] == 200
+
+
 def test_a_new_process_whose_predecessor_is_gone_makes_itself_the_main_one(folder, manager):
     gate = folder / "gate"
     with started(folder, manager) as server:
