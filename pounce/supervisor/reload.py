@@ -183,8 +183,9 @@ class Reload:
         if self._closed or self.state is ReloadState.RESTARTING:
             return
         if self.state is ReloadState.STARTING:
+            first = not self._waiting
             self._waiting |= changed
-            if not self.failed:
+            if first and not self.failed:
                 logger.warning("%s detected changes in %s. Starting again...", self._how, self._names(changed))
                 self._start_again(self._meanwhile, RELOAD_GRACE)
         elif self.state is ReloadState.RENEWING and self._renewal.state is RenewalState.LOADING:
