@@ -242,9 +242,7 @@ class Reload:
             return f"{self._names(at_start)} is read only at the start"
         if why := self._plan.roll_obstacle(self._config):
             return why
-        loaded = (
-            _names_of_loaded_files()
-        )  # a checkout changes thousands of files, and the process has a thousand modules
+        loaded = _names_of_loaded_files()  # a checkout changes thousands of files, and there are a thousand modules
         for path in sorted(path for path in changed if os.path.basename(path) in loaded):
             if self._plan.application.origin(path, self._config) is Origin.LIBRARY:
                 return f"{self._names([path])} belongs to a library"
