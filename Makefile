@@ -12,8 +12,8 @@ test:  ## Lint, types, and the test suite
 	$(DEV) mypy
 	$(DEV) pytest -q -rs
 
-test-fast:  ## The tests that start no server and need no outside tool: less than half a minute
-	$(DEV) pytest -q -m 'not processes and not tools' $(TESTS)
+test-fast:  ## The tests that start no server, need no outside tool and wait for nothing: about half a minute
+	$(DEV) pytest -q -m 'not processes and not tools and not waits' $(TESTS)
 
 format:
 	$(DEV) ruff check --fix .

@@ -204,6 +204,7 @@ def test_an_open_websocket_holds_no_reload_up_and_its_client_sees_1012(make, cap
     assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]
 
 
+@pytest.mark.waits
 def test_another_endless_response_is_cancelled_after_the_grace_of_a_reload(caplog):
     seen = Seen()
     with Chain(starlette_app(seen)) as chain, httpx.Client(base_url=chain.url, timeout=30) as client:

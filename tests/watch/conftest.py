@@ -7,8 +7,11 @@ from pounce.watch import inotify, mounts, watcher
 from pounce.watch.filter import Filter
 from tests.support.requirements import library
 
-# The library runs in a program of its own.
-WAYS = ("inotify", "polling", pytest.param("watchfiles", marks=pytest.mark.processes))
+WAYS = (
+    "inotify",
+    pytest.param("polling", marks=pytest.mark.waits),  # for its next look, and for CPU time that it may take
+    pytest.param("watchfiles", marks=pytest.mark.processes),  # the library runs in a program of its own
+)
 
 
 class Watched:
