@@ -48,7 +48,9 @@ def _no_foreign_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def _loggers_as_found() -> Iterator[None]:
     """A server started within a test sets up logging for good; the next test is to find it as a new process does,
     and `caplog` able to see it."""
+    level = logging.getLogger().level
     yield
+    logging.getLogger().setLevel(level)
     for name in ("pounce", "pounce.error", "pounce.access"):
         logger = logging.getLogger(name)
         logger.handlers, logger.filters, logger.propagate, logger.disabled = [], [], True, False
