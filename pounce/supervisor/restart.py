@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from pounce.app.generations import CannotReload
 from pounce.app.loading import log_failure_to_load
-from pounce.config.config import OPTIONS, Config
+from pounce.config.config import DEFAULTS, OPTIONS, Config
 from pounce.errors import StartupError
 from pounce.logging import configure
 from pounce.supervisor import systemd
@@ -85,9 +85,8 @@ class Restart:
                 )  # fmt: skip
         kept = {name: getattr(self.config, name) for name in FIXED}
         config = dataclasses.replace(found, threads=None, **kept)
-        if any(getattr(self.config, name) != getattr(config, name) for name in LOGGING) or isinstance(
-            config.log_config, str
-        ):
+        has_file = isinstance(config.log_config, str) and config.log_config != DEFAULTS["log_config"]
+        if has_file or any(getattr(self.config, name) != getattr(config, name) for name in LOGGING):
             self._configure_logging(config)
         return config
 
