@@ -4,7 +4,7 @@ Must never know an option by name; those are in `config`. Owner: none; nothing h
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from pounce.config.bind import parse_bind
@@ -243,7 +243,7 @@ def _check_log_config(value: object) -> object:
 
 def _list(value: object, what: str) -> list[str]:
     """The texts of an option that may be given several times: None, one text or path, or a list of them."""
-    given = [] if value is None else value if isinstance(value, list | tuple) else [value]
+    given: Iterable[Any] = [] if value is None else value if isinstance(value, list | tuple) else [value]
     if not all(isinstance(part, str | os.PathLike) for part in given):
         raise Invalid(f"not a list of {what}")
     return [os.fspath(part) for part in given]
