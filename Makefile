@@ -12,7 +12,7 @@ test:  ## Lint, types, and the test suite
 	$(DEV) mypy
 	$(DEV) pytest -q -rs
 
-test-fast:  ## The tests that start no server, need no outside tool and wait for nothing: less than a minute
+test-fast:  ## The tests that start no server, need no outside tool and wait for nothing: less than half a minute
 	$(DEV) pytest -q -m 'not processes and not tools and not waits' $(TESTS)
 
 format:

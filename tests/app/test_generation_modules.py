@@ -16,6 +16,8 @@ from pounce.app.sharing import Sharing
 from pounce.config.config import Config
 from pounce.errors import StartupError
 
+pytestmark = pytest.mark.waits  # files are imported and compiled, by threads that meet by chance
+
 APP = "async def app(scope, receive, send): ...\n"
 
 

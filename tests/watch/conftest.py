@@ -1,5 +1,7 @@
 """A folder that is watched, in each of the ways."""
 
+from pathlib import Path
+
 import pytest
 
 from pounce.kernel.loop import Loop
@@ -7,9 +9,17 @@ from pounce.watch import inotify, mounts, watcher
 from pounce.watch.filter import Filter
 from tests.support.requirements import library
 
+
+def pytest_collection_modifyitems(items):
+    """A change has settled after some milliseconds, and polling waits for its next look."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.waits)
+
+
 WAYS = (
     "inotify",
-    pytest.param("polling", marks=pytest.mark.waits),  # for its next look, and for CPU time that it may take
+    "polling",
     pytest.param("watchfiles", marks=pytest.mark.processes),  # the library runs in a program of its own
 )
 

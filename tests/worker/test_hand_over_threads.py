@@ -16,6 +16,8 @@ import pytest
 import pounce
 from tests.support.chain import Chain
 
+pytestmark = pytest.mark.waits  # threads meet by chance, and chance takes time
+
 HAND_OVERS = int(os.environ.get("POUNCE_HAND_OVERS", "60"))
 CLIENTS = 6
 LARGE = bytes(range(256)) * 4096  # more than the kernel takes at once
