@@ -6,18 +6,16 @@ have inherited it.
 Owner: the supervisor's thread.
 """
 
-import contextlib
 import os
 import subprocess
 from collections.abc import Callable
 
-from pounce.kernel.loop import READ, Loop, Timer
+from pounce.kernel.loop import READ, Loop
 from pounce.supervisor.inheritance import ONLY_LOAD, Command
+from pounce.supervisor.process_end import ProcessEnd
 
 MAX_OUTPUT = 65536
 """Bytes of its output that are kept."""
-REAP_INTERVAL = 0.05
-"""Seconds between two looks at the process, on systems that do not tell when it has ended."""
 
 
 class Check:
@@ -27,22 +25,15 @@ class Check:
         self._loop = loop
         self._on_end = on_end
         self._output = b""
-        self._closed = False
         self._process = subprocess.Popen(
             command.arguments, cwd=command.folder, env=command.environment_with(**{ONLY_LOAD: "1"}),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         assert self._process.stdout is not None
         self._pipe = self._process.stdout
-        self._pidfd: int | None = None
-        self._timer: Timer | None = None
         os.set_blocking(self._pipe.fileno(), False)
         loop.watch(self._pipe, READ, self._read)
-        with contextlib.suppress(AttributeError, OSError):  # not Linux; no descriptor left
-            self._pidfd = os.pidfd_open(self._process.pid)
-            loop.watch(self._pidfd, READ, self._reap)
-        if self._pidfd is None:
-            self._timer = loop.call_later(REAP_INTERVAL, self._reap)
+        self._end = ProcessEnd(loop, self._process, self._ended)
 
     def _read(self, _events: int = READ) -> None:
         if self._pipe.closed:
@@ -55,15 +46,9 @@ class Check:
         if not data:
             self._close_pipe()
 
-    def _reap(self, _events: int = READ) -> None:
-        if self._closed:  # in the same turn
-            return
-        code = self._process.poll()
-        if code is None:
-            self._timer = self._loop.call_later(REAP_INTERVAL, self._reap) if self._pidfd is None else None
-            return
+    def _ended(self, code: int) -> None:
         self._read()  # a pipe has no more in it than one read takes, and another process may write for ever
-        self._close_descriptors()
+        self._close_pipe()
         self._on_end(code, self._output.decode(errors="replace"))
 
     def _close_pipe(self) -> None:
@@ -71,19 +56,10 @@ class Check:
             self._loop.unwatch(self._pipe)
             self._pipe.close()
 
-    def _close_descriptors(self) -> None:
-        self._close_pipe()
-        if self._pidfd is not None:
-            self._loop.unwatch(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = None
-        if self._timer is not None:
-            self._timer.cancel()
-
     def close(self) -> None:
         """Ends it, if it has not ended by itself. `on_end` is not called any more."""
-        self._closed = True
+        self._end.close()
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-        self._close_descriptors()
+        self._close_pipe()

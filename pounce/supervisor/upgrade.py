@@ -16,7 +16,6 @@ ready, each has its own signals.
 Must never wait for the new process: its import may take any time. Owner: the supervisor's thread.
 """
 
-import contextlib
 import logging
 import os
 import signal
@@ -29,12 +28,11 @@ from pounce.net.inherited import descriptors
 from pounce.net.listeners import Listener, open_listeners, words
 from pounce.supervisor import systemd
 from pounce.supervisor.inheritance import LISTENERS, READY_FD, Command, Predecessor
+from pounce.supervisor.process_end import ProcessEnd
 
 STOP_GRACE = 3.0
 """Seconds that a new process has to end, beside the graceful timeout for its start and again for its lifespan's
 shutdown. Then it is killed: an import may ignore every signal, and its sockets would keep clients waiting for ever."""
-REAP_INTERVAL = 0.1
-"""Seconds between two looks at a process that is about to end, on systems that do not tell when it has."""
 
 logger = logging.getLogger("pounce.error")
 
@@ -57,7 +55,7 @@ class NewProcess:
         self._on_failed = on_failed
         self.started_at = loop.clock()
         self._received = b""
-        self._pidfd: int | None = None
+        self._ready = False
         self._stopping = False
         self._kill: Timer | None = None
         reader, writer = os.pipe()
@@ -77,9 +75,7 @@ class NewProcess:
         self._reader: int | None = reader
         os.set_blocking(reader, False)
         loop.watch(reader, READ, self._read)
-        with contextlib.suppress(AttributeError, OSError):  # not Linux; no descriptor left
-            self._pidfd = os.pidfd_open(self.pid)
-            loop.watch(self._pidfd, READ, self._process_ended)
+        self._end = ProcessEnd(loop, self._process, self._process_ended)
 
     def _read(self, _events: int = READ) -> None:
         if self._reader is None:  # closed in the same turn
@@ -90,6 +86,7 @@ class NewProcess:
             return
         self._received += data
         if self._received.endswith(b"\n"):
+            self._ready = True
             self._close()
             self._process.returncode = 0  # not this process's to wait for any more: it lives longer
             taken = set(self._received.decode().split())
@@ -99,21 +96,12 @@ class NewProcess:
             self._on_ready()
         elif not data:
             self._close_reader()
-            if self._pidfd is None:
-                self._reap()
 
-    def _process_ended(self, _events: int) -> None:
+    def _process_ended(self, code: int) -> None:
         self._read()  # it may have been ready before
-        if self._pidfd is not None:
-            self._reap()
-
-    def _reap(self) -> None:
-        code = self._process.poll()
-        if code is None:
-            self._loop.call_later(REAP_INTERVAL, self._reap)
-            return
-        self._close()
-        self._on_failed(code if code >= 0 else 128 - code)
+        if not self._ready:
+            self._close()
+            self._on_failed(code if code >= 0 else 128 - code)
 
     def _close_reader(self) -> None:
         if self._reader is not None:
@@ -123,10 +111,7 @@ class NewProcess:
 
     def _close(self) -> None:
         self._close_reader()
-        if self._pidfd is not None:
-            self._loop.unwatch(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = None
+        self._end.close()
         if self._kill is not None:
             self._kill.cancel()
 
