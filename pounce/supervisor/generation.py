@@ -70,11 +70,6 @@ class Generation:
             return str(error)
         return ""
 
-    def release(self) -> None:
-        """Its last worker has ended."""
-        if self.loaded is not None:
-            self.loaded.release()
-
     def _wrapped(self, load: Callable[[], Loaded]) -> Callable[[], Loaded]:
         wrap = self.wrap
         if wrap is None:

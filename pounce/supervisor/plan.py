@@ -101,13 +101,17 @@ class Plan:
         if self._only_one:
             logger.info("--reload: one worker thread, because %s.", self._reason)
         found = None if self.processes else self._load(self._config, first=True)
-        self._make_balancer()
-        stacks.prepare()
+        self._prepare_workers()
         return found if found is not None else self._generation(self._config)
 
-    def _make_balancer(self) -> None:
+    def _prepare_workers(self) -> None:
+        """Makes what workers of the present number and kind need, in place of what others have needed."""
+        if self.balancer is not None:
+            self.balancer.close()
+            self.balancer = None
         if self.count > 1 and (BALANCES or not self.processes):
             self.balancer = Balancer(self.count, processes=self.processes)
+        stacks.prepare()
 
     def _generation(
         self, config: Config, shared: Sharing | None = None, loaded: LoadedGeneration | None = None
@@ -125,8 +129,7 @@ class Plan:
 
     def placeholder(self, application: Application) -> Generation:
         """A generation of an application of the server's own."""
-        self._make_balancer()
-        stacks.prepare()
+        self._prepare_workers()
         loaded = Loaded(application, "3.0", "placeholder")
         return self._generation(self._config, Sharing(self._config, self.count, loaded, Context()))
 
@@ -155,19 +158,19 @@ class Plan:
                 loaded.release()
                 raise CannotReload(f"worker threads cannot share it any more: {error}") from None
             self._first = loaded
-            return self._use_other_workers(str(error), "the application needs it")
+            return self._use_other_workers(str(error))
         except BaseException:
             loaded.release()
             raise
         self._first = self._first or loaded
         return self._generation(config, shared, loaded)
 
-    def _use_other_workers(self, why: str, reason: str) -> Generation | None:
+    def _use_other_workers(self, why: str) -> Generation | None:
         """Worker threads cannot share the application. None: workers are processes now; otherwise a generation for a
         single thread, because a reload is for threads."""
         if not self._config.should_reload:
             logger.warning("Workers will be processes, because %s.", why)
-            self._switch_to_processes(reason)
+            self._switch_to_processes("the application needs it")
             return None
         logger.warning("One worker thread for --reload, because %s.", why)
         self.count = 1
@@ -189,11 +192,8 @@ class Plan:
     def become_processes(self, why: str) -> Generation:
         """A generation of processes, or of a single thread for a reload, after the workers of one of threads have
         ended."""
-        found = self._use_other_workers(why, "the application needs it")
-        if self.balancer is not None:
-            self.balancer.close()
-            self.balancer = None
-        self._make_balancer()
+        found = self._use_other_workers(why)
+        self._prepare_workers()
         return found if found is not None else self._generation(self._config)
 
     def _switch_to_processes(self, reason: str) -> None:

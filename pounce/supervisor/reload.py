@@ -100,7 +100,8 @@ class Reload:
         self.state = ReloadState.STARTING
         self.failed = False
         """Is a placeholder served, because the first generation did not start?"""
-        self._files = {os.path.realpath(path) for path in files_read_at_start(config, os.getcwd())}
+        self._read_at_start = files_read_at_start(config, os.getcwd())
+        self._files = {os.path.realpath(path) for path in self._read_at_start}
         self._waiting: set[str] = set()
         """Changed files that are not looked at yet."""
         self._patience: Timer | None = None
@@ -143,7 +144,7 @@ class Reload:
         config = self._config
         found = Filter(
             config.reload_dirs, config.reload_includes, config.reload_excludes,
-            files=files_read_at_start(config, os.getcwd()), default=[config.app_dir] if config.app_dir else [],
+            files=self._read_at_start, default=[config.app_dir] if config.app_dir else [],
         )  # fmt: skip
         self._watcher = watch(self._loop, found, self._on_change, config.reload_delay)
         logger.info("Will watch for changes in these directories: %s", sorted(found.roots))

@@ -15,9 +15,7 @@ import enum
 import threading
 from collections.abc import Callable
 
-from pounce.app.generations import CannotReload
 from pounce.config.config import Config
-from pounce.errors import StartupError
 from pounce.kernel.loop import Loop
 from pounce.supervisor.generation import Generation
 from pounce.supervisor.plan import Plan
@@ -70,9 +68,7 @@ class Renewal:
         failure: Failure | None = None
         try:
             generation = self._plan.next_generation(config)
-        except (StartupError, CannotReload, SystemExit) as error:
-            failure = error
-        except BaseException as error:  # a defect of the server's own: the server goes on
+        except BaseException as error:  # even a defect of the server's own: it goes on with what it has
             failure = error
         with contextlib.suppress(RuntimeError):  # the supervisor has ended
             self._loop.post(lambda: self._loaded(generation, failure))

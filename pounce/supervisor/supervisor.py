@@ -261,7 +261,7 @@ class Supervisor:
         if generation.loaded is not None:
             if self._reload is not None:
                 self._reload.ended(generation)
-            generation.release()
+            generation.loaded.release()
             # Modules refer to each other, so only the collector frees them. Not now: a worker may be taking requests.
             self._loop.call_later(COLLECT_DELAY, gc.collect)
 
