@@ -1,8 +1,8 @@
 """The options: one frozen `Config` for the whole server, made before anything else and only read afterwards.
 
 Each field has its own description (`Option`). The command line, the environment, the configuration file and
-`docs/options.md` are made from it, so that an option is written down once. The fields are those of three classes:
-`ServerOptions`, `ProtocolOptions` and `UvicornOptions`.
+`docs/options.md` are made from it, so that an option is written down once. The fields are those of six classes, by
+subject: `ServerOptions`, `ProxyOptions`, `OperationOptions`, `ProtocolOptions`, `LogOptions` and `UvicornOptions`.
 
 Must never be changed after its construction. Owner: none; any thread may read it.
 """
@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any, Unpack
 from pounce.config import env_file
 from pounce.config.bind import Bind, parse_bind
 from pounce.config.kinds import Invalid, NotInThisVersion
+from pounce.config.log_options import LogOptions
+from pounce.config.operation_options import OperationOptions
 from pounce.config.option import GROUPS, Option
 from pounce.config.protocol_options import ProtocolOptions
+from pounce.config.proxy_options import ProxyOptions
 from pounce.config.server_options import ServerOptions
 from pounce.config.uvicorn_options import UvicornOptions
 from pounce.errors import ConfigError
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(ServerOptions, ProtocolOptions, UvicornOptions):
+class Config(ServerOptions, ProxyOptions, OperationOptions, ProtocolOptions, LogOptions, UvicornOptions):
     """Every option of the server. Times are seconds, sizes are bytes, None means "no limit" or "off".
 
     The keywords of uvicorn's `Config` are among the fields. `threads` is another name for `workers`. The defaults of

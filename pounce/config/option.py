@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 from pounce.config.kinds import Kind
 
 ADDRESSES, WORKERS_GROUP, APPLICATION = "where to listen", "workers and their end", "the application"
+PROXIES, OPERATION = "behind a proxy", "health and operation"
 DEVELOPMENT = "development"
 REQUESTS, WEBSOCKET, RESPONSES, LOGGING = "limits and deadlines", "WebSocket", "responses", "logging"
 IGNORED = "accepted for uvicorn's sake"
 NOT_YET = "not in this version"
-GROUPS = (ADDRESSES, WORKERS_GROUP, APPLICATION, DEVELOPMENT, REQUESTS, WEBSOCKET, RESPONSES, LOGGING, IGNORED, NOT_YET)
+GROUPS = (ADDRESSES, WORKERS_GROUP, APPLICATION, PROXIES, OPERATION, DEVELOPMENT, REQUESTS, WEBSOCKET, RESPONSES,
+          LOGGING, IGNORED, NOT_YET)  # fmt: skip
 
 
 class Option(NamedTuple):

@@ -1,4 +1,4 @@
-"""The options of the server as a whole: addresses, workers, the application, reload, logging.
+"""The options of the server as a whole: addresses, workers, the application, reload.
 
 Times are seconds. The defaults are uvicorn's where uvicorn has the option, with one exception:
 `timeout_graceful_shutdown` is 30 s, as gunicorn's, where uvicorn waits without a limit. `timeout_websocket_drain` is
@@ -8,14 +8,11 @@ Owner: none; see `config`.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from pounce.config.kinds import (
     BINDS,
     FLAG,
     FOLDERS,
-    LEVEL,
-    LOG_CONFIG,
     MAX_INT,
     PATTERNS,
     WORKERS,
@@ -25,7 +22,7 @@ from pounce.config.kinds import (
     text,
     whole,
 )
-from pounce.config.option import ADDRESSES, APPLICATION, DEVELOPMENT, LOGGING, WORKERS_GROUP, option
+from pounce.config.option import ADDRESSES, APPLICATION, DEVELOPMENT, WORKERS_GROUP, option
 
 WSGI = {"wsgi": "WSGI is not in this version of pounce; a2wsgi.WSGIMiddleware makes an ASGI application of one"}
 
@@ -176,10 +173,3 @@ class ServerOptions:
     reload_browser: bool = option(
         False, FLAG, DEVELOPMENT, "Have the browser load its page again when the application has been reloaded."
     )
-
-    log_level: str | int | None = option(None, LEVEL, LOGGING, "Log this level and those above. Default: info.")
-    log_config: Any = option(
-        "default", LOG_CONFIG, LOGGING, "Configure logging from this file: .json, .yaml, .toml or .ini."
-    )
-    access_log: bool = option(True, FLAG, LOGGING, "Log every request.")
-    use_colors: bool | None = option(None, FLAG, LOGGING, "Use colours in the log. Default: on a terminal.")
