@@ -61,8 +61,9 @@ class Acceptor:
         return not self._exhausted
 
     def _ready(self, _events: int) -> None:
+        # `stop` may have been called since `select` returned: what is accepted after that is served by nobody.
         for _ in range(MAX_PER_TURN):
-            if not self._accept_one():
+            if not self.accepting or not self._accept_one():
                 return
 
     def _accept_one(self) -> bool:

@@ -27,6 +27,7 @@ from pounce.errors import exit_code
 from pounce.kernel.loop import READ, Loop
 from pounce.kernel.task import Interrupted
 from pounce.net.listeners import Listener
+from pounce.supervisor.import_interrupt import ImportInterrupt
 from pounce.supervisor.interpreter_exit import end_interpreter, exit_now
 from pounce.worker.balance import Balancer
 from pounce.worker.census import current_request, in_flight
@@ -110,7 +111,7 @@ class ChildSignals:
         self._config = config
         self._loop = loop
         self._on_terminate = on_terminate
-        self._importing = False
+        self._import = ImportInterrupt()
         self.worker: Worker | None = None
 
     @property
@@ -118,18 +119,14 @@ class ChildSignals:
         return self.worker is not None and self.worker.draining
 
     def handle_exit(self, _number: int, _frame: FrameType | None) -> None:
-        if self._importing:
-            raise Interrupted
+        self._import.signal()
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.post(self._on_terminate)
 
     def load_application(self) -> Loaded:
         """Imports the application. SIGTERM interrupts that."""
-        self._importing = True
-        try:
+        with self._import.importing():
             return load(self._config)
-        finally:
-            self._importing = False
 
 
 def _run_worker(

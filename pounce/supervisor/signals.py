@@ -22,6 +22,7 @@ from typing import Protocol
 
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import Interrupted
+from pounce.supervisor.import_interrupt import ImportInterrupt
 from pounce.supervisor.interpreter_exit import has_terminal, reset_signals_in_children
 from pounce.supervisor.local import in_application
 from pounce.supervisor.plan import Plan
@@ -59,7 +60,7 @@ class Signals:
         """SIGINT and SIGTERM, in the order of their arrival."""
         self.thread = 0
         """Runs the supervisor's loop."""
-        self._importing = False
+        self._import = ImportInterrupt()
         self._pending = False  # the loop has not handled the last signal yet
         self._had_terminal = False
 
@@ -96,25 +97,14 @@ class Signals:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    @contextlib.contextmanager
-    def interrupting_import(self) -> Iterator[None]:
-        """The application is imported. Raises Interrupted at a signal, at the latest when the import is done: the
-        application may have caught it."""
-        try:
-            self._importing = True
-            if self.received:
-                raise Interrupted
-            yield
-        finally:
-            self._importing = False
-        if self.received:
-            raise Interrupted
+    def interrupting_import(self) -> contextlib.AbstractContextManager[None]:
+        """The application is imported. Raises Interrupted at a signal, at the latest when the import is done."""
+        return self._import.importing()
 
     def handle_exit(self, number: int, frame: FrameType | None) -> None:
         self.received.append(number)
         here = threading.get_ident() == self.thread
-        if self._importing and here:
-            raise Interrupted
+        self._import.signal(here=here)
         blocks = self._pending and here and in_application(frame)
         self._pending = True
         self._post(self._handle)

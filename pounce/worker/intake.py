@@ -66,7 +66,7 @@ class Intake:
         if balancer is not None:
             if balancer.pending is not None:
                 self._pending = balancer.pending[self._number] = {}
-            balancer.attach(self._number, self._loop, self._take_inbox)
+            balancer.attach(self._number, self._loop, self._inbox_filled)
             self.update_load()
             self._take_inbox()  # what a predecessor has left
 
@@ -101,6 +101,11 @@ class Intake:
             return
         for accepted in self._balancer.transfer(slot, (sock, client, server)):
             self._add(accepted)
+
+    def _inbox_filled(self) -> None:
+        # Told late, after this worker has left the balancer, it leaves the connections to its successor.
+        if self._open:
+            self._take_inbox()
 
     def _take_inbox(self) -> None:
         """Adds the connections that siblings have transferred."""

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from pounce.config.bind import Bind
-from pounce.kernel.loop import Loop
+from pounce.kernel.loop import READ, Loop
 from pounce.net.acceptor import MAX_PER_TURN, Acceptor
 from tests.support.harness import skipping_loop
 from tests.support.sockets import Accepting, Refusing, opened
@@ -77,6 +77,20 @@ def test_econnaborted_does_not_stop_accepting():
         accepting.loop.turn(1)
         assert len(accepting.sockets) == 1
         client.close()
+        accepting.close()
+
+
+def test_stop_leaves_a_connection_in_the_queue_that_select_has_told_of_already():
+    """A worker retires in the turn in which a client connects: the connection is its successor's."""
+    with opened(Bind("", host="127.0.0.1")) as (listener,):
+        accepting = Accepting(listener.sockets[0])
+        order, control = socket.socketpair()
+        accepting.loop.watch(order, READ, lambda _events: accepting.acceptor.stop())
+        control.send(b"stop")  # before the client connects: `select` tells of it first
+        with socket.create_connection(listener.address), order, control:
+            accepting.loop.turn(1)
+            assert accepting.sockets == []
+            listener.sockets[0].accept()[0].close()
         accepting.close()
 
 

@@ -64,6 +64,30 @@ def test_sigterm_during_an_import_that_catches_everything_ends_the_server_after_
         assert server.lines[-1] == "INFO:     Stopped by SIGTERM before the application was imported."
 
 
+LOST = """
+import os, signal, weakref
+
+class Resource: ...
+
+resource = Resource()
+# Whatever is raised in the callback, Python prints and throws away.
+reference = weakref.ref(resource, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+del resource
+print("imported", flush=True)
+
+async def app(scope, receive, send): ...
+"""
+
+
+@pytest.mark.parametrize(("kind", "codes"), [("thread", {143}), ("process", {143, 3})])
+def test_sigterm_in_a_callback_of_a_weak_reference_ends_the_import_all_the_same(tmp_path, kind, codes):
+    (tmp_path / "lost.py").write_text(LOST)
+    with Running("lost:app", "--port", "0", "--worker-kind", kind, cwd=tmp_path, ready=False) as server:
+        assert server.end() in codes
+        assert "Traceback" not in server.log
+        assert "Application startup complete" not in server.log
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigterm_ends_the_import_where_the_server_is_process_1_of_a_container(tmp_path, workers):
     """The kernel ignores a signal for process 1 that it has no handler for."""

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from pounce.config.bind import Bind
+from pounce.kernel.loop import READ
 from pounce.net.listeners import Listener
 from pounce.worker.balance import NOT_ACCEPTING, Balancer
 from pounce.worker.control import Report
@@ -61,6 +62,38 @@ def test_a_lost_worker_that_turns_again_leaves_its_successors_inbox_alone():
         assert ours.recv(1000).endswith(b"hello")
         before.close()
         ours.close()
+
+
+def test_a_worker_that_has_retired_leaves_its_inbox_to_its_successor_though_it_was_told_before():
+    loop, _ = skipping_loop()
+    successor, _ = skipping_loop()
+    balancer = Balancer(2, processes=False)
+    served = []
+    intake = Intake(loop, 0, [], balancer, (), lambda _since: 0, math.inf, lambda *accepted: served.append(accepted))
+    order, control = socket.socketpair()
+    pairs = [pair(), pair()]
+
+    def retire(_events):
+        loop.unwatch(order)
+        intake.leave_balancer()
+        balancer.attach(0, successor, int)
+        balancer.loads[0] = 0
+        assert list(balancer.transfer(0, pairs[1][1])) == []
+
+    with order, control:
+        intake.open()
+        loop.watch(order, READ, retire)
+        control.send(b"retire")  # before the connection comes: `select` tells of it first
+        assert list(balancer.transfer(0, pairs[0][1])) == []
+        for _ in range(3):
+            loop.turn(0)
+        assert len(served) == 1  # what was there when it retired
+        left = list(balancer.take_all(0))
+        assert len(left) == 1
+        for sock in (*(ours for ours, _ in pairs), served[0][0], left[0][0]):
+            sock.close()
+    balancer.detach(0, successor)
+    balancer.close()
 
 
 # Found by reading the code.
