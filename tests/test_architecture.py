@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "middleware": set(),
     "watch": {"kernel"},
     "aio": {"kernel"},
-    "config": {"protocols.fields"},
+    "config": {"protocols.fields", "protocols.trusted"},
     "logging": {"config"},
     "app": {"config", "logging"},
     "net": {"kernel", "config.bind"},
