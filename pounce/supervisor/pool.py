@@ -174,7 +174,7 @@ class Pool:
             self._replace(slot)
 
     def _on_ready(self, slot: Slot, worker: WorkerHandle) -> None:
-        slot.state = SlotState.READY
+        slot.state, slot.failed_at = SlotState.READY, 0.0
         if self._serving:
             worker.serve()
             return
@@ -224,6 +224,7 @@ class Pool:
 
     def _restart(self, slot: Slot, delay: float) -> None:
         slot.worker = None
+        slot.failed_at = slot.failed_at or self._loop.clock()
         slot.state = SlotState.EMPTY
         if self._roll.has_successor(slot):
             return  # it takes the slot, or leaves it to be filled
@@ -251,7 +252,7 @@ class Pool:
     def take_slot(self, slot: Slot, worker: WorkerHandle, generation: Generation) -> None:
         predecessor, slot.worker = slot.worker, worker
         slot.state, slot.generation, self.generation = SlotState.READY, generation, generation
-        slot.started_at = self._loop.clock()
+        slot.started_at, slot.failed_at = self._loop.clock(), 0.0
         worker.serve()
         if predecessor is not None:
             hurry = generation.config.should_reload

@@ -43,6 +43,8 @@ class Slot:
         self.worker: WorkerHandle | None = None
         self.started_at = 0.0
         """When its worker was started, by the loop's clock."""
+        self.failed_at = 0.0
+        """When it last lost its worker, by the loop's clock; 0.0 while it has one that is ready."""
         self.quick_failures = 0
         self.retry: Timer | None = None
         """Set while the next worker waits for its delay."""

@@ -34,6 +34,7 @@ from pounce.net.listeners import Listener, close_to_clients, from_sockets
 from pounce.supervisor import signals, systemd
 from pounce.supervisor.generation import Generation, Surroundings
 from pounce.supervisor.handle import OnReport, WorkerHandle
+from pounce.supervisor.health import Health
 from pounce.supervisor.inheritance import Command
 from pounce.supervisor.local import thread_is_free
 from pounce.supervisor.plan import Plan, has_gil
@@ -101,6 +102,7 @@ class Supervisor:
                 config, loop, self._plan, self._renewal, command, self.execute_again, self._start_again
             )
         self._pool: Pool | None = None
+        self.health = Health(loop, self)
         self._surroundings: Surroundings
         self._local: list[Callable[[], None]] = []
         """What runs the worker that shares this thread."""
@@ -142,7 +144,7 @@ class Supervisor:
         plan, config = self._plan, self._config
         self._surroundings = Surroundings(self._loop, self.listeners, plan.balancer)
         self._pool_ended, self.uses_processes = False, plan.processes
-        self._pool = Pool(
+        self._pool = self.health.pool = Pool(
             self, self._loop, generation, plan.count, plan.balancer, config.timeout_worker_stuck,
             single=plan.in_supervisor_thread and thread_is_free(), grace=config.timeout_graceful_shutdown,
         )  # fmt: skip

@@ -80,6 +80,10 @@ class Watchdog:
     def on_signal(self, handled: Callable[[], bool], timeout: float | None) -> None:
         """No worker can keep the supervisor's loop from handling a signal: see `WatchdogThread.on_signal`."""
 
+    def blocked_at(self, slot: Slot) -> float | None:
+        """Since when its worker is blocked, by the loop's clock; None: it is not."""
+        return self._watched[slot.number].blocked_at
+
     def _scan(self) -> None:
         self._timer = self._loop.call_later(CHECK_INTERVAL, self._scan)
         single = sum(slot.state is not SlotState.REMOVED for slot in self._slots) == 1
@@ -192,6 +196,9 @@ class WatchdogThread:
     def stop(self) -> None:
         with contextlib.suppress(RuntimeError):  # it has stopped
             self._loop.post(self._stop)
+
+    def blocked_at(self, slot: Slot) -> None:
+        """None: the worker's own thread asks."""
 
     def on_signal(self, handled: Callable[[], bool], timeout: float | None) -> None:
         """The server has to stop; `handled` tells whether the supervisor's loop has read that. Code that keeps the loop
