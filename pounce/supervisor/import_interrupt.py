@@ -1,8 +1,8 @@
 """The import of the application, as a signal interrupts it: the handler raises Interrupted in the middle of it.
 
-An exception that a handler raises can be lost. The application may catch it; and Python runs `__del__` and the callbacks
-of weak references, of which the import system has some, wherever they fall due, prints what they raise, and goes on. So
-the signal is remembered and raised again at the end of the import, and Interrupted is not printed.
+An exception that a handler raises can be lost. The application may catch it. And Python runs `__del__` and the
+callbacks of weak references wherever they fall due, prints what they raise, and goes on; the import system has such
+callbacks. So the signal is remembered and raised again at the end of the import, and Interrupted is not printed.
 
 Owner: the main thread.
 """
