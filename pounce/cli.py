@@ -112,6 +112,8 @@ def describe(name: str) -> str:
         return f"{text} Default: {'on' if default else 'off'}."
     if default in (None, (), "", "default"):
         return text
+    if isinstance(default, tuple):
+        default = ",".join(default)
     return f"{text} Default: {default:g}." if isinstance(default, float) else f"{text} Default: {default}."
 
 

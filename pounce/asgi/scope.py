@@ -13,6 +13,9 @@ granian announce 2.3. What 2.4 asks for holds all the same: `send` raises Client
 
 def http_scope(service: Service, peer: Peer, request: Request) -> Scope:
     """Everything in it that can be changed is the application's own: requests that are alike share one `request`."""
+    extensions = (service.extensions if request.version == "1.1" else service.base_extensions).copy()
+    if peer.proxy is not None:
+        extensions["proxy"] = proxy_facts(peer.proxy)
     return {
         "type": "http",
         "asgi": {"version": service.asgi_version, "spec_version": SPEC_VERSION},
@@ -27,5 +30,14 @@ def http_scope(service: Service, peer: Peer, request: Request) -> Scope:
         "query_string": request.query,
         "headers": request.fields.copy(),
         "state": service.state.copy(),
-        "extensions": (service.extensions if request.version == "1.1" else service.base_extensions).copy(),
+        "extensions": extensions,
     }
+
+
+def proxy_facts(facts: dict[str, object]) -> dict[str, object]:
+    """What the header of the PROXY protocol has said, as a copy: the requests of a connection share `facts`."""
+    copy = facts.copy()
+    tls = facts.get("tls")
+    if isinstance(tls, dict):
+        copy["tls"] = tls.copy()
+    return copy

@@ -72,11 +72,14 @@ class WebSocketExchange(Exchange):
         assert handshake is not None
         scope = http_scope(self._service, self.peer, self.request)
         del scope["method"]
+        extensions = {"websocket.http.response": {}, **self._service.base_extensions}
+        if "proxy" in scope["extensions"]:
+            extensions["proxy"] = scope["extensions"]["proxy"]
         scope |= {
             "type": "websocket",
             "scheme": "wss" if scope["scheme"] == "https" else "ws",
             "subprotocols": handshake.subprotocols,
-            "extensions": {"websocket.http.response": {}, **self._service.base_extensions},
+            "extensions": extensions,
         }
         self._service.run(self, scope)
 

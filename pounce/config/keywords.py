@@ -38,6 +38,8 @@ class ConfigOptions(TypedDict, total=False):
     root_path: str
     cancel_on_disconnect: bool
     reset_contextvars: bool
+    proxy_protocol: bool
+    proxy_protocol_allow_ips: Sequence[str] | str
     reload: bool
     reload_dirs: Sequence[Path] | Path | None
     reload_includes: Sequence[str] | str | None

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from pounce.config.bind import parse_bind
 from pounce.protocols.fields import field_problem
+from pounce.protocols.trusted import TrustedPeers
 
 LOG_LEVELS = {"critical": 50, "error": 40, "warning": 30, "info": 20, "debug": 10, "trace": 5}
 
@@ -264,6 +265,20 @@ def _check_patterns(value: object) -> object:
     return tuple(patterns)
 
 
+def _check_senders(value: object) -> object:
+    """The proxies that send a header of the PROXY protocol. Unlike a field, it names only real addresses."""
+    texts = tuple(part for text in _list(value, "addresses") for part in map(str.strip, text.split(",")) if part)
+    try:
+        words = TrustedPeers.parse(texts).words
+    except ValueError as error:
+        raise Invalid(f"not a list of addresses and networks: {error}") from None
+    if words:
+        raise Invalid(f"not a list of addresses and networks: {words[0]!r} is a name")
+    if not texts:
+        raise Invalid("empty: every connection would be closed")
+    return texts
+
+
 def _split_folders(text: str) -> list[str]:
     """A list of folders in the environment has the separator of PATH, as uvicorn's."""
     return [part for part in text.split(os.pathsep) if part]
@@ -277,6 +292,7 @@ HEADERS = Kind("NAME:VALUE", str, _check_headers)
 FOLDERS = Kind("FOLDER", str, _check_folders, _split_folders)
 PATTERNS = Kind("PATTERN", str, _check_patterns)
 BINDS = Kind("ADDRESS", str, _check_binds)
+SENDERS = Kind("ADDRESS,...", str, _check_senders)
 LOG_CONFIG = Kind("FILE", str, _check_log_config)
 
 

@@ -23,14 +23,19 @@ LOW_WATER = 16384
 class Peer:
     """Who is at the other end. Final once the first request begins; shared by all requests of a connection."""
 
-    __slots__ = ("client", "scheme", "server")
+    __slots__ = ("client", "proxy", "scheme", "server")
 
-    def __init__(self, client: Address | None, server: Address | None, scheme: str = "http") -> None:
+    def __init__(
+        self, client: Address | None, server: Address | None, scheme: str = "http",
+        proxy: dict[str, object] | None = None,
+    ) -> None:  # fmt: skip
         self.client = client
         """None over a Unix socket."""
         self.server = server
         self.scheme = scheme
-        """ "http", or "https" where the bytes are encrypted."""
+        """ "http", or "https" where the bytes are encrypted, or were until a proxy has passed them on."""
+        self.proxy = proxy
+        """What the header of the PROXY protocol has said; None where there was none."""
 
 
 class Detached(NamedTuple):

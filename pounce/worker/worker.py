@@ -40,8 +40,7 @@ from pounce.asgi.service import Service
 from pounce.config.config import Config
 from pounce.connections.connection_log import connection_set
 from pounce.connections.context import DRAIN_IDLE, RETIRE_IDLE, Connection, ConnectionContext, HandOver
-from pounce.connections.http1 import HTTP1Connection
-from pounce.connections.opening import continue_connection, open_connection
+from pounce.connections.opening import continue_connection, opener
 from pounce.errors import StartupError
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import Driver
@@ -109,6 +108,7 @@ class Worker:
             self.loop, config, http_handler(self.service), websocket_handler(self.service), self.connections,
             self.exchanges, self._connection_closed,
         )  # fmt: skip
+        self._open = opener(self.context)
         self.intake = Intake(
             self.loop, number, listeners, balancer, self.connections, self.context.idle_since,
             self.context.first_byte_timeout, self._accepted,
@@ -182,11 +182,11 @@ class Worker:
     def _accepted(self, sock: socket.socket, client: Address | None, server: Address) -> None:
         self.connect(sock, client, server).stream.poll()  # mostly its first bytes are there
 
-    def connect(self, sock: socket.socket, client: Address | None, server: Address) -> HTTP1Connection:
+    def connect(self, sock: socket.socket, client: Address | None, server: Address) -> Connection:
         """Takes over an accepted, non-blocking socket."""
-        return self._begin(open_connection(self.context, sock, client, server))
+        return self._begin(self._open(sock, client, server))
 
-    def _begin(self, connection: HTTP1Connection) -> HTTP1Connection:
+    def _begin(self, connection: Connection) -> Connection:
         self.intake.update_load()
         if self.draining:
             connection.drain()
