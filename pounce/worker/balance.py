@@ -171,16 +171,19 @@ class ProcessInbox:
             sock = socket.socket(fileno=fds[0])
             sock.setblocking(False)
             try:
-                return sock, _address(sock.getpeername()), _address(sock.getsockname()) or ("", None)
+                return sock, client_address(sock.getpeername()), _server_address(sock.getsockname())
             except OSError:  # the client has left
                 sock.close()
         return None
 
 
-def _address(name: object) -> Address | None:
-    if isinstance(name, tuple):
-        return name[0], name[1]
-    return (name, None) if isinstance(name, str) and name else None
+def client_address(name: object) -> Address | None:
+    """None for a client at a Unix socket, also for one that has a path of its own."""
+    return (name[0], name[1]) if isinstance(name, tuple) else None
+
+
+def _server_address(name: object) -> Address:
+    return client_address(name) or (name if isinstance(name, str) else "", None)
 
 
 class Balancer:

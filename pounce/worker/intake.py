@@ -21,7 +21,7 @@ from pounce.net.acceptor import Acceptor
 from pounce.net.address import Address
 from pounce.net.listeners import Listener
 from pounce.net.progress import unread
-from pounce.worker.balance import Accepted, Balancer, Pending
+from pounce.worker.balance import Accepted, Balancer, Pending, client_address
 
 type Connect = Callable[[socket.socket, Address | None, Address], object]
 
@@ -90,7 +90,7 @@ class Intake:
         )
 
     def _on_accept(self, bound_address: Address | None, sock: socket.socket, peer: object) -> None:
-        client = (peer[0], peer[1]) if isinstance(peer, tuple) else None
+        client = client_address(peer)
         server = bound_address if bound_address is not None else sock.getsockname()[:2]
         if self._balancer is None or not self._open:
             self._connect(sock, client, server)

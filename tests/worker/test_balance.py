@@ -10,7 +10,7 @@ from collections import deque
 import pytest
 
 from pounce.supervisor.plan import has_gil
-from pounce.worker.balance import NOT_ACCEPTING, Balancer, ProcessInbox
+from pounce.worker.balance import NOT_ACCEPTING, Balancer, ProcessInbox, client_address
 from tests.support.harness import skipping_loop
 from tests.support.workers import pair
 
@@ -70,6 +70,26 @@ def test_a_connection_from_another_process_waits_until_a_descriptor_is_free():
         sock.sendall(b"still there")
         assert theirs.recv(100) == b"still there"
     inbox.detach()
+    inbox.close()
+
+
+# Found by reading the code.
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_client_at_a_unix_socket_has_no_address_in_another_process_either(bound, tmp_path):
+    inbox, path = ProcessInbox(), str(tmp_path / "server")
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as ours:
+        listening.bind(path)
+        listening.listen()
+        if bound:
+            ours.bind(str(tmp_path / "client"))
+        ours.connect(path)
+        sock, name = listening.accept()
+        assert client_address(name) is None
+        assert inbox.put((sock, None, (path, None)))
+    parcel = inbox.take()
+    assert parcel is not None
+    assert parcel[1:] == (None, (path, None))
+    parcel[0].close()
     inbox.close()
 
 
