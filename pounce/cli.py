@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pounce.config import env_file
 from pounce.config.config import DEFAULTS, OPTIONS, Config
 from pounce.config.kinds import suggestion
 from pounce.config.option import NOT_YET
@@ -204,10 +203,6 @@ def _without_effect(config: Config) -> Iterator[Note]:
             yield logging.WARNING, text
     if config.ws not in ("auto", "none", "wsproto"):
         yield logging.WARNING, f"--ws {config.ws}: WebSocket is spoken through wsproto here."
-    trusted = "FORWARDED_ALLOW_IPS"
-    if os.environ.get(trusted) or (config.env_file and env_file.value(config.env_file, trusted)):
-        text = f"{trusted} is set, but trust in proxies is not in this version; ignored."
-        yield logging.WARNING, text
 
 
 def serve(config: Config, notes: Sequence[Note] = (), reconfigure: "Reconfigure | None" = None) -> int:

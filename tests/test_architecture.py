@@ -43,6 +43,7 @@ MAY_IMPORT = {
         "kernel",
         "config",
         "logging",
+        "protocols.trusted",
     },
     "testing": {"supervisor", "config"},
     "cli": {"supervisor", "app", "kernel", "config"},

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from pounce.app.types import Message
 from pounce.asgi.failures import path_in_log
+from pounce.asgi.forwarded import Seen
 from pounce.asgi.service import Service
 from pounce.connections.interface import Peer, Transport
 from pounce.errors import ClientDisconnected
@@ -46,6 +47,8 @@ class ApplicationCall(ABC):
     """Does `--timeout-request` hold for it?"""
     status = 0
     """Of the response; 0 as long as there is none."""
+    seen: Seen | None = None
+    """What proxies say of it, where that changes something."""
     _outcome: Outcome | None = None
     _disconnect_received = False  # by the application
     _had_listener = False  # was the application waiting to receive, or had it received the disconnect, when that came?
@@ -63,7 +66,13 @@ class ApplicationCall(ABC):
 
     @property
     def peer(self) -> Peer:
-        return self._transport.peer
+        """Who has sent the request, as far as trusted proxies say so."""
+        return self._transport.peer if self.seen is None else self.seen.peer
+
+    @property
+    def root_path(self) -> str:
+        root = None if self.seen is None else self.seen.root_path
+        return self._service.root_path if root is None else root
 
     @property
     @abstractmethod

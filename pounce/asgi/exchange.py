@@ -16,7 +16,7 @@ from pounce.app.types import Message
 from pounce.asgi.application_call import MAX_BYTES_PER_TURN, MESSAGE_COST, ApplicationCall, wake
 from pounce.asgi.failures import is_disconnect, log_disconnect, log_failure, log_returned
 from pounce.asgi.pathsend import open_file
-from pounce.asgi.scope import http_scope
+from pounce.asgi.scope import http_scope, scope_of
 from pounce.asgi.stages import BODY, COMPLETE, EXPECTED, HELD, START, STARTED, TRAILERS, Stage
 from pounce.kernel.task import Cancelled, Driver
 from pounce.observe.observer import Outcome
@@ -60,11 +60,16 @@ class Exchange(ApplicationCall):
 
     def start(self) -> None:
         service = self._service
+        if self.request.forwarding:
+            self.seen = service.seen(self._transport.peer, self.request)
         if not service.limited or service.admission.admit(self):
-            service.run(self, http_scope(service, self._transport.peer, self.request))
+            if self.seen is None:
+                service.run(self, http_scope(service, self._transport.peer, self.request))
+            else:
+                self.admit()
 
     def admit(self) -> None:
-        self._service.run(self, http_scope(self._service, self.peer, self.request))
+        self._service.run(self, scope_of(self._service, self.peer, self.request, self.seen))
 
     def refuse(self, *fields: Field) -> None:
         self._send_error(Outcome.REFUSED, 503, "Service Unavailable", fields, close=True)

@@ -1,6 +1,7 @@
 """The scope of a request: what the application is told of it at the beginning (ASGI HTTP, "Connection Scope")."""
 
 from pounce.app.types import Scope
+from pounce.asgi.forwarded import Seen
 from pounce.asgi.service import Service
 from pounce.connections.interface import Peer
 from pounce.protocols.events import Request
@@ -32,6 +33,14 @@ def http_scope(service: Service, peer: Peer, request: Request) -> Scope:
         "state": service.state.copy(),
         "extensions": extensions,
     }
+
+
+def scope_of(service: Service, peer: Peer, request: Request, seen: Seen | None) -> Scope:
+    """The same of any request, also of one that has come through proxies."""
+    scope = http_scope(service, peer, request)
+    if seen is not None:
+        seen.amend(scope, request)
+    return scope
 
 
 def proxy_facts(facts: dict[str, object]) -> dict[str, object]:

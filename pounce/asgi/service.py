@@ -13,11 +13,13 @@ from pounce.app.types import Application, Message, Receive, Scope, Send
 from pounce.asgi.admission import Admission, Admitted
 from pounce.asgi.cross_thread import CrossThreadCalls, Scheduler
 from pounce.asgi.draining import Draining
+from pounce.asgi.forwarded import Forwarding, Seen
 from pounce.config.config import Config
-from pounce.connections.interface import ByteStream
+from pounce.connections.interface import ByteStream, Peer
 from pounce.kernel.loop import Loop
 from pounce.kernel.task import Driver
 from pounce.observe.observer import Observer
+from pounce.protocols.events import Request
 
 
 class Call(Admitted, Protocol):
@@ -68,7 +70,9 @@ class Service:
         """What the scope of a request says of them."""
         self.base_extensions: dict[str, object] = {}
         """The same for HTTP/1.0, and for WebSockets without what only they have."""
+        self._forwarding: Forwarding | None = None
         self.state = state
+        self._config = config
         self.asgi_version = "3.0"
         self._application: Application
         self._scheduler = scheduler
@@ -82,8 +86,14 @@ class Service:
         self.asgi_version = loaded.asgi_version
         self.thread = self.cross_thread.thread
         # Made on this thread, as every request counts references to what is in them.
+        self._forwarding = Forwarding(self._config) if self._config.proxy_headers else None
         self.base_extensions = {"pounce.draining": self.draining}
         self.extensions = {"http.response.trailers": {}, "http.response.early_hint": {}, **self.base_extensions}
+
+    def seen(self, peer: Peer, request: Request) -> Seen | None:
+        """How the application sees a request that has fields of proxies; None: as it was received. `peer` is at the
+        other end of the connection."""
+        return None if self._forwarding is None else self._forwarding.seen(peer, request)
 
     def call(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, Any]:
         """What the scheduler drives for a call of the application: mostly the coroutine that it returned. An error

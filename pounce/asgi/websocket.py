@@ -18,7 +18,7 @@ from pounce.app.types import Message
 from pounce.asgi.application_call import MAX_BYTES_PER_TURN, MESSAGE_COST, wake
 from pounce.asgi.exchange import Exchange
 from pounce.asgi.failures import is_disconnect, log_disconnect, log_failure, log_returned, path_in_log
-from pounce.asgi.scope import http_scope
+from pounce.asgi.scope import scope_of
 from pounce.asgi.stages import COMPLETE, HELD, START
 from pounce.errors import ClientDisconnected
 from pounce.kernel.task import Cancelled
@@ -54,6 +54,9 @@ class WebSocketExchange(Exchange):
     # What the transport and admission call
 
     def start(self) -> None:
+        service = self._service
+        if self.request.forwarding:
+            self.seen = service.seen(self._transport.peer, self.request)
         try:
             if self.request.content_length != 0:
                 raise HandshakeError(400, "a WebSocket handshake has no content")
@@ -61,7 +64,6 @@ class WebSocketExchange(Exchange):
         except HandshakeError as error:
             self._send_error(Outcome.REFUSED, error.status, error.reason, error.fields)
             return
-        service = self._service
         if service.refuses_late_websockets and service.draining.is_set():
             self.refuse()
         elif not service.limited or service.admission.admit(self):
@@ -70,14 +72,14 @@ class WebSocketExchange(Exchange):
     def admit(self) -> None:
         handshake = self._handshake
         assert handshake is not None
-        scope = http_scope(self._service, self.peer, self.request)
+        scope = scope_of(self._service, self.peer, self.request, self.seen)
         del scope["method"]
         extensions = {"websocket.http.response": {}, **self._service.base_extensions}
         if "proxy" in scope["extensions"]:
             extensions["proxy"] = scope["extensions"]["proxy"]
         scope |= {
             "type": "websocket",
-            "scheme": "wss" if scope["scheme"] == "https" else "ws",
+            "scheme": "wss" if scope["scheme"] in ("https", "wss") else "ws",
             "subprotocols": handshake.subprotocols,
             "extensions": extensions,
         }
@@ -180,7 +182,7 @@ class WebSocketExchange(Exchange):
         if kind.startswith("websocket.http.response."):
             await super().send({**message, "type": kind.removeprefix(DENIAL_PREFIX)})
             if kind.endswith("start"):
-                log_websocket(self.peer, self._service.root_path, self.request, message["status"])
+                log_websocket(self, message["status"])
         elif self.stage is not START:
             self._unexpected(kind, "the WebSocket has been refused")
         elif kind == "websocket.accept":
@@ -204,7 +206,7 @@ class WebSocketExchange(Exchange):
 
     def _response_started(self) -> None:
         if self.stage is COMPLETE or self.connection is not None:  # else it is logged where it is sent
-            log_websocket(self.peer, self._service.root_path, self.request, self.status)
+            log_websocket(self, self.status)
         super()._response_started()
 
     @property

@@ -22,6 +22,7 @@ from pounce.config.proxy_options import ProxyOptions
 from pounce.config.server_options import ServerOptions
 from pounce.config.uvicorn_options import UvicornOptions
 from pounce.errors import ConfigError
+from pounce.protocols.trusted import DEFAULT as DEFAULT_PROXIES
 
 if TYPE_CHECKING:
     from pounce.config.keywords import ConfigOptions
@@ -33,7 +34,7 @@ class Config(ServerOptions, ProxyOptions, OperationOptions, ProtocolOptions, Log
 
     The keywords of uvicorn's `Config` are among the fields. `threads` is another name for `workers`. The defaults of
     options that are not given are the ones in `docs/options.md`; environment variables and files of options are read
-    only by the command line, except WEB_CONCURRENCY. Raises ConfigError for an invalid value.
+    only by the command line, except WEB_CONCURRENCY and FORWARDED_ALLOW_IPS. Raises ConfigError for an invalid value.
     """
 
     app: Any = field(kw_only=False)
@@ -60,6 +61,12 @@ class Config(ServerOptions, ProxyOptions, OperationOptions, ProtocolOptions, Log
                 raise ConfigError(f"{keyword}={value!r} is {error}") from None
         if self.workers is None:
             self._set("workers", self._web_concurrency())
+        if self.forwarded_allow_ips is None:
+            self._set("forwarded_allow_ips", self._trusted_proxies())
+        if self.forwarded_prefix and self.forwarded_header != "x-forwarded":
+            raise ConfigError("forwarded_prefix needs forwarded_header=x-forwarded: no other field has a prefix")
+        if self.forwarded_host and self.forwarded_header == "off":
+            raise ConfigError("forwarded_host needs forwarded_header=x-forwarded or forwarded")
         if self.h11_max_incomplete_event_size is not None:
             if self.limit_request_head == DEFAULTS["limit_request_head"]:
                 self._set("limit_request_head", self.h11_max_incomplete_event_size)
@@ -83,6 +90,13 @@ class Config(ServerOptions, ProxyOptions, OperationOptions, ProtocolOptions, Log
         if not text and self.env_file:
             text, source = env_file.value(self.env_file, "WEB_CONCURRENCY"), f"{self.env_file}: WEB_CONCURRENCY"
         return parsed("workers", text, source) if text else None
+
+    def _trusted_proxies(self) -> Any:
+        """The proxies that a platform names. As with uvicorn, a variable that is empty trusts nobody."""
+        text, source = os.environ.get("FORWARDED_ALLOW_IPS"), "FORWARDED_ALLOW_IPS"
+        if text is None and self.env_file:
+            text, source = env_file.value(self.env_file, "FORWARDED_ALLOW_IPS"), f"{self.env_file}: FORWARDED_ALLOW_IPS"
+        return DEFAULT_PROXIES if text is None else parsed("forwarded_allow_ips", text, source)
 
     @property
     def should_reload(self) -> bool:

@@ -38,6 +38,11 @@ class ConfigOptions(TypedDict, total=False):
     root_path: str
     cancel_on_disconnect: bool
     reset_contextvars: bool
+    proxy_headers: bool
+    forwarded_allow_ips: Sequence[str] | str | None
+    forwarded_header: Literal["x-forwarded", "forwarded", "off"]
+    forwarded_host: bool
+    forwarded_prefix: bool
     proxy_protocol: bool
     proxy_protocol_allow_ips: Sequence[str] | str
     reload: bool
@@ -75,8 +80,6 @@ class ConfigOptions(TypedDict, total=False):
     loop: str
     http: str
     h11_max_incomplete_event_size: int | Off | None
-    proxy_headers: bool
-    forwarded_allow_ips: Sequence[str] | str | None
     http2: bool
     ssl_keyfile: Path | None
     ssl_certfile: Path | None

@@ -159,12 +159,6 @@ def ignored(_value: object) -> bool:
     return True
 
 
-def only_local(value: object) -> bool:
-    """Does it trust only proxies on this machine, as uvicorn does by default?"""
-    named = value.split(",") if isinstance(value, str) else value or ()
-    return isinstance(named, list | tuple) and {"127.0.0.1", "::1", ""}.issuperset(str(part).strip() for part in named)
-
-
 def _truth(text: str) -> bool | str:
     words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
     return words.get(text.lower(), text)
@@ -265,13 +259,23 @@ def _check_patterns(value: object) -> object:
     return tuple(patterns)
 
 
-def _check_senders(value: object) -> object:
-    """The proxies that send a header of the PROXY protocol. Unlike a field, it names only real addresses."""
+def _check_trusted(value: object) -> object:
+    """None, or the entries that `TrustedPeers` takes."""
+    return None if value is None else _trusted(value)[0]
+
+
+def _trusted(value: object) -> tuple[tuple[str, ...], TrustedPeers]:
     texts = tuple(part for text in _list(value, "addresses") for part in map(str.strip, text.split(",")) if part)
     try:
-        words = TrustedPeers.parse(texts).words
+        return texts, TrustedPeers.parse(texts)
     except ValueError as error:
         raise Invalid(f"not a list of addresses and networks: {error}") from None
+
+
+def _check_senders(value: object) -> object:
+    """The proxies that send a header of the PROXY protocol. Unlike a field, it names only real addresses."""
+    texts, trusted = _trusted(value)
+    words = trusted.words
     if words:
         raise Invalid(f"not a list of addresses and networks: {words[0]!r} is a name")
     if not texts:
@@ -292,6 +296,7 @@ HEADERS = Kind("NAME:VALUE", str, _check_headers)
 FOLDERS = Kind("FOLDER", str, _check_folders, _split_folders)
 PATTERNS = Kind("PATTERN", str, _check_patterns)
 BINDS = Kind("ADDRESS", str, _check_binds)
+TRUSTED = Kind("ADDRESS,...", str, _check_trusted)
 SENDERS = Kind("ADDRESS,...", str, _check_senders)
 LOG_CONFIG = Kind("FILE", str, _check_log_config)
 

@@ -60,8 +60,6 @@ def load(
     for name, value in flags.items():
         source = (typed or {}).get(name) or (OPTIONS[name].flags[0] if name in OPTIONS else name)
         values[name] = checked(name, value, source)
-    if values.get("proxy_headers"):
-        notes.append((logging.WARNING, "--proxy-headers: trust in proxies is not in this version of pounce; ignored."))
     if not values.get("reload"):
         for name in values:
             if name in OPTIONS and OPTIONS[name].group == DEVELOPMENT and values[name]:

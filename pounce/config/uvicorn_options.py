@@ -7,7 +7,7 @@ value is an error, whatever its source. Owner: none; see `config`.
 from dataclasses import dataclass
 from typing import Any
 
-from pounce.config.kinds import FLAG, ignored, is_off, not_available, only_local, text, whole
+from pounce.config.kinds import ignored, is_off, not_available, text, whole
 from pounce.config.option import IGNORED, not_yet, option
 
 
@@ -26,8 +26,6 @@ class UvicornOptions:
         "Set --limit-request-head, and raise --limit-request-target to the same size.",
     )
 
-    proxy_headers: bool = not_yet(True, FLAG)
-    forwarded_allow_ips: Any = not_yet(None, not_available("trust in proxies", only_local))
     http2: bool = not_yet(False, not_available("HTTP/2", is_off, None))
     ssl_keyfile: Any = not_yet(None, not_available("TLS", is_off))
     ssl_certfile: Any = not_yet(None, not_available("TLS", is_off))

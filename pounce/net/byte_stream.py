@@ -21,7 +21,8 @@ LOW_WATER = 16384
 
 
 class Peer:
-    """Who is at the other end. Final once the first request begins; shared by all requests of a connection."""
+    """Who is at the other end. Final once the first request begins; shared by all requests of a connection that have
+    this client: see `for_request`."""
 
     __slots__ = ("client", "proxy", "scheme", "server")
 
@@ -36,6 +37,10 @@ class Peer:
         """ "http", or "https" where the bytes are encrypted, or were until a proxy has passed them on."""
         self.proxy = proxy
         """What the header of the PROXY protocol has said; None where there was none."""
+
+    def for_request(self, client: Address | None, scheme: str) -> "Peer":
+        """The same for one request, of which fields say who has sent it and how."""
+        return Peer(client, self.server, scheme, self.proxy)
 
 
 class Detached(NamedTuple):

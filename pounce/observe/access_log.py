@@ -18,10 +18,9 @@ logger = logging.getLogger("pounce.error")
 class RequestLog:
     """One worker's. Lines that leave in one turn of the loop are written together."""
 
-    def __init__(self, loop: Loop, root_path: str, *, speaks_websocket: bool) -> None:
+    def __init__(self, loop: Loop, *, speaks_websocket: bool) -> None:
         """Requests for a WebSocket are left out where `speaks_websocket`."""
         self._loop = loop
-        self._root_path = root_path
         self._leaves_out_websockets = speaks_websocket
         self._log = AccessLog()
         self.enabled = self._log.enabled
@@ -30,7 +29,7 @@ class RequestLog:
         request = exchange.request
         if request.asks_for_websocket and self._leaves_out_websockets:
             return
-        path = _path(self._root_path, request)
+        path = _path(exchange.root_path, request)
         if self._log.record(_client(exchange.peer), request.method, path, request.version, exchange.status):
             self._loop.call_soon(self._log.flush)
 
@@ -38,12 +37,13 @@ class RequestLog:
         self._log.flush()
 
 
-def log_websocket(peer: Peer, root_path: str, request: Request, status: int) -> None:
+def log_websocket(exchange: Observed, status: int) -> None:
     """The answer to a handshake."""
+    client, path = _client(exchange.peer), _path(exchange.root_path, exchange.request)
     if status == 101:
-        logger.info('%s - "WebSocket %s" [accepted]', _client(peer), _path(root_path, request))
+        logger.info('%s - "WebSocket %s" [accepted]', client, path)
     else:
-        logger.info('%s - "WebSocket %s" %d', _client(peer), _path(root_path, request), status)
+        logger.info('%s - "WebSocket %s" %d', client, path, status)
 
 
 def _client(peer: Peer) -> str:

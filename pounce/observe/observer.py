@@ -42,7 +42,12 @@ class Observed(Protocol):
         """Has the whole response been sent? Never true for an accepted WebSocket."""
 
     @property
-    def peer(self) -> Peer: ...
+    def peer(self) -> Peer:
+        """Who has sent the request, as far as trusted proxies say so."""
+
+    @property
+    def root_path(self) -> str:
+        """What stands before the path of the request where the client sees it."""
 
 
 type OnResponse = Callable[[Observed], object]

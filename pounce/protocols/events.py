@@ -5,6 +5,7 @@ a cache; from then on it is not changed.
 """
 
 import re
+from collections.abc import Sequence
 
 from pounce.protocols.fields import Field
 
@@ -36,8 +37,8 @@ def percent_decoded(path: bytes) -> str:
 class Request:
     """The head of a request (RFC 9110, section 6.2). Never changed: one object may stand for many equal requests."""
 
-    __slots__ = ("content_length", "expects_continue", "fields", "keep_alive", "method", "path", "query", "special",
-                 "text", "version")  # fmt: skip
+    __slots__ = ("content_length", "expects_continue", "fields", "forwarding", "keep_alive", "method", "path", "query",
+                 "special", "text", "version")  # fmt: skip
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Request:
         keep_alive: bool,
         content_length: int | None,
         expects_continue: bool,
+        forwarding: Sequence[Field] = (),
     ) -> None:
         self.method = method
         self.path = path
@@ -69,6 +71,8 @@ class Request:
         """Length of the content in bytes, 0 when there is none; None when it is chunked."""
         self.expects_continue = expects_continue
         """Does the client wait for a 100 (Continue) before it sends the content (RFC 9110, section 10.1.1)?"""
+        self.forwarding = forwarding
+        """Those of the fields in which a proxy may say who its client is, and what looks like them (`forwarding`)."""
 
     asks_for_upgrade = False
     """Does its Connection field announce an Upgrade field, and is there one (RFC 9110, section 7.8)?"""

@@ -148,5 +148,5 @@ def _prefix(text: str, bits: int) -> int | None:
 
 
 def _looks_like_address(entry: str) -> bool:
-    """Is it meant for an address? A name is not, such as `localhost`."""
-    return ":" in entry or entry[0].isdigit() or EVERYBODY in entry
+    """Is it meant for an address, or for several? A name is not, such as `localhost`."""
+    return ":" in entry or entry[0].isdigit() or EVERYBODY in entry or len(entry.split()) > 1

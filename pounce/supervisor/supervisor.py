@@ -41,6 +41,7 @@ from pounce.supervisor.plan import Plan, has_gil
 from pounce.supervisor.pool import Pool
 from pounce.supervisor.renewal import Renewal
 from pounce.supervisor.restart import Reconfigure, Restart
+from pounce.supervisor.trust import warn_of_trust
 from pounce.supervisor.upgrade import Succession, take_over
 from pounce.version import __version__
 
@@ -136,6 +137,7 @@ class Supervisor:
         if self._config.reload and self._reload is None:
             raise StartupError("reload needs the application as an import string, such as 'main:app'")
         self.listeners = from_sockets(sockets) if sockets else self._succession.open(self._config.binds(), plan.count)
+        warn_of_trust(self._config, self.listeners)
         with importing:
             generation = plan.first_generation() if self._reload is None else self._reload.first_generation()
         self._make_pool(generation)

@@ -97,7 +97,7 @@ class Worker:
         limit = RequestLimit(
             config, lambda: self.state is WorkerState.SERVING, lambda: report(self, Report.WANTS_SUCCESSOR)
         )
-        self._request_log = RequestLog(self.loop, config.root_path.rstrip("/"), speaks_websocket=config.ws != "none")
+        self._request_log = RequestLog(self.loop, speaks_websocket=config.ws != "none")
         self.connections: set[Connection] = connection_set()
         self.service = Service(
             self.loop, config, self._scheduler, self.cross_thread, _observer(self._request_log, limit),

@@ -77,13 +77,13 @@ def test_keywords_of_fastapis_command_are_accepted():
 ASKED = {
     "http2": True, "ssl_keyfile": "key.pem", "ssl_certfile": "cert.pem",
     "ssl_keyfile_password": "secret", "ssl_version": 2, "ssl_cert_reqs": 2, "ssl_ca_certs": "ca.pem",
-    "ssl_ciphers": "HIGH", "forwarded_allow_ips": "*",
+    "ssl_ciphers": "HIGH",
 }  # fmt: skip
 
 
 HARMLESS = {
     "reload": False, "reload_dirs": ".", "reload_includes": "*.py", "reload_excludes": "*.txt", "reload_delay": 1.5,
-    "http2": False, "proxy_headers": True, "forwarded_allow_ips": "127.0.0.1,::1", "ssl_version": 17,
+    "http2": False, "ssl_version": 17,
     "ssl_cert_reqs": 0, "ssl_ciphers": "TLSv1", "timeout_notify": 60, "h11_max_incomplete_event_size": 16384,
     "timeout_worker_healthcheck": 10,
 }  # fmt: skip
@@ -119,11 +119,6 @@ def test_options_without_effect_are_accepted_from_every_source(name, folder, mon
     (folder / "pounce.toml").unlink()
     monkeypatch.setenv(f"POUNCE_{name.upper()}", str(value))
     configuration(["a:b"])
-
-
-def test_proxy_headers_are_accepted_and_logged(folder):
-    _, ((_, text),) = configuration(["a:b", "--proxy-headers"])
-    assert text == "--proxy-headers: trust in proxies is not in this version of pounce; ignored."
 
 
 @pytest.mark.parametrize(
@@ -241,10 +236,8 @@ def test_header_that_frames_a_response_is_refused(field, folder, capsys):
 
 
 def test_env_file_may_set_workers(folder, monkeypatch):
-    (folder / ".env").write_text("WEB_CONCURRENCY=3\nFORWARDED_ALLOW_IPS=*\n")
-    config, notes = configuration(["a:b", "--env-file", ".env"])
-    assert config.workers == 3
-    assert "FORWARDED_ALLOW_IPS is set" in notes[0][1]
+    (folder / ".env").write_text("WEB_CONCURRENCY=3\n")
+    assert configuration(["a:b", "--env-file", ".env"])[0].workers == 3
     assert configuration(["a:b", "--env-file", ".env", "--workers", "2"])[0].workers == 2
     monkeypatch.setenv("WEB_CONCURRENCY", "4")  # what is set already stays
     assert configuration(["a:b", "--env-file", ".env"])[0].workers == 4
@@ -316,7 +309,6 @@ def test_the_keywords_pass_mypys_strict_check(tmp_path):
 
 def test_options_that_are_not_here_are_not_in_the_help():
     assert {name for name, spec in OPTIONS.items() if spec.group == NOT_YET} >= set(ASKED)
-    assert pounce.Config("a:b").proxy_headers
 
 
 def test_reload_is_on_for_an_import_string_only():

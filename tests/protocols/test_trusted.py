@@ -87,7 +87,7 @@ def test_an_entry_trusts_these_hosts_and_not_those(entries, host, expected):
     "entry",
     ["10.0.0.256", "10.0.0", "1.2.3.4.5", "010.0.0.1", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/", "10.0.0.0/8/8",
      "10.0.0.1/8", "10.0.0.0/255.0.255.0", "10.0.0.0/00000008", "::/129", "::1/64", "::g", "fe80::%eth0/64", "[::1]",
-     "10.0.0.1:80", "10.*", "10.0.0.0/\u0668", "::/ffff::"],
+     "10.0.0.1:80", "10.*", "10.0.0.1 10.0.0.2", "a b", "10.0.0.0/\u0668", "::/ffff::"],
 )  # fmt: skip
 def test_a_malformed_entry_is_an_error_that_names_it(entry):
     with pytest.raises(ValueError, match=re.escape(repr(entry))):

@@ -9,9 +9,12 @@ from typing import Any, ClassVar
 from pounce.app.loading import load
 from pounce.config.config import Config
 from pounce.kernel.loop import Loop
+from pounce.net.address import Address
 from pounce.net.listeners import Listener
 from pounce.worker.balance import Balancer
 from pounce.worker.worker import Report, Worker, WorkerState
+
+CLIENT = ("192.0.2.1", 4711)
 
 
 class Clock:
@@ -142,17 +145,18 @@ class Rig:
             sock.close()
         self.loop.close()
 
-    def connect(self) -> "Client":
+    def connect(self, client: Address | None = CLIENT) -> "Client":
+        """`client`: the address that the server sees; None as at a Unix socket."""
         ours, theirs = socket.socketpair()
-        self.accept(theirs)
+        self.accept(theirs, client)
         self._sockets.append(ours)
         return Client(self, ours)
 
-    def accept(self, sock: socket.socket) -> None:
+    def accept(self, sock: socket.socket, client: Address | None = CLIENT) -> None:
         """Gives the worker the server's end of a connection."""
         sock.setblocking(False)
         self._sockets.append(sock)
-        self.worker.connect(sock, ("192.0.2.1", 4711), ("192.0.2.2", 80))
+        self.worker.connect(sock, client, ("192.0.2.2", 80))
 
     def turn(self, times: int = 8) -> None:
         for _ in range(times):

@@ -69,7 +69,19 @@ def test_help_names_every_option_and_fits_100_columns():
         (("plain:app", "--interface", "wsgi"), "--interface: WSGI is not in this version of pounce; a2wsgi"),
         (("plain:app", "--reload-dir", "/no/such"), "--reload-dir: ['/no/such'] is not a list of existing folders"),
         (("plain:app", "--ssl-keyfile=x"), "--ssl-keyfile: TLS is not in this version"),
-        (("plain:app", "--forwarded-allow-ips", "*"), "--forwarded-allow-ips: trust in proxies is not in this version"),
+        (
+            ("plain:app", "--forwarded-allow-ips", "::1, 10.0.0.1/8"),
+            "--forwarded-allow-ips: '::1, 10.0.0.1/8' is not a list of addresses and networks: '10.0.0.1/8' is an "
+            "address in a network: the network is 10.0.0.0/8",
+        ),
+        (
+            ("plain:app", "--forwarded-header", "both"),
+            "--forwarded-header: 'both' is not one of x-forwarded, forwarded",
+        ),
+        (
+            ("plain:app", "--forwarded-prefix", "--forwarded-header", "forwarded"),
+            "forwarded_prefix needs forwarded_header=x-forwarded",
+        ),
     ],
 )
 def test_an_invalid_command_line_is_one_line_and_code_2(arguments, words):
@@ -213,12 +225,10 @@ def test_log_from_start_to_end_is_a_banner_and_uvicorns_lines():
             assert re.fullmatch(pattern, line), line
 
 
-def test_loop_http_and_proxy_headers_of_uvicorn_are_accepted_with_a_line_in_the_log():
-    arguments = ("--loop", "uvloop", "--http", "httptools", "--no-proxy-headers")
-    with Running("plain:app", "--port", "0", *arguments, env={"FORWARDED_ALLOW_IPS": "*"}) as server:
+def test_loop_and_http_of_uvicorn_are_accepted_with_a_line_in_the_log():
+    with Running("plain:app", "--port", "0", "--loop", "uvloop", "--http", "httptools") as server:
         assert "--loop uvloop: there is one event loop here" in server.log
         assert "--http httptools: there is one HTTP parser here" in server.log
-        assert "FORWARDED_ALLOW_IPS is set, but trust in proxies is not in this version" in server.log
 
 
 @pytest.mark.parametrize("host", ["a" * 64, "ä" * 64, "ä..b"])

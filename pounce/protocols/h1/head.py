@@ -11,19 +11,10 @@ nothing here is kept.
 """
 
 import re
-from socket import AF_INET6, inet_pton  # the import of `ipaddress` would take another MiB
 
 from pounce.protocols.events import ProtocolError, Request, UpgradeRequest, WebSocketRequest
-from pounce.protocols.fields import FIELD_NAME, Field
-
-HOST = re.compile(
-    rb"""(?: (?: \[ (?: ([0-9A-Fa-f:.]++) | [Vv][0-9A-Fa-f]++ \. [A-Za-z0-9\-._~!$&'()*+,;=:]++ ) \]
-               | (?: [A-Za-z0-9\-._~!$&'()*+,;=] | %[0-9A-Fa-f]{2} )++ )
-           (?: : (?: [0-5]?[0-9]{1,4} | 6[0-4][0-9]{3} | 65[0-4][0-9]{2} | 655[0-2][0-9] | 6553[0-5] )? )? )?""",
-    re.VERBOSE,
-)
-"""uri-host [ ":" port ], RFC 9110 section 7.2 and RFC 3986 section 3.2.2; or nothing (RFC 9112, section 3.2). The
-group is what must still be an IPv6 address: see `is_host`."""
+from pounce.protocols.fields import FIELD_NAME, Field, is_host
+from pounce.protocols.forwarding import NAMES as FORWARDING
 
 REQUEST_LINE = re.compile(
     rb"([-!#$%&'*+.^_`|~0-9a-zA-Z]++) ([!-~]++) HTTP/([0-9]\.[0-9]|[2-9]|[1-9][0-9]++(?:\.[0-9]++)?)"
@@ -127,19 +118,6 @@ def _check_with_h11(head: bytes) -> None:
         raise ProtocolError(error.error_status_hint, str(error).partition(":")[0]) from None
 
 
-def is_host(value: bytes) -> bool:
-    """Is this a legal value of a Host field?"""
-    match = HOST.fullmatch(value)
-    if match is None:
-        return False
-    if match[1] is not None:
-        try:
-            inet_pton(AF_INET6, match[1].decode("ascii"))
-        except OSError:
-            return False
-    return True
-
-
 def check_head(method: bytes, target: bytes, version: bytes, fields: list[Field]) -> Request:
     """The request, after the checks that go beyond syntax. Raises ProtocolError.
 
@@ -176,6 +154,7 @@ def check_head(method: bytes, target: bytes, version: bytes, fields: list[Field]
         keep_alive,
         content_length,
         modern and content_length != 0 and b"100-continue" in _members(table.get(b"expect", ())),
+        () if FORWARDING.isdisjoint(table) else [field for field in fields if field[0] in FORWARDING],
     )
 
 

@@ -15,11 +15,13 @@ Owner: the thread of the connection. The cache belongs to the worker, and so to 
 """
 
 import re
+from collections.abc import Sequence
 
 from pounce.protocols.events import ProtocolError, Request, WebSocketRequest
-from pounce.protocols.fields import FIELD_NAME, Field
+from pounce.protocols.fields import FIELD_NAME, Field, is_host
+from pounce.protocols.forwarding import NAMES as FORWARDING
 from pounce.protocols.h1.chunks import ChunkedContent
-from pounce.protocols.h1.head import FIELD_BYTES, check_line, is_host, read_head, reject_early
+from pounce.protocols.h1.head import FIELD_BYTES, check_line, read_head, reject_early
 from pounce.protocols.h1.head import Limits as Limits
 
 METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")}
@@ -27,6 +29,7 @@ METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELET
 
 FRAMING = frozenset((b"connection", b"content-length", b"expect", b"transfer-encoding", b"upgrade"))
 """Fields that the server itself acts on."""
+NOTICED = FRAMING | FORWARDING
 
 
 EMPTY_LINES = re.compile(rb"(?:\r\n){0,8}")
@@ -39,13 +42,14 @@ CHUNKED = -1
 class Fields:
     """The field lines of a head, and what follows from them."""
 
-    __slots__ = ("content_length", "expects_continue", "keep_alive", "kind", "list")
+    __slots__ = ("content_length", "expects_continue", "forwarding", "keep_alive", "kind", "list")
 
     def __init__(self, fields: list[Field]) -> None:
         self.list = fields
         self.keep_alive = True
         self.content_length = 0
         self.expects_continue = False
+        self.forwarding: Sequence[Field] = ()
         self.kind = Request
 
 
@@ -192,7 +196,9 @@ class RequestReader:
             length = self._begin_content(length)
         self.buffer = buffer[end + 4 :]
         name = METHODS[method]
-        request = fields.kind(name, path, query, "1.1", fields.list, fields.keep_alive, length, fields.expects_continue)
+        request = fields.kind(
+            name, path, query, "1.1", fields.list, fields.keep_alive, length, fields.expects_continue, fields.forwarding
+        )
         if self.body_complete and not self.buffer:
             self._cache.store_head(buffer, request)
         return request
@@ -228,8 +234,11 @@ class RequestReader:
         if len(table) < count and any(lower in FRAMING or lower == b"host" for lower in _repeated(fields)):
             return None
         read = Fields(fields)
-        if not FRAMING.isdisjoint(table) and not _read_framing(read, table):
-            return None
+        if not NOTICED.isdisjoint(table):
+            if not _read_framing(read, table):
+                return None
+            if not FORWARDING.isdisjoint(table):
+                read.forwarding = [field for field in fields if field[0] in FORWARDING]
         if read.kind is Request:  # the key of a WebSocket handshake is new each time
             self._cache.store_block(block, read)
         return read
