@@ -67,6 +67,8 @@ class Watchdog:
         self._watched: defaultdict[int, _Watched] = defaultdict(_Watched)
         """By the slot's number."""
         self._timer: Timer | None = None
+        self._to_log: list[tuple[Slot, int, bool]] = []
+        """Blocks that are to be logged, with the level, and whether the worker is the only one."""
         self._stacks: set[str] = set()
         """Where workers were blocked when that was a warning, without line numbers: a Python loop has many."""
 
@@ -90,10 +92,20 @@ class Watchdog:
         changes = [(slot, level) for slot in self._slots if (level := self._check(slot, single))]
         for slot in self._slots:
             self._update_cover(slot)
-        for slot, level in changes:  # last, because a stack takes a while
+        for slot, level in changes:
             self._watched[slot.number].logged_level = level
             if logger.isEnabledFor(level):
-                self._log_blocked(slot, level, single)
+                self._to_log.append((slot, level, single))
+                if len(self._to_log) == 1:
+                    self._loop.call_soon(self._log_next)
+
+    def _log_next(self) -> None:
+        """One in a turn, because a stack takes a while, and there are clients of the admin listener."""
+        slot, level, single = self._to_log.pop(0)
+        if self._to_log:
+            self._loop.call_soon(self._log_next)
+        if self._watched[slot.number].blocked_at is not None:
+            self._log_blocked(slot, level, single)
 
     def _check(self, slot: Slot, single: bool) -> int:
         """The level at which a change of its worker is to be logged; 0: none, or it has been logged."""
