@@ -15,6 +15,8 @@ class Bind(NamedTuple):
     port: int = 0
     path: str | None = None
     fd: int | None = None
+    private: bool = False
+    """Is it for the operator alone? Then it has one socket, and a Unix socket's file the rights that umask leaves."""
 
 
 def parse_bind(text: str) -> Bind:

@@ -15,31 +15,24 @@ for one that a successor has taken over (`hand_on`), and for one of a predecesso
 Owner: the supervisor's thread. A worker only accepts from the sockets it was given.
 """
 
-import array
 import contextlib
 import errno
 import mmap
 import os
 import socket
 import stat
-import struct
 import sys
 from collections.abc import Sequence
 
 from pounce.config.bind import Bind
 from pounce.errors import StartupError
 from pounce.net.address import Address
+from pounce.net.handshakes import stop_handshakes
 from pounce.net.inherited import InheritedSockets
 from pounce.net.progress import TCP_NOTSENT_LOWAT
 
 BALANCES = sys.platform == "linux"
 """Does SO_REUSEPORT spread connections here? (BSD and macOS give them all to the last socket bound.)"""
-
-SO_ATTACH_FILTER, SO_BINDTOIFINDEX = 26, 62
-"""From Linux's asm-generic/socket.h; the standard library does not name them."""
-
-NO_INTERFACE = (1 << 31) - 1
-"""The index of no network interface: it is the largest there can be, and they are counted from 1."""
 
 MAX_UNSENT = 256 * 1024
 """Bytes that the kernel may hold for a client that does not take them. Without a bound it takes 2.8 MB for each, and a
@@ -59,6 +52,8 @@ class Listener:
         self.sockets = sockets
         self.address = address
         self.fd = fd
+        self.private = False
+        """Is it for the operator alone, and no worker's?"""
         self._adopted = adopted
         self._shares = min(workers or len(sockets), len(sockets))
         self._inherited = mmap.mmap(-1, 1)  # worker processes, which were forked before, read it as well
@@ -161,7 +156,10 @@ def open_listeners(binds: Sequence[Bind], workers: int, inherited: InheritedSock
     ipv4_ports = {bind.port for bind in binds if bind.host == "0.0.0.0"}
     try:
         for bind in binds:
-            listeners += _open(bind, workers, ipv4_ports, inherited)
+            found = _open(bind, 1 if bind.private else workers, ipv4_ports, inherited)
+            for listener in found:
+                listener.private = bind.private
+            listeners += found
     except BaseException:
         for listener in listeners:
             listener.close()
@@ -189,7 +187,7 @@ def _open(bind: Bind, workers: int, ipv4_ports: set[int], inherited: InheritedSo
         if bind.fd is not None:
             return [_open_fd(bind.fd, inherited)]
         if bind.path is not None:
-            return [_open_path(bind.path, workers, inherited)]
+            return [_open_path(bind.path, workers, inherited, None if bind.private else 0o666)]
         return _open_tcp(bind.host or "", bind.port, workers, inherited, dual=bind.port not in ipv4_ports)
     except OSError as error:
         raise StartupError(f"cannot bind ({bind.source}): {_reason(error, bind.path or bind.port)}") from None
@@ -227,10 +225,10 @@ def _open_fd(fd: int, inherited: InheritedSockets) -> Listener:
     return Listener([sock], name[:2], inherited=True, fd=fd)
 
 
-def _open_path(path: str, workers: int, inherited: InheritedSockets) -> Listener:
+def _open_path(path: str, workers: int, inherited: InheritedSockets, mode: int | None) -> Listener:
+    """`mode`: the rights of a new file; None: as umask has them. A file that is replaced leaves its rights."""
     if adopted := inherited.of_path(path):
         return Listener(adopted, (path, None), workers=workers, inherited=True, adopted=True)
-    mode = 0o666
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -247,7 +245,8 @@ def _open_path(path: str, workers: int, inherited: InheritedSockets) -> Listener
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.bind(path)
-        os.chmod(path, mode)
+        if mode is not None:
+            os.chmod(path, mode)
         return Listener([sock], (path, None), owns_path=True)
     except OSError:
         sock.close()
@@ -354,37 +353,3 @@ def _check_free(family: int, name: tuple[str | int, ...]) -> None:
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(name)
-
-
-def stop_handshakes(sock: socket.socket) -> None:
-    """Has the kernel begin no new connection here, while those that have begun can still be accepted.
-
-    Closing a listening socket resets the connections in its queue and those whose handshake is under way: requests of
-    clients that believe they are connected. So before the last accepts the socket is bound to a network interface that
-    does not exist (Linux 5.7). A new SYN then finds no socket and is refused at once, and a proxy tries its next
-    server. A handshake that has begun is not checked against the interface again, unless it is one with a SYN cookie,
-    under a flood. Over a Unix socket a handshake is one step, so none is under way.
-    """
-    if sys.platform != "linux" or sock.family == socket.AF_UNIX:
-        return
-    try:
-        # To bind it again takes a privilege, and a sibling may have done so already.
-        if sock.getsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX) != NO_INTERFACE:
-            sock.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, NO_INTERFACE)
-    except OSError:  # an older kernel
-        _drop_syns(sock)
-
-
-def _drop_syns(sock: socket.socket) -> None:
-    """The same with a socket filter: a new SYN gets no answer. Its client tries again a second later."""
-    # Classic BPF over the TCP header: flags are byte 13. Load it, keep SYN and ACK, drop what is SYN alone.
-    program = (
-        (0x30, 0, 0, 13),  # ldb [13]
-        (0x54, 0, 0, 0x12),  # and #SYN|ACK
-        (0x15, 0, 1, 0x02),  # jeq #SYN: next, else one further
-        (0x06, 0, 0, 0),  # ret #0: drop
-        (0x06, 0, 0, 0xFFFFFFFF),  # ret #-1: keep whole
-    )
-    code = array.array("B", b"".join(struct.pack("HBBI", *instruction) for instruction in program))
-    with contextlib.suppress(OSError):  # a sandbox without socket filters: the window stays as small as it is
-        sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(program), code.buffer_info()[0]))

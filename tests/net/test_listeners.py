@@ -10,7 +10,8 @@ import pytest
 
 from pounce.config.bind import Bind
 from pounce.errors import StartupError
-from pounce.net.listeners import open_listeners, stop_handshakes
+from pounce.net.handshakes import stop_handshakes
+from pounce.net.listeners import open_listeners
 from tests.support.sockets import Accepting, opened
 
 
@@ -201,7 +202,7 @@ def test_uds_queue_outlives_its_shutdown(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's socket filters")
 def test_without_socket_filters_new_connections_get_no_answer(monkeypatch):
-    monkeypatch.setattr("pounce.net.listeners.NO_INTERFACE", -1)  # which no kernel takes
+    monkeypatch.setattr("pounce.net.handshakes.NO_INTERFACE", -1)  # which no kernel takes
     with opened(Bind("", host="127.0.0.1")) as (listener,):
         sock = listener.sockets[0]
         waiting = socket.create_connection(sock.getsockname())
