@@ -29,9 +29,11 @@ MAY_IMPORT = {
     "net": {"kernel", "config.bind"},
     "observe": {"kernel", "logging", "config", "protocols.events", "net.byte_stream"},
     "connections": {"net", "protocols", "kernel", "config"},
-    "asgi": {"app", "connections.interface", "protocols", "kernel", "observe", "config"},
+    "asgi": {"app", "connections.interface", "connections.own_response", "protocols", "kernel", "observe", "config"},
     "worker": {"asgi", "connections", "observe", "app", "net", "aio", "kernel", "protocols", "config", "logging"},
+    "admin": {"connections", "protocols", "kernel", "config", "observe", "net"},
     "supervisor": {
+        "admin",
         "asgi.placeholder",
         "asgi.reload_page",
         "watch",

@@ -109,6 +109,12 @@ class Config(ServerOptions, ProxyOptions, OperationOptions, ProtocolOptions, Log
         """For programs that ask uvicorn's Config."""
         return False
 
+    def admin_binds(self) -> list[Bind]:
+        """The address of the admin listener, if there is one."""
+        if self.admin is None:
+            return []
+        return [parse_bind(self.admin)._replace(source=f"--admin {self.admin}", private=True)]
+
     def binds(self) -> list[Bind]:
         """The addresses to listen at. `bind` comes first, then uvicorn's order of precedence: `fd`, `uds`, `host`."""
         if self.bind:

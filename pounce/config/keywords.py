@@ -45,6 +45,9 @@ class ConfigOptions(TypedDict, total=False):
     forwarded_prefix: bool
     proxy_protocol: bool
     proxy_protocol_allow_ips: Sequence[str] | str
+    health: str | None
+    admin: str | None
+    admin_public: bool
     reload: bool
     reload_dirs: Sequence[Path] | Path | None
     reload_includes: Sequence[str] | str | None

@@ -228,6 +228,28 @@ def _check_binds(value: object) -> object:
     return tuple(texts)
 
 
+def _check_health_path(value: object) -> object:
+    if value in (None, "off", "none"):
+        return None
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise Invalid("not a path that begins with /")
+    if any(not "!" <= character <= "~" or character in "?#" for character in value):
+        raise Invalid("not a path as it is in a request: without query, and other characters than ASCII as %XX")
+    return value
+
+
+def _check_admin(value: object) -> object:
+    if value in (None, "off", "none"):
+        return None
+    try:
+        bind = parse_bind(str(value))
+    except ValueError:
+        bind = None
+    if bind is None or bind.fd is not None:
+        raise Invalid("not HOST:PORT, [IPv6]:PORT or unix:PATH")
+    return value
+
+
 def _check_log_config(value: object) -> object:
     if value == "default" or not isinstance(value, str | os.PathLike):
         if isinstance(value, int | float | list | tuple):
@@ -298,6 +320,8 @@ PATTERNS = Kind("PATTERN", str, _check_patterns)
 BINDS = Kind("ADDRESS", str, _check_binds)
 TRUSTED = Kind("ADDRESS,...", str, _check_trusted)
 SENDERS = Kind("ADDRESS,...", str, _check_senders)
+HEALTH_PATH = Kind("PATH|off", str, _check_health_path)
+ADMIN = Kind("ADDRESS|off", str, _check_admin)
 LOG_CONFIG = Kind("FILE", str, _check_log_config)
 
 

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import NoReturn
 
@@ -32,6 +32,7 @@ from pounce.supervisor.interpreter_exit import end_interpreter, exit_now
 from pounce.worker.balance import Balancer
 from pounce.worker.census import current_request, in_flight
 from pounce.worker.control import Report
+from pounce.worker.readiness import Readiness
 from pounce.worker.worker import CANCEL_GRACE, Worker
 
 REPORT_OF_CODE = {
@@ -62,11 +63,13 @@ ASK_REQUEST, ASK_IN_FLIGHT = b"?", b"u"
 
 def run_child(
     number: int, config: Config, listeners: list[Listener], control: socket.socket, side_channel: socket.socket,
-    parents: Loop, balancer: Balancer | None, mask: set[signal.Signals | int],
+    parents: Loop, balancer: Balancer | None, readiness: Readiness, own_sockets: Callable[[], Iterable[socket.socket]],
+    mask: set[signal.Signals | int],
 ) -> NoReturn:  # fmt: skip
     """The life of a worker process, in the slot `number`. Never returns: the frames above belong to the supervisor.
 
-    `parents` is the copy of the supervisor's loop, and `mask` the signal mask to restore once the handlers are set."""
+    `parents` is the copy of the supervisor's loop, `own_sockets` are the supervisor's alone, and `mask` is the signal
+    mask to restore once the handlers are set."""
     code, timeout, forced = 1, config.timeout_graceful_shutdown, False
     try:
         atexit._clear()  # what the parent registered is the parent's to do
@@ -75,6 +78,8 @@ def run_child(
             sys.modules["multiprocessing.process"].__dict__["_children"] = set()
             atexit.register(util._exit_function)
         signal.set_wakeup_fd(-1)
+        for sock in own_sockets():
+            sock.close()
         # A copy of the supervisor's end of a sibling's pair would hide the supervisor's death from the sibling.
         for key in list(parents.selector.get_map().values()):
             if isinstance(key.fileobj, socket.socket):
@@ -88,7 +93,7 @@ def run_child(
         for number_ in (signal.SIGTERM, signal.SIGTTIN, signal.SIGTTOU):
             signal.signal(number_, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        worker = _run_worker(number, config, listeners, control, side_channel, balancer)
+        worker = _run_worker(number, config, listeners, control, side_channel, balancer, readiness)
         code, forced = worker.exit_code, worker.aborted
     except Interrupted:
         code = 128 + signal.SIGTERM
@@ -131,7 +136,7 @@ class ChildSignals:
 
 def _run_worker(
     number: int, config: Config, listeners: list[Listener], control: socket.socket, side_channel: socket.socket,
-    balancer: Balancer | None,
+    balancer: Balancer | None, readiness: Readiness,
 ) -> Worker:  # fmt: skip
     control.setblocking(False)
     loop = Loop()
@@ -144,7 +149,7 @@ def _run_worker(
     signals = ChildSignals(config, loop, lambda: send(TERMINATED))
     worker = signals.worker = Worker(
         number, config, signals.load_application, listeners, lambda _worker, report: send(CODE_OF_REPORT[report]),
-        loop, balancer,
+        loop, balancer, readiness,
     )  # fmt: skip
     received = b""
 

@@ -7,7 +7,8 @@ Owner: the supervisor's thread.
 """
 
 import enum
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from pounce.supervisor.processes import ProcessWorker
 from pounce.supervisor.threads import ThreadWorker
 from pounce.worker.balance import Balancer
 from pounce.worker.control import Report
+from pounce.worker.readiness import Readiness
 
 
 class Kind(enum.Enum):
@@ -47,6 +49,9 @@ class Surroundings(NamedTuple):
     listeners: list[Listener]
     balancer: Balancer | None
     """What the workers know of each other; None: nothing."""
+    readiness: Readiness
+    own_sockets: Callable[[], Iterable[socket.socket]]
+    """Open sockets of the supervisor alone, which a worker process must not hold."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,18 +101,25 @@ class Generation:
         `run_here` is given what runs a thread worker on the supervisor's own thread; None: it has a thread of its own.
         `on_threads_fail` is called with the reason, instead of `on_report`, where the worker shows that threads cannot
         run the application; None: its start is reported as that of any other worker."""
-        loop, listeners, balancer = surroundings
+        loop, listeners, balancer, readiness, own_sockets = surroundings
         if balancer is not None and number >= balancer.size:
             balancer = None
         if self.application is None:
-            return ProcessWorker(number, self.config, listeners, loop, on_report, balancer)
+            return ProcessWorker(number, self.config, listeners, loop, on_report, balancer, readiness, own_sockets)
         application = self.application
         load, context = application.worker_copy(number)
         load = self._wrapped(load)
         if run_here is not None:
             own = context.copy()
             return LocalWorker(
-                number, self.config, load, listeners, loop, on_report, lambda run: run_here(partial(own.run, run))
+                number,
+                self.config,
+                load,
+                listeners,
+                loop,
+                on_report,
+                lambda run: run_here(partial(own.run, run)),
+                readiness,
             )
 
         def on_thread_report(report: Report) -> None:
@@ -124,6 +136,6 @@ class Generation:
 
         worker = ThreadWorker(
             number, self.config, load, listeners, loop, on_thread_report, balancer, context,
-            probing=on_threads_fail is not None and application.is_probe(number),
+            readiness=readiness, probing=on_threads_fail is not None and application.is_probe(number),
         )  # fmt: skip
         return worker

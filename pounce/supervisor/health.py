@@ -1,8 +1,8 @@
 """Is the server well? What probes, and the service manager, are told of it.
 
     live    a worker's loop turns, or will soon. If the server is not live, only a new process helps
-    ready   clients are let in, the server does not leave, and a worker's loop turns. If the server is not ready, a load
-            balancer should send new clients to another
+    ready   clients are let in, the server does not leave, and a worker's loop turns. If it is not ready, a load
+            balancer should send new clients to another server
 
 A worker that starts has no loop that turns for as long as the application's import takes. So a server that starts is
 live, because only its operator knows how long that may be; and one whose workers have all failed is live for
@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple, Protocol
 from pounce.kernel.loop import Loop
 from pounce.supervisor.pool import Pool
 from pounce.supervisor.slot import Slot
+from pounce.worker.readiness import Readiness
 
 LIVE_TIMEOUT = 5.0
 """Seconds for which the loop of a worker that counts may not have turned."""
@@ -27,6 +28,10 @@ START_TIMEOUT = 90.0
 type Condition = Literal["starting", "ready", "serving", "blocked", "restarting", "draining"]
 """Of a worker. `ready`: it waits for the others, before clients are let in. `restarting`: it has failed, and its
 successor starts now or after a delay."""
+
+
+type Phase = Literal["starting", "serving", "leaving", "stopping"]
+"""Of the server. `leaving`: --drain-delay passes."""
 
 
 class WorkerHealth(NamedTuple):
@@ -44,6 +49,7 @@ class Served(Protocol):
 
     started: bool
     ready: bool
+    readiness: Readiness
 
     @property
     def stopping(self) -> bool: ...
@@ -67,7 +73,16 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        return self._server.ready and self.pool is not None and any(map(self._turns, self.pool.active_slots))
+        """True also while the server stops, where another server process has taken over its sockets."""
+        return bool(self._server.readiness) and self.pool is not None and any(map(self._turns, self.pool.active_slots))
+
+    @property
+    def phase(self) -> Phase:
+        """How far the server is."""
+        server = self._server
+        if server.stopping:
+            return "stopping"
+        return "starting" if not server.started else "serving" if server.ready else "leaving"
 
     def _turns(self, slot: Slot) -> bool:
         return slot.worker is not None and slot.ready and self._blocked_for(slot) < LIVE_TIMEOUT

@@ -23,6 +23,7 @@ from pounce.supervisor.handle import OnReport
 from pounce.supervisor.threads import InProcessWorker
 from pounce.worker.census import current_request
 from pounce.worker.control import Report
+from pounce.worker.readiness import Readiness
 from pounce.worker.worker import Worker
 
 type RunHere = Callable[[Callable[[], None]], object]
@@ -61,11 +62,12 @@ class LocalWorker(InProcessWorker):
         loop: Loop,
         on_report: OnReport,
         run_here: RunHere,
+        readiness: Readiness,
     ) -> None:
         def post_report(_worker: Worker, report: Report) -> None:
             loop.call_soon(lambda: on_report(report))
 
-        super().__init__(Worker(number, config, load_application, listeners, post_report, loop))
+        super().__init__(Worker(number, config, load_application, listeners, post_report, loop, readiness=readiness))
         self._thread = threading.get_ident()
         self._run_here = run_here
 

@@ -229,6 +229,8 @@ class Plan:
     @property
     def in_supervisor_thread(self) -> bool:
         """Can the worker have the supervisor's thread? Not one that is given up when it is blocked for too long: then
-        the supervisor must not be blocked with it; nor with a reload, whose supervisor watches files."""
+        the supervisor must not be blocked with it; nor with a reload, whose supervisor watches files; nor with an admin
+        listener, which answers meanwhile."""
         config = self._config
-        return not self.processes and self.count == 1 and config.timeout_worker_stuck is None and not config.reload
+        busy = config.timeout_worker_stuck is not None or config.reload or config.admin is not None
+        return not self.processes and self.count == 1 and not busy

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 from collections import Counter
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from pounce.config.config import Config
@@ -23,20 +24,26 @@ from pounce.supervisor.handle import CHECK_INTERVAL, OnReport, WorkerHandle
 from pounce.worker.balance import Balancer
 from pounce.worker.census import NONE_IN_FLIGHT, InFlight
 from pounce.worker.control import Report
+from pounce.worker.readiness import Readiness
 
 ANSWER_TIMEOUT = 0.1
 """Seconds to wait for an answer on the side channel: long enough for a thread that gets the GIL at all."""
 
 
 class ProcessWorker:
-    def __init__(self, number: int, config: Config, listeners: list[Listener], loop: Loop, on_report: OnReport,
-                 balancer: Balancer | None = None) -> None:  # fmt: skip
+    def __init__(
+        self, number: int, config: Config, listeners: list[Listener], loop: Loop, on_report: OnReport,
+        balancer: Balancer | None, readiness: Readiness, own_sockets: Callable[[], Iterable[socket.socket]],
+    ) -> None:  # fmt: skip
+        """`own_sockets`: those of the supervisor alone."""
         self.number = number
         self._config = config
         self._listeners = listeners
         self._loop = loop
         self._on_report = on_report
         self._balancer = balancer
+        self._readiness = readiness
+        self._own_sockets = own_sockets
         self._control: socket.socket | None = None
         self._side_channel: socket.socket | None = None
         self._ready = False
@@ -67,7 +74,7 @@ class ProcessWorker:
                 side_channel.close()
                 child.run_child(
                     self.number, self._config, self._listeners, childs_control, childs_side_channel, self._loop,
-                    self._balancer, before,
+                    self._balancer, self._readiness, self._own_sockets, before,
                 )  # fmt: skip
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)

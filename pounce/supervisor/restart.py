@@ -21,7 +21,8 @@ from pounce.supervisor.generation import Generation
 from pounce.supervisor.plan import Plan
 from pounce.supervisor.renewal import Failure, Renewal, RenewalState
 
-FIXED = ("host", "port", "uds", "fd", "bind", "backlog", "workers", "worker_kind", "reload", "timeout_worker_stuck")
+FIXED = ("host", "port", "uds", "fd", "bind", "backlog", "workers", "worker_kind", "reload", "timeout_worker_stuck",
+         "admin", "admin_public")  # fmt: skip
 """Options that hold for the server as a whole, from its start to its end."""
 LOGGING = ("log_level", "log_config", "access_log", "use_colors")
 

@@ -204,7 +204,7 @@ class Server:
         logs why and returns an exit code."""
         assert self._command is not None
         try:
-            exec_in_place(self._command, self.listeners)
+            exec_in_place(self._command, self._supervisor.all_listeners)
         except StartupError as error:
             logger.error("%s.", error)
             return error.exit_code

@@ -32,6 +32,7 @@ from pounce.kernel.loop import Loop
 from pounce.logging import CYAN, bold
 from pounce.net.listeners import Listener, close_to_clients, from_sockets
 from pounce.supervisor import signals, systemd
+from pounce.supervisor.admin import Admin
 from pounce.supervisor.generation import Generation, Surroundings
 from pounce.supervisor.handle import OnReport, WorkerHandle
 from pounce.supervisor.health import Health
@@ -44,6 +45,7 @@ from pounce.supervisor.restart import Reconfigure, Restart
 from pounce.supervisor.trust import warn_of_trust
 from pounce.supervisor.upgrade import Succession, take_over
 from pounce.version import __version__
+from pounce.worker.readiness import Readiness
 
 if TYPE_CHECKING:
     from pounce.supervisor.reload import Reload
@@ -104,12 +106,16 @@ class Supervisor:
             )
         self._pool: Pool | None = None
         self.health = Health(loop, self)
+        self._admin = Admin(loop, self.health)
         self._surroundings: Surroundings
         self._local: list[Callable[[], None]] = []
         """What runs the worker that shares this thread."""
         self.state = State.PREPARING
         self.listeners: list[Listener] = []
         """One per address."""
+        self.all_listeners: list[Listener] = []
+        """The same, and that of the admin listener."""
+        self.readiness = Readiness()
         self.exit_code = 0
         self.started = False
         """Have clients been let in? True until the end."""
@@ -136,7 +142,12 @@ class Supervisor:
         plan = self._plan
         if self._config.reload and self._reload is None:
             raise StartupError("reload needs the application as an import string, such as 'main:app'")
-        self.listeners = from_sockets(sockets) if sockets else self._succession.open(self._config.binds(), plan.count)
+        self.all_listeners = from_sockets(sockets) if sockets else []
+        binds = [*(self._config.binds() if not sockets else ()), *self._config.admin_binds()]
+        if binds:
+            self.all_listeners += self._succession.open(binds, plan.count)
+        self.listeners = [listener for listener in self.all_listeners if not listener.private]
+        self._admin.open(self._config, self.all_listeners)
         warn_of_trust(self._config, self.listeners)
         with importing:
             generation = plan.first_generation() if self._reload is None else self._reload.first_generation()
@@ -144,7 +155,9 @@ class Supervisor:
 
     def _make_pool(self, generation: Generation) -> None:
         plan, config = self._plan, self._config
-        self._surroundings = Surroundings(self._loop, self.listeners, plan.balancer)
+        self._surroundings = Surroundings(
+            self._loop, self.listeners, plan.balancer, self.readiness, self._admin.sockets
+        )
         self._pool_ended, self.uses_processes = False, plan.processes
         self._pool = self.health.pool = Pool(
             self, self._loop, generation, plan.count, plan.balancer, config.timeout_worker_stuck,
@@ -157,6 +170,7 @@ class Supervisor:
         free = "" if has_gil() else " free-threaded"
         logger.info("Pounce %s on %s%s, %s", __version__, python, free, self._plan.describe())
         _log_process("Started")
+        self._admin.start()
         if self._config.lifespan != "off":
             logger.info("Waiting for application startup.")
         self._run_pool(should_exit)
@@ -185,7 +199,8 @@ class Supervisor:
         self.abandoned_threads |= self._pool.workers.abandoned_threads
 
     def close(self) -> None:
-        for listener in self.listeners if not self.executes_again else ():
+        self._admin.close()
+        for listener in self.all_listeners if not self.executes_again else ():
             listener.close()
         if self._plan.balancer is not None:
             self._plan.balancer.close()
@@ -234,14 +249,16 @@ class Supervisor:
             logger.error(error)
             self.pool_failed(error.exit_code)
             return
-        take_over(self.listeners)
+        take_over(self.all_listeners)
         self._pool.serve()
         self.state = State.SERVING
         self.started = self.ready = True
+        self.readiness.set()
         self._on_started()
         for listener in self.listeners:
             text = "Pounce running on %s (Press CTRL+C to quit)"
             logger.info(text, listener.announcement, extra={"color_message": text.replace("%s", bold("%s"))})
+        self._admin.start()
         self._succession.ready()
         if self._reload is not None:
             self._reload.serving(self._pool.generation.number)
@@ -280,7 +297,7 @@ class Supervisor:
         elif number is signal.SIGHUP:
             self._restart.begin() if self._reload is None else self._reload.on_signal()
         elif number is signal.SIGUSR2:
-            self._succession.upgrade(self.listeners)
+            self._succession.upgrade(self.all_listeners)
         else:
             signals.control(number, self._pool, self._plan)
 
@@ -301,6 +318,7 @@ class Supervisor:
             self.stop()
             return
         self.state, self.ready = State.LEAVING, False
+        self.readiness.clear()
         logger.info("Shutting down in %g s. Until then clients are accepted. (CTRL+C to shut down now)", delay)
         systemd.stopping()
         self._succession.stop(self._grace)
@@ -313,7 +331,7 @@ class Supervisor:
         if self.stopping:
             if self.executes_again:  # the operator stops the server meanwhile
                 self.executes_again = False
-                take_over(self.listeners)
+                take_over(self.all_listeners)
                 close_to_clients(self.listeners)
             return
         if self.state in (State.SERVING, State.LEAVING):
@@ -329,6 +347,9 @@ class Supervisor:
         replaced = all(listener.inherited for listener in self.listeners) and (
             self._succession.handed_on or self.executes_again
         )
+        if not replaced:
+            self.readiness.clear()
+        self._admin.stop()
         self._pool.stop(self._grace, replaced=replaced, hurry=self.executes_again)
 
     def execute_again(self, grace: float) -> None:
@@ -336,7 +357,7 @@ class Supervisor:
         process. It keeps its number and the sockets, and clients wait in their queues. A stop meanwhile is a stop."""
         if self.state is State.SERVING:
             self.executes_again, self._grace = True, grace
-            for listener in self.listeners:
+            for listener in self.all_listeners:
                 listener.hand_on()
             self.stop()
 

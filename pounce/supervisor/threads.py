@@ -20,6 +20,7 @@ from pounce.supervisor.handle import OnReport, WorkerHandle
 from pounce.worker.balance import Balancer
 from pounce.worker.census import InFlight, current_request, in_flight
 from pounce.worker.control import Report
+from pounce.worker.readiness import Readiness
 from pounce.worker.worker import Worker
 
 
@@ -83,6 +84,7 @@ class ThreadWorker(InProcessWorker):
         balancer: Balancer | None,
         context: Context,
         *,
+        readiness: Readiness | None = None,
         probing: bool = False,
     ) -> None:
         """`context` is the one in which the application was imported; the worker runs in a copy of it. `probing`: a
@@ -91,7 +93,9 @@ class ThreadWorker(InProcessWorker):
         def post_report(_worker: Worker, report: Report) -> None:  # on the worker's thread
             loop.post(lambda: on_report(report))
 
-        super().__init__(Worker(number, config, load_application, listeners, post_report, balancer=balancer))
+        super().__init__(
+            Worker(number, config, load_application, listeners, post_report, balancer=balancer, readiness=readiness)
+        )
         self._worker.lifespan.probing = probing
         self._context = context.copy()
         self._thread = threading.Thread(target=self._run, name=f"pounce-worker-{number + 1}", daemon=True)

@@ -34,6 +34,7 @@ from pounce.aio.scheduler import Scheduler
 from pounce.app.loading import Loaded, log_failure_to_load
 from pounce.app.per_worker import enter_worker, leave_worker
 from pounce.asgi.cross_thread import CrossThreadCalls
+from pounce.asgi.health import with_health
 from pounce.asgi.lifespan import Lifespan
 from pounce.asgi.pipeline import http_handler, websocket_handler
 from pounce.asgi.service import Service
@@ -52,6 +53,7 @@ from pounce.worker.balance import Balancer
 from pounce.worker.control import Report, WorkerState
 from pounce.worker.hand_over import Legacy, ToHeir
 from pounce.worker.intake import Intake
+from pounce.worker.readiness import Readiness
 from pounce.worker.request_limit import RequestLimit
 
 HANDSHAKE_GRACE = 0.1
@@ -76,7 +78,9 @@ class Worker:
         report: Callable[["Worker", Report], object],
         loop: Loop | None = None,
         balancer: Balancer | None = None,
+        readiness: Readiness | None = None,
     ) -> None:
+        """`readiness` is the server's; None: this worker is the whole server."""
         self.number = number
         self.config = config
         self._load = load
@@ -85,6 +89,7 @@ class Worker:
         self.exit_code = 0
         """0; 3 when the loop or the lifespan has failed; or what the application has passed to sys.exit."""
         self._report = report
+        self._readiness = readiness if readiness is not None else Readiness(ready=True)
         self._loop_errors = 0
         self.aborted = False
         self._accepting_last = False
@@ -104,9 +109,12 @@ class Worker:
             self.lifespan.state, self.connections, self._check_drained,
         )  # fmt: skip
         self.exchanges = self.service.exchanges
+        handle = http_handler(self.service)
+        if config.health is not None:
+            handle = with_health(handle, config.health, self._readiness)
         self.context = ConnectionContext(
-            self.loop, config, http_handler(self.service), websocket_handler(self.service), self.connections,
-            self.exchanges, self._connection_closed,
+            self.loop, config, handle, websocket_handler(self.service), self.connections, self.exchanges,
+            self._connection_closed,
         )  # fmt: skip
         self._open = opener(self.context)
         self.intake = Intake(
@@ -232,6 +240,7 @@ class Worker:
         self.context.drain(idle, hand_over, hurry=hurry)
 
     def _stop_handshakes(self) -> None:
+        self._readiness.clear()  # the supervisor has done so, unless it is dead
         self.intake.stop_handshakes()
         self._accepting_last = True
         self.loop.call_later(HANDSHAKE_GRACE, self._stop_accepting)

@@ -15,6 +15,7 @@ from pounce.supervisor.processes import ProcessWorker
 from pounce.supervisor.threads import ThreadWorker
 from pounce.testing import TestServer
 from pounce.worker.control import Report
+from pounce.worker.readiness import Readiness
 from tests.support.server import get
 from tests.system.traffic import Clients
 
@@ -45,7 +46,7 @@ def processes(number, app):
 @pytest.fixture
 def surroundings():
     loop = Loop()
-    yield Surroundings(loop, [], None)
+    yield Surroundings(loop, [], None, Readiness(), tuple)
     loop.close()
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from pounce.supervisor.health import LIVE_TIMEOUT, START_TIMEOUT, Health
 from pounce.supervisor.watchdog import BLOCKED_AFTER
+from pounce.worker.readiness import Readiness
 from pounce.worker.worker import Report
 from tests.support.workers import PoolRig
 
@@ -11,6 +12,9 @@ from tests.support.workers import PoolRig
 class Served:
     started = ready = True
     stopping = False
+
+    def __init__(self):
+        self.readiness = Readiness(ready=True)
 
 
 class HealthRig(PoolRig):
@@ -101,8 +105,10 @@ def test_the_time_of_successors_that_fail_too_counts_from_the_first_failure():
 def test_a_server_that_starts_is_live_and_not_ready():
     rig = HealthRig(2)
     rig.server.started = rig.server.ready = False
+    rig.server.readiness.clear()
     rig.block(0, 60)
     rig.block(1, 60)
+    assert rig.health.phase == "starting"
     assert rig.health.live
     assert not rig.health.ready
     rig.health.pool = None
@@ -114,12 +120,21 @@ def test_a_server_that_starts_is_live_and_not_ready():
 def test_a_server_that_leaves_is_not_ready_and_one_that_stops_is_live():
     rig = HealthRig(1)
     rig.server.ready = False
+    rig.server.readiness.clear()
+    assert rig.health.phase == "leaving"
     assert rig.health.live
     assert not rig.health.ready
     rig.server.stopping = True
     rig.block(0, 60)
+    assert rig.health.phase == "stopping"
     assert rig.health.live
     assert rig.states() == ["draining"]
+
+
+def test_a_server_whose_sockets_another_process_has_taken_over_is_ready_because_new_clients_are_served():
+    rig = HealthRig(1)
+    rig.server.stopping, rig.server.ready = True, False
+    assert rig.health.ready
 
 
 def test_a_removed_slot_is_not_counted_and_a_new_one_starts():
