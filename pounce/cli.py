@@ -203,6 +203,9 @@ def _without_effect(config: Config) -> Iterator[Note]:
             yield logging.WARNING, text
     if config.ws not in ("auto", "none", "wsproto"):
         yield logging.WARNING, f"--ws {config.ws}: WebSocket is spoken through wsproto here."
+    senders = "proxy_protocol_allow_ips"
+    if getattr(config, senders) != DEFAULTS[senders] and not config.proxy_protocol:
+        yield logging.WARNING, "--proxy-protocol-allow-ips has no effect without --proxy-protocol."
 
 
 def serve(config: Config, notes: Sequence[Note] = (), reconfigure: "Reconfigure | None" = None) -> int:

@@ -19,6 +19,8 @@ PACKAGES = {
     "caddy": "caddy",
     "systemd-analyze": "systemd",
     "systemd-socket-activate": "systemd",
+    "prlimit": "util-linux",
+    "nginx-stream": "libnginx-mod-stream",
     "slowhttptest": "slowhttptest",
     "nc": "netcat-openbsd",
     "openssl": "openssl",
