@@ -82,3 +82,8 @@ def test_below_a_path_the_application_sees_its_root_path(edge):
     scope = seen(edge.port, "/shop/items", *FORGED)
     assert (scope["root_path"], scope["path"]) == ("/shop", "/shop/items")
     assert scope["client"][0] == ADDRESS
+
+
+def test_health_is_asked_by_the_proxy_or_through_it(edge):
+    with answered(edge.port, "/healthz") as response:
+        assert (response.status, response.read().strip()) == (200, b"ok")

@@ -22,7 +22,7 @@ def behind(place):
         yield start
 
 
-SETS_FORWARDED = ('Forwarded "";', 'Forwarded "for=$remote_addr;proto=$scheme;host=$http_host";')
+SETS_FORWARDED = ('Forwarded "";', 'Forwarded "for=$remote_addr;proto=$scheme;host=$host";')
 PASSES_X_FORWARDED = [
     (f"    proxy_set_header X-Forwarded-{name};\n", "")
     for name in ("For $remote_addr", "Proto $scheme", 'Host ""', "Prefix $prefix")
