@@ -93,9 +93,7 @@ class Config(ServerOptions, ProxyOptions, OperationOptions, ProtocolOptions, Log
 
     def _trusted_proxies(self) -> Any:
         """The proxies that a platform names. As with uvicorn, a variable that is empty trusts nobody."""
-        text, source = os.environ.get("FORWARDED_ALLOW_IPS"), "FORWARDED_ALLOW_IPS"
-        if text is None and self.env_file:
-            text, source = env_file.value(self.env_file, "FORWARDED_ALLOW_IPS"), f"{self.env_file}: FORWARDED_ALLOW_IPS"
+        text, source = env_file.variable(self.env_file, "FORWARDED_ALLOW_IPS")
         return DEFAULT_PROXIES if text is None else parsed("forwarded_allow_ips", text, source)
 
     @property

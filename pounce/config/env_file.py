@@ -21,6 +21,15 @@ def value(path: str, name: str) -> str | None:
     return found
 
 
+def variable(path: str | None, name: str) -> tuple[str | None, str]:
+    """A variable of the environment, or the one that the file, if there is one, will add to it, and its source for
+    errors. A value that `load` has set is asked for again."""
+    text = os.environ.get(name)
+    if path and (text is None or _loaded.get(name) == text):
+        return value(path, name), f"{path}: {name}"
+    return text, name
+
+
 _loaded: dict[str, str] = {}
 """The variables that `load` has set, and their values."""
 
