@@ -56,7 +56,7 @@ class Forwarding:
         """None where the application sees the request as it was received. `peer` is at the other end of the
         connection."""
         forwarded = None
-        if self._read is not None and self.trusted.trusts(peer.client):
+        if self._read is not None and self.trusted.trusts(peer.sender):
             forwarded = self._read(request.forwarding)
         twins = any(b"_" in name for name, _ in request.forwarding)
         if forwarded is None:

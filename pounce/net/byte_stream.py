@@ -38,6 +38,15 @@ class Peer:
         self.proxy = proxy
         """What the header of the PROXY protocol has said; None where there was none."""
 
+    @property
+    def sender(self) -> Address | None:
+        """Who has written what comes, and may be trusted or not: the client. None, as over a Unix socket, where a proxy
+        passes bytes on for a client without an address: `client` is the proxy then, which has not written them."""
+        proxy = self.proxy
+        if proxy is not None and proxy["client"] is None and proxy["command"] == "PROXY":
+            return None
+        return self.client
+
     def for_request(self, client: Address | None, scheme: str) -> "Peer":
         """The same for one request, of which fields say who has sent it and how."""
         return Peer(client, self.server, scheme, self.proxy)

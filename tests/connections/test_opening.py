@@ -115,6 +115,41 @@ def test_tls_that_the_proxy_has_ended_is_https_and_wss():
     assert app.scopes[0]["extensions"]["proxy"]["tls"]["version"] == "TLSv1.3"
 
 
+FORGED = GET.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 192.0.2.99\r\nX-Forwarded-Proto: https\r\n\r\n")
+TRUSTED = ("192.0.2.99", 0), "https"
+UNKNOWN, UNSPEC, LOCAL = (
+    b"PROXY UNKNOWN\r\n",
+    encode.raw(encode.PROXY, encode.UNSPEC),
+    encode.raw(encode.LOCAL, encode.UNSPEC),
+)
+
+
+@pytest.mark.parametrize(
+    ("header", "allowed", "seen"),
+    [
+        (V1, "192.0.2.1", (CLIENT, "http")),
+        (V2, "192.0.2.1", (CLIENT, "http")),
+        (V1, "203.0.113.0/24", TRUSTED),
+        (V2, "203.0.113.9", TRUSTED),
+        (V2, "*", TRUSTED),
+        (LOCAL, "192.0.2.1", TRUSTED),
+        (LOCAL, "203.0.113.9", (PROXY_PEER, "http")),
+        (UNKNOWN, "192.0.2.1", (PROXY_PEER, "http")),
+        (UNKNOWN, "192.0.2.1,unix", TRUSTED),
+        (UNSPEC, "192.0.2.1", (PROXY_PEER, "http")),
+        (UNSPEC, "*", TRUSTED),
+    ],
+)
+def test_fields_are_taken_from_a_client_that_is_trusted_whatever_proxy_has_passed_them_on(header, allowed, seen):
+    app = Application()
+    client = proxied(app, forwarded_allow_ips=allowed).connect()
+    assert status_of(client.ask(header + FORGED)) == 200
+    assert (app.scopes[0]["client"], app.scopes[0]["scheme"]) == seen
+    assert app.scopes[0]["extensions"]["proxy"]["peer"] == PROXY_PEER
+    assert status_of(client.ask(GET)) == 200
+    assert app.scopes[1]["client"] == (CLIENT if header in (V1, V2) else PROXY_PEER)
+
+
 def test_what_an_application_does_to_the_facts_no_other_request_sees():
     app = Application()
     client = proxied(app).connect()
