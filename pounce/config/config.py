@@ -113,15 +113,23 @@ class Config(ServerOptions, ProxyOptions, OperationOptions, ProtocolOptions, Log
             return []
         return [parse_bind(self.admin)._replace(source=f"--admin {self.admin}", private=True)]
 
+    @property
+    def names_address(self) -> bool:
+        """Does an option say where to listen?"""
+        return any(getattr(self, name) != DEFAULTS[name] for name in ("host", "port", "uds", "fd", "bind"))
+
     def binds(self) -> list[Bind]:
         """The addresses to listen at. `bind` comes first, then uvicorn's order of precedence: `fd`, `uds`, `host`."""
         if self.bind:
-            return [parse_bind(text) for text in self.bind]
-        if self.fd is not None:
-            return [Bind(f"--fd {self.fd}", fd=self.fd)]
-        if self.uds is not None:
-            return [Bind(f"--uds {self.uds}", path=self.uds)]
-        return [Bind(f"--host {self.host} --port {self.port}", host=self.host, port=self.port)]
+            found = [parse_bind(text) for text in self.bind]
+        elif self.fd is not None:
+            found = [Bind(f"--fd {self.fd}", fd=self.fd)]
+        elif self.uds is not None:
+            found = [Bind(f"--uds {self.uds}", path=self.uds)]
+        else:
+            found = [Bind(f"--host {self.host} --port {self.port}", host=self.host, port=self.port)]
+        mode = None if self.umask is None else 0o666 & ~self.umask
+        return [bind._replace(mode=mode) for bind in found]
 
 
 def _options() -> dict[str, Option]:

@@ -48,6 +48,10 @@ class ConfigOptions(TypedDict, total=False):
     health: str | None
     admin: str | None
     admin_public: bool
+    pid_file: Path | None
+    user: str | int | None
+    group: str | int | None
+    umask: int | str | None
     reload: bool
     reload_dirs: Sequence[Path] | Path | None
     reload_includes: Sequence[str] | str | None

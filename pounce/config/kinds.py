@@ -245,8 +245,37 @@ def _check_admin(value: object) -> object:
         bind = parse_bind(str(value))
     except ValueError:
         bind = None
-    if bind is None or bind.fd is not None:
+    if bind is None or bind.fd is not None or bind.fd_name is not None:
         raise Invalid("not HOST:PORT, [IPv6]:PORT or unix:PATH")
+    return value
+
+
+def account(metavar: str) -> Kind:
+    """A user or a group: a name, or a number. None and an empty text are the present one."""
+
+    def check(value: object) -> object:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32 - 1:
+            value = str(value)
+        checked = text(metavar).check(value)
+        return checked or None
+
+    return Kind(metavar, str, check)
+
+
+def _parse_umask(text: str) -> int | str:
+    try:
+        return int(text.removeprefix("0o"), 8)
+    except ValueError:
+        return text
+
+
+def _check_umask(value: object) -> object:
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        value = _parse_umask(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 0o777:
+        raise Invalid("not an octal number from 000 to 777")
     return value
 
 
@@ -322,6 +351,7 @@ TRUSTED = Kind("ADDRESS,...", str, _check_trusted)
 SENDERS = Kind("ADDRESS,...", str, _check_senders)
 HEALTH_PATH = Kind("PATH|off", str, _check_health_path)
 ADMIN = Kind("ADDRESS|off", str, _check_admin)
+UMASK = Kind("OCTAL", _parse_umask, _check_umask)
 LOG_CONFIG = Kind("FILE", str, _check_log_config)
 
 

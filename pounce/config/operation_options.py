@@ -5,7 +5,7 @@ Owner: none; see `config`.
 
 from dataclasses import dataclass
 
-from pounce.config.kinds import ADMIN, FLAG, HEALTH_PATH
+from pounce.config.kinds import ADMIN, FLAG, HEALTH_PATH, UMASK, account, text
 from pounce.config.option import OPERATION, option
 
 
@@ -27,4 +27,25 @@ class OperationOptions:
     )
     admin_public: bool = option(
         False, FLAG, OPERATION, "Let --admin be an address that other machines can reach. It asks nobody who he is."
+    )
+    pid_file: str | None = option(
+        None,
+        text("FILE"),
+        OPERATION,
+        "Write the number of the server's process to this file when clients are let in, and remove it at the end.",
+    )
+    user: str | None = option(
+        None,
+        account("USER"),
+        OPERATION,
+        "Be this user, a name or a number, once the sockets are bound and before the application is imported. Needs "
+        "root.",
+    )
+    group: str | None = option(None, account("GROUP"), OPERATION, "Be of this group. Default: the group of --user.")
+    umask: int | None = option(
+        None,
+        UMASK,
+        OPERATION,
+        "Take these permissions, an octal number, from files that the server and the application create, Unix sockets "
+        "included.",
     )

@@ -39,7 +39,8 @@ class ServerOptions:
         (),
         BINDS,
         ADDRESSES,
-        "Listen at this address instead: HOST:PORT, [IPv6]:PORT, unix:PATH or fd://N. May be given several times.",
+        "Listen at this address instead: HOST:PORT, [IPv6]:PORT, unix:PATH, fd://N, or fd://NAME for a socket of "
+        "systemd's. May be given several times.",
         multiple=True,
     )
     backlog: int = option(

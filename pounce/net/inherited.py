@@ -1,7 +1,8 @@
-"""Listening sockets that this process has been given by the server process before it.
+"""Listening sockets that this process has been given by the server process before it, or by the service manager.
 
 They come as open descriptors, and a text that lists their numbers: `7 8 fd3=9`. `fd3=9` is the socket that its server
-was given as `--fd 3`. Where each of them listens is asked of the socket itself. A listener takes those of its address;
+was given as `--fd 3`, or by the service manager under this number. Where each of them listens is asked of the socket
+itself. A listener takes those of its address;
 what none has taken is closed here, and stays with the other process.
 
 Must never bind, listen or shut down. Owner: the supervisor's thread.
@@ -23,14 +24,23 @@ class InheritedSockets:
         self._left: list[tuple[str, socket.socket]] = []
         self.taken: list[str] = []
         """The words of the text whose sockets a listener has."""
+        self.add(text)
+
+    def add(self, text: str) -> None:
+        """As the constructor."""
         for word in text.split():
             with contextlib.suppress(OSError, ValueError):
                 sock = socket.socket(fileno=descriptors([word])[0])
                 sock.set_inheritable(False)  # what the application executes must not hold it
                 self._left.append((word, sock))
 
+    @property
+    def fds(self) -> set[int]:
+        """Those that `of_fd` would find."""
+        return {int(word[2:].partition("=")[0]) for word, _ in self._left if not word.isdecimal()}
+
     def of_fd(self, fd: int) -> list[socket.socket]:
-        """The one that was `--fd FD`, or none."""
+        """The one that had the number `fd`, or none."""
         return self._take(lambda word, _sock: word.startswith(f"fd{fd}="))
 
     def of_path(self, path: str) -> list[socket.socket]:

@@ -134,11 +134,17 @@ class Listener:
             with contextlib.suppress(OSError):  # already shut; a system where a listening socket can only be closed
                 sock.shutdown(socket.SHUT_RD)
 
+    def change_owner(self, uid: int, gid: int) -> None:
+        """Of the Unix socket's file, if this server has made it; -1: no other."""
+        if self._inode is not None and self.reachable:
+            os.chown(self.address[0], uid, gid, follow_symlinks=False)
+
     def unlink(self) -> None:
         """Removes the file of the Unix socket, unless another server has put its own there."""
         if self._inode is not None and not self.inherited:
             if self.reachable:
-                with contextlib.suppress(FileNotFoundError):
+                # Without root's rights, which bound it, it may have to stay. A server that binds there replaces it.
+                with contextlib.suppress(FileNotFoundError, PermissionError):
                     os.unlink(self.address[0])
             self._inode = None
 
@@ -187,7 +193,7 @@ def _open(bind: Bind, workers: int, ipv4_ports: set[int], inherited: InheritedSo
         if bind.fd is not None:
             return [_open_fd(bind.fd, inherited)]
         if bind.path is not None:
-            return [_open_path(bind.path, workers, inherited, None if bind.private else 0o666)]
+            return [_open_path(bind, bind.path, workers, inherited)]
         return _open_tcp(bind.host or "", bind.port, workers, inherited, dual=bind.port not in ipv4_ports)
     except OSError as error:
         raise StartupError(f"cannot bind ({bind.source}): {_reason(error, bind.path or bind.port)}") from None
@@ -216,19 +222,52 @@ def from_sockets(sockets: Sequence[socket.socket]) -> list[Listener]:
 
 
 def _open_fd(fd: int, inherited: InheritedSockets) -> Listener:
-    found = inherited.of_fd(fd)
-    sock = found[0] if found else socket.socket(fileno=os.dup(fd))  # the number is the caller's, who may close it
+    if found := inherited.of_fd(fd):
+        sock = found[0]
+    else:
+        copy = os.dup(fd)  # the number is the caller's, who may close it
+        try:
+            sock = socket.socket(fileno=copy)
+        except OSError:
+            os.close(copy)
+            raise
+    try:
+        _check_can_listen(sock)
+    except OSError:
+        sock.close()
+        raise
+    if sock.family != socket.AF_UNIX:
+        with contextlib.suppress(OSError):  # another protocol than TCP, such as MPTCP
+            _set_tcp_options(sock)
+    return Listener([sock], address_of(sock), inherited=True, fd=fd)
+
+
+def address_of(sock: socket.socket) -> Address:
+    """Where it is bound. An abstract Unix socket's name begins with `@`, as systemd writes it."""
     name = sock.getsockname()
-    if sock.family == socket.AF_UNIX:
-        address = name if isinstance(name, str) else name.decode(errors="replace")
-        return Listener([sock], (address, None), inherited=True, fd=fd)
-    return Listener([sock], name[:2], inherited=True, fd=fd)
+    if sock.family != socket.AF_UNIX:
+        return (name[0], name[1])
+    path = name if isinstance(name, str) else name.decode(errors="replace")
+    return ("@" + path[1:] if path.startswith("\0") else path, None)
 
 
-def _open_path(path: str, workers: int, inherited: InheritedSockets, mode: int | None) -> Listener:
-    """`mode`: the rights of a new file; None: as umask has them. A file that is replaced leaves its rights."""
+def _check_can_listen(sock: socket.socket) -> None:
+    """Raises OSError with a text for those who have opened it for this server."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+        raise OSError(errno.EINVAL, "it is neither an IP socket nor a Unix socket")
+    if sock.type != socket.SOCK_STREAM:
+        raise OSError(errno.EINVAL, "it is not a stream socket; a systemd socket unit needs ListenStream=")
+    try:
+        sock.getpeername()
+    except OSError:
+        return
+    raise OSError(errno.EISCONN, "it is a connection, not a listening socket; a systemd socket unit needs Accept=no")
+
+
+def _open_path(bind: Bind, path: str, workers: int, inherited: InheritedSockets) -> Listener:
     if adopted := inherited.of_path(path):
         return Listener(adopted, (path, None), workers=workers, inherited=True, adopted=True)
+    mode = bind.mode if bind.mode is not None or bind.private else 0o666
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -240,7 +279,8 @@ def _open_path(path: str, workers: int, inherited: InheritedSockets, mode: int |
             probe.settimeout(1.0)
             if probe.connect_ex(path) != errno.ECONNREFUSED:
                 raise OSError(errno.EADDRINUSE, f"a server is listening at {path}")
-        mode = stat.S_IMODE(found.st_mode)
+        if bind.mode is None:  # a file that is replaced leaves its rights
+            mode = stat.S_IMODE(found.st_mode)
         os.unlink(path)
     sock = socket.socket(socket.AF_UNIX)
     try:
@@ -325,11 +365,7 @@ def _bind_all(family: int, name: tuple[str | int, ...], count: int, *, shared: b
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
-            # Accepted sockets inherit it, which saves a system call for each. (Not SO_KEEPALIVE: Linux asks thousands
-            # of clients in one moment, more than a network's queue holds, and gives up those it could not ask.)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if TCP_NOTSENT_LOWAT:
-                sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, MAX_UNSENT)
+            _set_tcp_options(sock)
             sock.bind(name)
             name = (name[0], sock.getsockname()[1], *name[2:])  # port 0: the first socket chooses for all
     except BaseException:
@@ -337,6 +373,14 @@ def _bind_all(family: int, name: tuple[str | int, ...], count: int, *, shared: b
             sock.close()
         raise
     return sockets
+
+
+def _set_tcp_options(sock: socket.socket) -> None:
+    """Accepted sockets inherit them, which saves system calls for each. (Not SO_KEEPALIVE: Linux asks thousands of
+    clients in one moment, more than a network's queue holds, and gives up those it could not ask.)"""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if TCP_NOTSENT_LOWAT:
+        sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, MAX_UNSENT)
 
 
 def _inode(path: str) -> int:

@@ -20,6 +20,7 @@ from pounce.errors import StartupError
 from pounce.logging import flush_streams
 from pounce.net.inherited import InheritedSockets, descriptors
 from pounce.net.listeners import Listener, words
+from pounce.supervisor import activation
 from pounce.supervisor.plan import PROCESSES_REASON
 
 ONLY_LOAD = "POUNCE_ONLY_LOAD"
@@ -41,8 +42,11 @@ class Command(NamedTuple):
         return cls([sys.executable, *sys.orig_argv[1:]], _current_folder(), dict(os.environb))
 
     def environment_with(self, **variables: str) -> dict[bytes, bytes]:
-        """As it was, with what one process of the server tells the next; empty variables are left out."""
+        """As it was, with what one process of the server tells the next; empty variables are left out. Where no sockets
+        are passed on, nor is what the service manager has said of them."""
         own = {name.encode() for name in (LISTENERS, READY_FD, PROCESSES_REASON)}
+        if not variables.get(LISTENERS):
+            own.update(name.encode() for name in activation.VARIABLES)
         result = {name: value for name, value in self.environment.items() if name not in own}
         return result | {name.encode(): os.fsencode(value) for name, value in variables.items() if value}
 
@@ -75,7 +79,10 @@ class Predecessor:
     """The server process that has started this one, or what this process was before it executed its command again."""
 
     def __init__(self) -> None:
-        self.sockets = InheritedSockets(os.environ.pop(LISTENERS, ""))
+        given = os.environ.pop(LISTENERS, "")
+        self.sockets = InheritedSockets(given)
+        self.given = bool(given)
+        """Has it given any sockets?"""
         self._ready_fd: int | None = None
         text = os.environ.pop(READY_FD, "")
         if text.isdecimal():

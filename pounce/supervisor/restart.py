@@ -22,7 +22,7 @@ from pounce.supervisor.plan import Plan
 from pounce.supervisor.renewal import Failure, Renewal, RenewalState
 
 FIXED = ("host", "port", "uds", "fd", "bind", "backlog", "workers", "worker_kind", "reload", "timeout_worker_stuck",
-         "admin", "admin_public")  # fmt: skip
+         "admin", "admin_public", "pid_file", "user", "group", "umask")  # fmt: skip
 """Options that hold for the server as a whole, from its start to its end."""
 LOGGING = ("log_level", "log_config", "access_log", "use_colors")
 

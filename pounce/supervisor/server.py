@@ -5,11 +5,13 @@ Owner: the thread that calls `run`. `should_exit`, `force_exit`, `started` and `
 
 import contextlib
 import contextvars
+import dataclasses
 import logging
 import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import FrameType
 
 from pounce.app.loading import load, log_failure_to_load
@@ -22,6 +24,7 @@ from pounce.net.address import Address
 from pounce.net.listeners import Listener
 from pounce.supervisor import embedding
 from pounce.supervisor.inheritance import Command, exec_in_place
+from pounce.supervisor.privileges import Privileges
 from pounce.supervisor.restart import Reconfigure
 from pounce.supervisor.signals import Signals
 from pounce.supervisor.supervisor import Supervisor
@@ -121,10 +124,12 @@ class Server:
         supervisor = self._supervisor
         try:
             with self.handling_signals():
-                self._configure_logging()
+                privileges = self._privileges()
                 for level, note in self._notes:
                     logger.log(level, note)
-                supervisor.prepare(sockets, self._signals.interrupting_import())
+                supervisor.prepare(
+                    sockets, partial(self._drop_privileges, privileges), self._signals.interrupting_import()
+                )
                 supervisor.run(should_exit=self.should_exit)
             code = supervisor.exit_code
         except Interrupted:
@@ -147,6 +152,25 @@ class Server:
         if code:
             raise SystemExit(code)
         self._raise_signal()
+
+    def _privileges(self) -> Privileges:
+        """Configures the log, but for its files where they are not this user's to open. Raises StartupError."""
+        try:
+            privileges = Privileges(self.config)
+        except StartupError:
+            configure(Config(""))
+            raise
+        if privileges.reduces:
+            configure(dataclasses.replace(self.config, threads=None, log_config="default"))
+        else:
+            self._configure_logging()
+        privileges.set_umask()
+        return privileges
+
+    def _drop_privileges(self, privileges: Privileges, listeners: Sequence[Listener]) -> None:
+        if privileges.reduces:
+            privileges.drop(listeners)
+            self._configure_logging()
 
     def load_only(self) -> int:
         """Loads the application as `run` does, and nothing more. Logs what is wrong, and returns the exit code."""

@@ -38,6 +38,7 @@ from pounce.supervisor.handle import OnReport, WorkerHandle
 from pounce.supervisor.health import Health
 from pounce.supervisor.inheritance import Command
 from pounce.supervisor.local import thread_is_free
+from pounce.supervisor.pid_file import PidFile
 from pounce.supervisor.plan import Plan, has_gil
 from pounce.supervisor.pool import Pool
 from pounce.supervisor.renewal import Renewal
@@ -96,6 +97,7 @@ class Supervisor:
             self._pool.roll(generation)
 
         self._renewal = Renewal(loop, self._plan, roll)
+        self._pid_file = PidFile(config.pid_file)
         self._restart = Restart(config, self._plan, self._renewal, reconfigure, self._configured)
         self._reload: Reload | None = None
         if config.should_reload:
@@ -135,20 +137,21 @@ class Supervisor:
         """Makes the generation that follows on CHANGING."""
 
     def prepare(
-        self, sockets: Sequence[socket.socket] | None, importing: contextlib.AbstractContextManager[None]
-    ) -> None:
-        """Binds the addresses, or adopts `sockets`; `importing` is entered while the application is imported. Raises
-        StartupError."""
+        self, sockets: Sequence[socket.socket] | None, on_bound: Callable[[Sequence[Listener]], object],
+        importing: contextlib.AbstractContextManager[None],
+    ) -> None:  # fmt: skip
+        """Binds the addresses, or adopts `sockets`, calls `on_bound`, and enters `importing` while the application is
+        imported. Raises StartupError."""
         plan = self._plan
         if self._config.reload and self._reload is None:
             raise StartupError("reload needs the application as an import string, such as 'main:app'")
         self.all_listeners = from_sockets(sockets) if sockets else []
-        binds = [*(self._config.binds() if not sockets else ()), *self._config.admin_binds()]
-        if binds:
-            self.all_listeners += self._succession.open(binds, plan.count)
+        self.all_listeners += self._succession.open(self._config, plan.count, only_admin=bool(sockets))
         self.listeners = [listener for listener in self.all_listeners if not listener.private]
         self._admin.open(self._config, self.all_listeners)
         warn_of_trust(self._config, self.listeners)
+        on_bound(self.all_listeners)
+        self._pid_file.check(has_predecessor=self._succession.has_predecessor)
         with importing:
             generation = plan.first_generation() if self._reload is None else self._reload.first_generation()
         self._make_pool(generation)
@@ -200,8 +203,10 @@ class Supervisor:
 
     def close(self) -> None:
         self._admin.close()
-        for listener in self.all_listeners if not self.executes_again else ():
-            listener.close()
+        if not self.executes_again:
+            self._pid_file.remove()
+            for listener in self.all_listeners:
+                listener.close()
         if self._plan.balancer is not None:
             self._plan.balancer.close()
 
@@ -254,6 +259,7 @@ class Supervisor:
         self.state = State.SERVING
         self.started = self.ready = True
         self.readiness.set()
+        self._pid_file.write()
         self._on_started()
         for listener in self.listeners:
             text = "Pounce running on %s (Press CTRL+C to quit)"

@@ -21,12 +21,12 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 
-from pounce.config.bind import Bind
+from pounce.config.config import Config
 from pounce.kernel.loop import READ, Loop, Timer
 from pounce.logging import flush_streams
 from pounce.net.inherited import descriptors
 from pounce.net.listeners import Listener, open_listeners, words
-from pounce.supervisor import systemd
+from pounce.supervisor import activation, systemd
 from pounce.supervisor.inheritance import LISTENERS, READY_FD, Command, Predecessor
 from pounce.supervisor.process_end import ProcessEnd
 
@@ -144,15 +144,24 @@ class Succession:
         self.handed_on = False
         """Does a new process serve?"""
 
-    def open(self, binds: Sequence[Bind], workers: int) -> list[Listener]:
-        """As `open_listeners`, with sockets that were inherited where there are any."""
+    def open(self, config: Config, workers: int, *, only_admin: bool) -> list[Listener]:
+        """Listeners at the addresses of the configuration, with sockets that were inherited, or that the service
+        manager has given. `only_admin`: without the public ones. Raises StartupError."""
+        admin = config.admin_binds()
         if self._command is None:
-            return open_listeners(binds, workers)
+            return open_listeners([*([] if only_admin else activation.binds(config, [])), *admin], workers)
         predecessor = self._predecessor = Predecessor()
+        given = activation.take(predecessor.sockets, from_predecessor=predecessor.given)
+        binds = [*([] if only_admin else activation.binds(config, given)), *admin]
         listeners = open_listeners(binds, workers, predecessor.sockets)
         if not predecessor.serves:
             take_over(listeners)
         return listeners
+
+    @property
+    def has_predecessor(self) -> bool:
+        """Does another server process serve until this one is ready?"""
+        return self._predecessor is not None and self._predecessor.serves
 
     def execute_again(self) -> None:
         """Before the server has started: executes the command again."""
@@ -162,10 +171,9 @@ class Succession:
 
     def ready(self) -> None:
         """This server lets clients in."""
-        predecessor = self._predecessor
-        if predecessor is None or not predecessor.serves:
+        if self._predecessor is None or not self._predecessor.serves:
             systemd.ready()
-        elif not predecessor.tell():  # the predecessor tells the service manager, if it lives
+        elif not self._predecessor.tell():  # the predecessor tells the service manager, if it lives
             systemd.ready(os.getpid())
 
     # To a new process

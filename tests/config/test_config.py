@@ -109,7 +109,7 @@ def test_invalid_options_in_the_file_are_named(tmp_path, file, words):
         ({"headers": [("a b", "c")]}, "not a field that HTTP allows"),
         ({"headers": [("a", "b\r\nc: d")]}, "not a field that HTTP allows"),
         ({"headers": [("a",)]}, "not a list of NAME:VALUE"),
-        ({"bind": ["nonsense"]}, "not HOST:PORT, [IPv6]:PORT, unix:PATH or fd://N"),
+        ({"bind": ["nonsense"]}, "not HOST:PORT, [IPv6]:PORT, unix:PATH, fd://N or fd://NAME"),
         ({"bind": ["a:1", "a:1"]}, "the same address twice"),
         ({"access_log": "yes"}, "access_log='yes' is neither true nor false"),
         ({"root_path": None}, "root_path=None is not text"),

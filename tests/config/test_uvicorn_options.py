@@ -137,7 +137,7 @@ BAD_TEXT = dict.fromkeys(OPTIONS, "no such value") | {"workers": "two", "headers
 
 
 ANY_TEXT = {"host", "uds", "root_path", "ws", "loop", "http", "timeout_notify", "callback_notify",
-            "reload_includes", "reload_excludes"}  # fmt: skip
+            "reload_includes", "reload_excludes", "pid_file", "user", "group"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [name for name in OPTIONS if name not in ANY_TEXT])

@@ -21,7 +21,8 @@ def test_bind_understands_addresses_of_hosts_unix_sockets_and_descriptors(text, 
     assert (bind.host, bind.port, bind.path, bind.fd) == wanted
 
 
-@pytest.mark.parametrize("text", ["", "8000", "host", "::1:80", "host:port", "host:65536", "unix:", "fd://x", "h:-1"])
+@pytest.mark.parametrize("text", ["", "8000", "host", "::1:80", "host:port", "host:65536", "unix:", "fd://", "fd://a:1",
+                                  "h:-1"])  # fmt: skip
 def test_bind_refuses_what_is_no_address(text):
     with pytest.raises(ValueError, match=r"\w"):
         parse_bind(text)

@@ -10,6 +10,7 @@ import pytest
 
 from pounce.supervisor.inheritance import LISTENERS, READY_FD, Command, Predecessor
 from tests.support.server import Running, begin, get
+from tests.support.service_manager import activating
 from tests.support.upgrades import Asking, write_version
 
 # At `/again` it orders what `--reload` orders when a change needs a new process.
@@ -43,6 +44,20 @@ def write(folder, version, grace="30.0", before=""):
 def started(folder, *arguments):
     env = {"PYTHONDONTWRITEBYTECODE": "1"}
     return Running("main:app", *(arguments or ("--port", "0")), cwd=folder, env=env)
+
+
+def test_in_place_it_keeps_the_sockets_of_the_service_manager(tmp_path):
+    write(tmp_path, "one")
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        fds = [given.fileno()]
+        env = {"PYTHONDONTWRITEBYTECODE": "1"}
+        with Running("main:app", cwd=tmp_path, env=env, prefix=activating(fds, "web"), pass_fds=fds) as server:
+            write(tmp_path, "two")
+            assert get(server.address, "/again")[0] == 200
+            server.wait_for("Pounce running on", count=2)
+            content = get(given.getsockname())[1]
+            assert b"two" in content
+            assert str(server.process.pid).encode() in content
 
 
 def test_in_place_it_keeps_number_and_port_and_clients_that_ask_meanwhile_are_answered(tmp_path):
