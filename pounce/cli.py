@@ -57,6 +57,8 @@ def parser() -> argparse.ArgumentParser:
         if spec.kind.metavar is None:
             add(action=_Switch, nargs=0)
         else:
+            if spec.kind.bare is not None:
+                add = partial(add, nargs="?", const=spec.kind.bare)
             add(action=_Values if spec.multiple else _Value, type=spec.kind.parse, metavar=spec.kind.metavar)
     about = result.add_argument_group("about")
     about.add_argument("--version", action=_Version, nargs=0, help="Show the version and exit.")

@@ -6,7 +6,8 @@ that was written for uvicorn works when the names are changed.
 The access log has a fast lane, because making a LogRecord for each request takes longer than parsing the request. In
 the default configuration the worker formats the line itself and writes the lines of one turn of the loop together. In
 any other configuration (another handler, a filter, propagation, a library that has replaced logging's methods) ordinary
-records are made. Both write the same text.
+records are made. Both write the same text. In the formats other than uvicorn's the line is made before the record: a
+formatter finds it as the message, and a filter has uvicorn's five arguments all the same.
 
 Must never let a broken log break the server. Users name this module in their configurations, so its public names stay.
 Owner: the thread that configures; an `AccessLog` belongs to its worker's thread.
@@ -23,6 +24,8 @@ from typing import Any
 from pounce.config.config import Config
 from pounce.config.kinds import LOG_LEVELS
 from pounce.errors import ConfigError
+from pounce.log_records import NO_REQUEST, access_record, makes_plain_records, stamp_records
+from pounce.log_records import request_id as request_id
 
 TRACE = TRACE_LOG_LEVEL = LOG_LEVELS["trace"]
 ACCESS_FORMAT = '%s - "%s %s HTTP/%s" %d'
@@ -31,6 +34,10 @@ ACCESS_FORMAT = '%s - "%s %s HTTP/%s" %d'
 _COLOURS = {TRACE: 34, logging.DEBUG: 36, logging.INFO: 32, logging.WARNING: 33, logging.ERROR: 31,
             logging.CRITICAL: 91}  # fmt: skip
 _STATUS_COLOURS = {1: 97, 2: 32, 3: 33, 4: 31, 5: 91}
+
+
+_OUR_RESORT = "pounce.lastResort"
+_RESORT = logging.lastResort  # what writes the lines of an application that configures nothing
 
 
 class Logger(logging.Logger):
@@ -95,20 +102,33 @@ class ColourizedFormatter(logging.Formatter):
             if "color_message" in record.__dict__:
                 record.msg = record.__dict__["color_message"]
                 record.message = record.getMessage()
-        record.__dict__["levelprefix"] = f"{painted}:{' ' * (8 - len(name))}"
+        record.__dict__["levelprefix"] = self._prefix(record, painted)
         return super().formatMessage(record)
+
+    def _prefix(self, record: logging.LogRecord, painted: str) -> str:
+        return f"{painted}:{' ' * (8 - len(record.levelname))}"
 
 
 class DefaultFormatter(ColourizedFormatter):
-    """For everything but requests."""
+    """For everything but requests. With --request-id, `%(levelprefix)s` names the request in whose context the line was
+    logged, unless the format has a place of its own for `%(request_id)s`."""
 
     stream = "stderr"
 
+    def _prefix(self, record: logging.LogRecord, painted: str) -> str:
+        prefix = super()._prefix(record, painted)
+        identity = getattr(record, "request_id", NO_REQUEST)
+        return prefix if identity == NO_REQUEST or "%(request_id)" in (self._fmt or "") else f"{prefix} [{identity}]"
+
 
 class AccessFormatter(ColourizedFormatter):
-    """Adds `%(client_addr)s`, `%(request_line)s` and `%(status_code)s` from the record's arguments."""
+    """Adds `%(client_addr)s`, `%(request_line)s` and `%(status_code)s` from the record's arguments. A line that is
+    made already, in another format of --access-log-format, is written as it is."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
+        line: str | None = record.__dict__.get("access_line")
+        if line is not None:
+            return line
         record = copy(record)
         arguments: Any = record.args
         client, method, path, version, status = arguments
@@ -153,9 +173,19 @@ LOGGING_CONFIG: dict[str, Any] = {
 _DEFAULT_CONFIG = deepcopy(LOGGING_CONFIG)  # programs change the one above in place
 
 
+def __getattr__(name: str) -> Any:
+    if name == "JSONFormatter":
+        from pounce.log_json import JSONFormatter  # most servers do not need it
+
+        return JSONFormatter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def configure(config: Config) -> None:
     """Configures logging from the options. Raises ConfigError for an invalid file or dictionary."""
     logging.addLevelName(TRACE, "TRACE")
+    if config.request_id is not None:
+        stamp_records()
     given = config.log_config
     translated = False
     if given == "default" and LOGGING_CONFIG == _DEFAULT_CONFIG:
@@ -179,6 +209,7 @@ def configure(config: Config) -> None:
             raise ConfigError(
                 f"--log-config: {given if isinstance(given, str) else 'the dictionary'}: {reason}"
             ) from None
+    _set_format(config)
     if config.log_level is not None:
         level = config.log_level if isinstance(config.log_level, int) else LOG_LEVELS[config.log_level]
         for name in ("pounce.error", "pounce.access", "pounce.asgi"):
@@ -218,6 +249,32 @@ def _configure_default(use_colors: bool | None) -> None:
         logging.getLogger(name).disabled = False
 
 
+def _set_format(config: Config) -> None:
+    """With --log-format json, has the handlers of the server's and of the root logger write JSON, but for those that
+    have a formatter of the operator's own. The lines of an application that configures nothing look like the server's,
+    where these say more than their message."""
+    formatter: logging.Formatter | None = None
+    if config.log_format == "json":
+        from pounce.log_json import JSONFormatter
+
+        formatter = JSONFormatter()
+        for logger in map(logging.getLogger, ("", "pounce", "pounce.error", "pounce.asgi", "uvicorn", "uvicorn.error")):
+            for handler in logger.handlers:
+                if handler.formatter is None or type(handler.formatter) in (DefaultFormatter, ColourizedFormatter):
+                    handler.setFormatter(formatter)
+    elif config.request_id is not None:
+        formatter = DefaultFormatter(LOGGING_CONFIG["formatters"]["default"]["fmt"], use_colors=config.use_colors)
+    if _RESORT is not None and (
+        logging.lastResort is _RESORT or getattr(logging.lastResort, "name", "") == _OUR_RESORT
+    ):
+        resort = _RESORT
+        if formatter is not None:
+            resort = copy(_RESORT)  # a handler for standard error, whatever that is when a line comes
+            resort.name = _OUR_RESORT
+            resort.setFormatter(formatter)
+        logging.lastResort = resort
+
+
 def flush_streams() -> None:
     """Flushes standard output and error, before something that would lose or repeat what they buffer."""
     for stream in (sys.stdout, sys.stderr):
@@ -232,12 +289,16 @@ class AccessLog:
     It is not in `observe`: that room imports this module, so this module could not pass the class on under the name by
     which programs may know it, `pounce.logging.AccessLog`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, whole_lines: bool = False) -> None:
+        """`whole_lines`: in another format than uvicorn's, which has been made already."""
         self.enabled = access_logger.hasHandlers()
-        self._lines: list[str] = []
+        self._whole_lines = whole_lines
+        self.lines: list[str] = []
+        """Whole lines that wait for `flush`, where there is a `handler`."""
         self._statuses: dict[int, str] = {}
         self._prefix = ""
-        self._handler: logging.StreamHandler[Any] | None = None  # set if the fast lane may be used
+        self.handler: logging.StreamHandler[Any] | None = None
+        """Set if the fast lane may be used."""
         self._formatter: AccessFormatter | None = None
         self.recheck()
 
@@ -250,7 +311,7 @@ class AccessLog:
         plain = (
             type(handler) is logging.StreamHandler
             and type(formatter) is AccessFormatter
-            and formatter._fmt == DEFAULT_ACCESS_FORMAT
+            and (self._whole_lines or formatter._fmt == DEFAULT_ACCESS_FORMAT)
             and not handler.filters
             and handler.level <= logging.INFO
             and not access_logger.filters
@@ -258,18 +319,18 @@ class AccessLog:
             and access_logger.isEnabledFor(logging.INFO)
             and type(access_logger) is Logger
             and logging.Logger.callHandlers is _CALL_HANDLERS
-            and logging.getLogRecordFactory() is logging.LogRecord
+            and makes_plain_records()
         )
-        self._handler = handler if plain and isinstance(handler, logging.StreamHandler) else None
-        if self._handler is not None and formatter is not self._formatter:
+        self.handler = handler if plain and isinstance(handler, logging.StreamHandler) else None
+        if self.handler is not None and formatter is not self._formatter:
             assert isinstance(formatter, AccessFormatter)
             self._formatter = formatter
             self._prefix = (_paint("INFO", _COLOURS[logging.INFO]) if formatter.use_colors else "INFO") + ":     "
             self._statuses.clear()
 
     def record(self, client: str, method: str, path: str, version: str, status: int) -> bool:
-        """Logs a request. Is this the first line that waits for `flush`?"""
-        if self._handler is None:
+        """Logs a request in uvicorn's format. Is this the first line that waits for `flush`?"""
+        if self.handler is None:
             access_logger.info(ACCESS_FORMAT, client, method, path, version, status)
             return False
         assert self._formatter is not None
@@ -279,13 +340,20 @@ class AccessLog:
         line = f"{method} {path} HTTP/{version}"
         if self._formatter.use_colors:
             line = bold(line)
-        self._lines.append(f'{self._prefix}{client} - "{line}" {text}\n')
-        return len(self._lines) == 1
+        self.lines.append(f'{self._prefix}{client} - "{line}" {text}\n')
+        return len(self.lines) == 1
+
+    def emit(self, line: str, arguments: tuple[str, str, str, str, int], identity: str | None) -> None:
+        """Makes a record of a whole line. `arguments`: of the record in uvicorn's format."""
+        self.recheck()
+        if not access_logger.isEnabledFor(logging.INFO):
+            return
+        access_logger.handle(access_record(line.rstrip("\n"), ACCESS_FORMAT, arguments, identity))
 
     def flush(self) -> None:
         """Writes the lines that wait, in one call."""
-        lines, self._lines = self._lines, []
-        handler = self._handler
+        lines, self.lines = self.lines, []
+        handler = self.handler
         if lines and handler is not None:
             handler.acquire()
             try:

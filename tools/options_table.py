@@ -38,7 +38,8 @@ def table() -> str:
         if spec.group != group:
             group = spec.group
             lines += ["", f"## {group[0].upper()}{group[1:]}", "", "| Option | |", "| --- | --- |"]
-        value = f" {spec.kind.metavar}" if spec.kind.metavar else ""
+        metavar = spec.kind.metavar if spec.kind.bare is None else f"[{spec.kind.metavar}]"
+        value = f" {metavar}" if metavar else ""
         flags, text = ((words.replace("|", "\\|")) for words in (", ".join(spec.flags) + value, describe(name)))
         lines.append(f"| `{flags}` | {text} |")
     return "\n".join(lines) + "\n"

@@ -6,6 +6,7 @@ Owner: the worker's thread.
 import logging
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import NoReturn
 
 from pounce.app.types import Message
@@ -49,6 +50,14 @@ class ApplicationCall(ABC):
     """Of the response; 0 as long as there is none."""
     seen: Seen | None = None
     """What proxies say of it, where that changes something."""
+    bytes_sent = 0
+    """As `Observed` has it, and so are the next six."""
+    bytes_received = 0
+    received = 0.0
+    started = 0.0
+    first_byte = 0.0
+    request_id: str | None = None
+    response_fields: Iterable[Field] = ()
     _outcome: Outcome | None = None
     _disconnect_received = False  # by the application
     _had_listener = False  # was the application waiting to receive, or had it received the disconnect, when that came?

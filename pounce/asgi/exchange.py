@@ -31,6 +31,8 @@ SMALL = 512
 """Content that waits in parts of fewer bytes is joined: an object for every few bytes would cost many times the
 bytes."""
 
+COMPLETED = Outcome.COMPLETED  # an enumeration's members cost a lookup more
+
 logger = logging.getLogger("pounce.error")
 
 
@@ -177,13 +179,21 @@ class Exchange(ApplicationCall):
                 if stage is HELD and service.on_response is not None:
                     service.on_response(self)
                 if not more and not self._trailers:
-                    if self._readers is None and service.on_end is None:  # as `_complete`
-                        self.stage = COMPLETE
-                    else:
+                    on_end = service.on_end
+                    if self._readers is not None:
+                        self.bytes_sent += len(body)
                         self._complete()
+                        return
+                    self.stage = COMPLETE  # as `_complete`
+                    if on_end is not None and self._outcome is None:
+                        self.bytes_sent += len(body)
+                        self._outcome = COMPLETED
+                        on_end(self, COMPLETED)
                     return
                 self.stage = BODY if more else TRAILERS
                 self._bytes_since_yield += len(body)
+                if service.on_end is not None:
+                    self._part_sent(len(body))
             else:
                 self._send_other(kind, message)
                 congested = transport.congested
@@ -196,6 +206,10 @@ class Exchange(ApplicationCall):
         while congested and not self.lost and self.stage is not COMPLETE:
             await self._wait_to_send()
             congested = transport.congested
+
+    def _part_sent(self, size: int) -> None:
+        """A part of the content has been sent that is not the last. Called where an observer counts."""
+        self.bytes_sent += size
 
     def _send_other(self, kind: str, message: Message) -> None:
         """Takes what is neither the start nor content, or comes when it cannot."""
@@ -230,7 +244,7 @@ class Exchange(ApplicationCall):
         fd, size = open_file(path)
         held = self.stage is HELD
         try:
-            self._transport.send_file(fd, size)
+            self.bytes_sent += self._transport.send_file(fd, size)
         except BaseException:
             os.close(fd)
             raise
@@ -247,8 +261,7 @@ class Exchange(ApplicationCall):
         self.stage = COMPLETE
         if self._readers:
             wake(self._readers)
-        if self._service.on_end is not None:
-            self._end(Outcome.COMPLETED)
+        self._end(COMPLETED)
 
     def _send_error(
         self, outcome: Outcome, status: int, reason: str, fields: Iterable[Field] = (), *, close: bool = False
@@ -256,6 +269,7 @@ class Exchange(ApplicationCall):
         """Answers in place of the application."""
         self.stage = COMPLETE
         self.status = status
+        self.bytes_sent = len(reason)
         self._response_started()
         self._transport.send_error(status, reason, fields, close=close)
         self._end(outcome)

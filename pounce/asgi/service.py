@@ -6,7 +6,7 @@ Owner: the worker's thread. Each worker has its own.
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextvars import Context
 from types import CoroutineType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pounce.app.loading import Loaded
 from pounce.app.types import Application, Message, Receive, Scope, Send
@@ -21,12 +21,16 @@ from pounce.kernel.task import Driver
 from pounce.observe.observer import Observer
 from pounce.protocols.events import Request
 
+if TYPE_CHECKING:
+    from pounce.asgi.request_id import RequestIds
+
 
 class Call(Admitted, Protocol):
     """A call of the application, for a request or a WebSocket."""
 
     task: Driver | None
     """None until it has had to wait."""
+    request_id: str | None
 
     @property
     def name(self) -> str: ...
@@ -54,6 +58,10 @@ class Service:
         """The worker's, as `threading.get_ident` says: any other only passes its calls on."""
         self.on_response = observer.on_response
         self.on_end = observer.on_end
+        self.on_handshake = observer.on_handshake
+        self.request_ids: RequestIds | None = None
+        self.keeps_times = observer.needs_times
+        self.keeps_response_fields = observer.needs_response_fields
         self.exchanges: set[Call] = set()
         """Those whose application is still running, which it may be after the response is complete."""
         self.limited = config.limit_concurrency is not None
@@ -106,15 +114,16 @@ class Service:
             return made
         return _awaited(made)
 
-    def run(self, exchange: Call, scope: Scope) -> None:
-        """Calls the application, and drives it in place until it first has to wait."""
+    def run(self, exchange: Call, scope: Scope, context: Context | None = None) -> None:
+        """Calls the application, and drives it in place until it first has to wait. `context`: the one to run in, in
+        place of a copy of the current one."""
         try:  # as `call`, which would cost a request a hundredth of its time
             coroutine = self._application(scope, exchange.receive, exchange.send)
         except BaseException as error:
             coroutine = _failed(error)
         if type(coroutine) is not CoroutineType:
             coroutine = _awaited(coroutine)
-        task = self._scheduler.spawn(coroutine, exchange.finished, Context() if self._empty_context else None)
+        task = self._scheduler.spawn(coroutine, exchange.finished, Context() if self._empty_context else context)
         if task is not None:
             self.exchanges.add(exchange)
             exchange.task_started(task)

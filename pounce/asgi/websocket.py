@@ -22,7 +22,6 @@ from pounce.asgi.scope import scope_of
 from pounce.asgi.stages import COMPLETE, HELD, START
 from pounce.errors import ClientDisconnected
 from pounce.kernel.task import Cancelled
-from pounce.observe.access_log import log_websocket
 from pounce.observe.observer import Outcome
 from pounce.protocols.events import ApplicationError
 from pounce.protocols.ws import frames
@@ -121,6 +120,8 @@ class WebSocketExchange(Exchange):
                 data = connection.next_message()
                 if data is not None:
                     self.handling_message = True
+                    if self._service.on_end is not None:
+                        self.bytes_received += _size(data)
                     return {"type": "websocket.receive", "text" if data.__class__ is str else "bytes": data}
                 if connection.disconnect is not None:
                     self._disconnect_received = True
@@ -166,6 +167,8 @@ class WebSocketExchange(Exchange):
             data = _data(message)
             self._bytes_since_yield += len(data)
             connection.send(data)
+            if self._service.on_end is not None:
+                self.bytes_sent += _size(data)
         elif kind == "websocket.close":
             code, reason = message.get("code", 1000), message.get("reason") or ""
             if not isinstance(code, int) or not frames.may_be_sent(code):
@@ -181,8 +184,8 @@ class WebSocketExchange(Exchange):
             raise ClientDisconnected("the client has disconnected")
         if kind.startswith("websocket.http.response."):
             await super().send({**message, "type": kind.removeprefix(DENIAL_PREFIX)})
-            if kind.endswith("start"):
-                log_websocket(self, message["status"])
+            if kind.endswith("start") and self._service.on_handshake is not None:
+                self._service.on_handshake(self)
         elif self.stage is not START:
             self._unexpected(kind, "the WebSocket has been refused")
         elif kind == "websocket.accept":
@@ -205,8 +208,10 @@ class WebSocketExchange(Exchange):
         connection.begin()
 
     def _response_started(self) -> None:
-        if self.stage is COMPLETE or self.connection is not None:  # else it is logged where it is sent
-            log_websocket(self, self.status)
+        on_handshake = self._service.on_handshake
+        # Of a refusal of the application's it is called where that is sent.
+        if on_handshake is not None and (self.stage is COMPLETE or self.connection is not None):
+            on_handshake(self)
         super()._response_started()
 
     @property
@@ -244,6 +249,11 @@ class WebSocketExchange(Exchange):
     @property
     def name(self) -> str:
         return f"WebSocket {path_in_log(self.request.path)}"
+
+
+def _size(data: str | bytes) -> int:
+    """Bytes of a message."""
+    return len(data) if data.__class__ is bytes or data.isascii() else len(data.encode())  # type: ignore[union-attr]
 
 
 def _data(message: Message) -> str | bytes:

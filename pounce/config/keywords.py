@@ -82,7 +82,11 @@ class ConfigOptions(TypedDict, total=False):
     date_header: bool
     log_level: str | int | None
     log_config: Any
+    log_format: Literal["text", "json"]
     access_log: bool
+    access_log_format: str | None
+    access_log_exclude: Sequence[str] | str | None
+    request_id: str | bool | None
     use_colors: bool | None
     loop: str
     http: str

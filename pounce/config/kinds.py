@@ -39,6 +39,8 @@ class Kind(NamedTuple):
     """Returns the value, perhaps in another form. Raises Invalid."""
     split: Callable[[str], list[str]] = str.split
     """Makes the parts of a list out of text, for an option that may be given several times."""
+    bare: str | None = None
+    """The text that an option without a value stands for. None: it needs a value."""
 
 
 def _number(text: str) -> float | str:

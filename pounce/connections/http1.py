@@ -271,6 +271,8 @@ class HTTP1Connection(HTTP1Transport):
         if handler is None or handler.answerable:
             unreadable = UNREADABLE_HEAD if self.reader.wants_head_only else UNREADABLE
             self._begin_error(unreadable if handler is None else handler.request, error.status, ())
+            if handler is not None:
+                handler.status = error.status
             self.writer.keep_alive = False
             self.stream.write_parts(self.writer.body(error.reason.encode(), False))
             self.close(linger=True)

@@ -71,6 +71,9 @@ class HTTP1Transport(ABC):
                 self.stream.write(CONTINUE)
         self._await_content()
 
+    def add_field(self, name: bytes, value: bytes) -> None:
+        self.writer.add_field(name, value)
+
     def send_early_hints(self, links: Iterable[bytes]) -> None:
         """HTTP/1.0 clients know no interim responses and get none."""
         lines = write_fields([(b"link", link) for link in links])
@@ -105,7 +108,7 @@ class HTTP1Transport(ABC):
             return self.stream.buffered > HIGH_WATER
         return False
 
-    def send_file(self, fd: int, size: int) -> None:
+    def send_file(self, fd: int, size: int) -> int:
         if self.writer.held is not None:
             self._decide_keep_alive(self.handler.request)  # type: ignore[union-attr]  # the caller's
         before, count, after = self.writer.file(size)
@@ -113,6 +116,7 @@ class HTTP1Transport(ABC):
         if after:
             self.stream.write(after)
         self._complete()
+        return count
 
     def send_trailers(self, fields: Iterable[Field], more: bool) -> None:
         self.stream.write_parts(self.writer.trailers(fields, more=more))
@@ -178,6 +182,10 @@ class HTTP1Transport(ABC):
         from pounce.connections.websocket import accept  # most workers never need it
 
         context = self.context
+        added = self.writer.added
+        if added is not None:
+            own = list(fields)
+            fields = own if any(name.lower() == added[0] for name, _ in own) else [*own, added]
         connection = accept(context, self.stream, handler, handshake, subprotocol, fields)
         self.handler = None
         self._enter(CLOSING)

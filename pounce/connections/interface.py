@@ -32,6 +32,8 @@ class Handler(Protocol):
 
     eof: bool
     """The client sends no more. It may still read."""
+    status: int
+    """Of the response. A transport that has answered by itself sets it."""
 
     @property
     def answerable(self) -> bool:
@@ -74,6 +76,10 @@ class Transport(Protocol):
         """The application has taken `taken` bytes of the content and waits for more. The first call also tells a client
         that expects it to go on (100, RFC 9110 section 10.1.1)."""
 
+    def add_field(self, name: bytes, value: bytes) -> None:
+        """Adds a legal field of the server's own to the next head, whoever that is from, unless it has such a field.
+        `name` is in lower case."""
+
     def send_early_hints(self, links: Iterable[bytes]) -> None:
         """A 103 with these Link fields (RFC 8297). Raises ApplicationError."""
 
@@ -88,8 +94,9 @@ class Transport(Protocol):
         """Sends a part of the content. True if the transport is congested, and more is to come. Raises
         ApplicationError, and then nothing has changed."""
 
-    def send_file(self, fd: int, size: int) -> None:
-        """Sends a whole file of `size` bytes as the content. Takes `fd` over, unless it raises ApplicationError."""
+    def send_file(self, fd: int, size: int) -> int:
+        """Sends a whole file of `size` bytes as the content, and returns how many of them fit the response. Takes `fd`
+        over, unless it raises ApplicationError."""
 
     def send_trailers(self, fields: Iterable[Field], more: bool) -> None:
         """Sends trailer fields, where the protocol and the client take them. Raises ApplicationError."""

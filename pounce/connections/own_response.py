@@ -26,13 +26,14 @@ METHOD_NOT_ALLOWED = OwnResponse(405, b"method not allowed\n", fields=[(b"allow"
 class OwnExchange:
     """The handler of such a request. Its content, if there is any, is thrown away."""
 
-    __slots__ = ("_make", "_transport", "answerable", "eof", "request")
+    __slots__ = ("_make", "_transport", "answerable", "eof", "request", "status")
 
     def __init__(self, transport: Transport, request: Request, make: Callable[[], OwnResponse]) -> None:
         """`make` is called where the method is GET or HEAD; any other is answered 405."""
         self.request = request
         self.eof = False
         self.answerable = True
+        self.status = 0
         self._transport = transport
         self._make = make
 

@@ -24,7 +24,7 @@ class Peer:
     """Who is at the other end. Final once the first request begins; shared by all requests of a connection that have
     this client: see `for_request`."""
 
-    __slots__ = ("client", "proxy", "scheme", "server")
+    __slots__ = ("client", "host_text", "proxy", "scheme", "server", "text")
 
     def __init__(
         self, client: Address | None, server: Address | None, scheme: str = "http",
@@ -37,6 +37,10 @@ class Peer:
         """ "http", or "https" where the bytes are encrypted, or were until a proxy has passed them on."""
         self.proxy = proxy
         """What the header of the PROXY protocol has said; None where there was none."""
+        self.text: str | None = None
+        """The client's host and port, as the log has them. Made when first asked for."""
+        self.host_text: str | None = None
+        """The host alone, in the same way."""
 
     @property
     def sender(self) -> Address | None:

@@ -1,16 +1,18 @@
 """Who hears of a worker's exchanges: the access log, the request limit, and whatever else counts or follows requests.
 
-An observer is asked at two moments of every exchange. A hook that nothing uses is None, and costs a test for that.
+An observer is asked at two moments of every exchange. A hook that nothing uses is None, and costs a test for that. What
+costs time is kept by an exchange only where the observer needs it.
 
 Owner: the worker's thread.
 """
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from pounce.net.byte_stream import Peer
 from pounce.protocols.events import Request
+from pounce.protocols.fields import Field
 
 
 class Outcome(enum.Enum):
@@ -36,6 +38,23 @@ class Observed(Protocol):
     request: Request
     status: int
     """Of the response; 101 for an accepted WebSocket, 0 as long as there is none."""
+    bytes_sent: int
+    """Of content that the application has sent; of a WebSocket, of its messages before compression. Counted where there
+    is an `on_end`."""
+    request_id: str | None
+    """None without --request-id."""
+
+    # With `needs_times`, in seconds of the loop's clock; 0 for what has not happened.
+    received: float
+    """When the turn began in which the head was read."""
+    started: float
+    """When the application was called."""
+    first_byte: float
+    """When the head of the response was sent, if the response was not complete with it."""
+    bytes_received: int
+    """Of content; of a WebSocket, of its messages."""
+    response_fields: Iterable[Field]
+    """The application's, with `needs_response_fields`."""
 
     @property
     def answered(self) -> bool:
@@ -57,9 +76,16 @@ type OnEnd = Callable[[Observed, Outcome], object]
 class Observer:
     """The hooks of one worker. They are called on its thread and must not raise."""
 
-    __slots__ = ("on_end", "on_response")
+    __slots__ = ("needs_response_fields", "needs_times", "on_end", "on_handshake", "on_response")
 
-    def __init__(self, on_response: Sequence[OnResponse] = (), on_end: Sequence[OnEnd] = ()) -> None:
+    def __init__(
+        self, on_response: Sequence[OnResponse] = (), on_end: Sequence[OnEnd] = (),
+        on_handshake: OnResponse | None = None, *, needs_times: bool = False, needs_response_fields: bool = False,
+    ) -> None:  # fmt: skip
+        self.on_handshake = on_handshake
+        """A WebSocket's handshake has been answered."""
+        self.needs_times = needs_times
+        self.needs_response_fields = needs_response_fields
         self.on_response: OnResponse | None = _all_of(on_response)
         """The head of a response, or the 101 of a WebSocket, has been sent."""
         self.on_end: OnEnd | None = _all_of(on_end)

@@ -6,6 +6,7 @@ a cache; from then on it is not changed.
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from pounce.protocols.fields import Field
 
@@ -37,8 +38,8 @@ def percent_decoded(path: bytes) -> str:
 class Request:
     """The head of a request (RFC 9110, section 6.2). Never changed: one object may stand for many equal requests."""
 
-    __slots__ = ("content_length", "expects_continue", "fields", "forwarding", "keep_alive", "method", "path", "query",
-                 "special", "text", "version")  # fmt: skip
+    __slots__ = ("content_length", "expects_continue", "fields", "forwarding", "keep_alive", "log_texts", "method",
+                 "path", "query", "special", "text", "version")  # fmt: skip
 
     def __init__(
         self,
@@ -73,6 +74,8 @@ class Request:
         """Does the client wait for a 100 (Continue) before it sends the content (RFC 9110, section 10.1.1)?"""
         self.forwarding = forwarding
         """Those of the fields in which a proxy may say who its client is, and what looks like them (`forwarding`)."""
+        self.log_texts: Any = None
+        """What the access log has made of it, for the next equal request."""
 
     asks_for_upgrade = False
     """Does its Connection field announce an Upgrade field, and is there one (RFC 9110, section 7.8)?"""

@@ -24,7 +24,7 @@ from pounce.supervisor.renewal import Failure, Renewal, RenewalState
 FIXED = ("host", "port", "uds", "fd", "bind", "backlog", "workers", "worker_kind", "reload", "timeout_worker_stuck",
          "admin", "admin_public", "pid_file", "user", "group", "umask")  # fmt: skip
 """Options that hold for the server as a whole, from its start to its end."""
-LOGGING = ("log_level", "log_config", "access_log", "use_colors")
+LOGGING = ("log_level", "log_config", "log_format", "access_log", "use_colors", "request_id")
 
 type Reconfigure = Callable[[], tuple[Config, Sequence[tuple[int, str]]]]
 """Reads the configuration again, and gives lines for the log. Raises StartupError."""

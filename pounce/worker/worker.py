@@ -36,8 +36,7 @@ from pounce.app.per_worker import enter_worker, leave_worker
 from pounce.asgi.cross_thread import CrossThreadCalls
 from pounce.asgi.health import with_health
 from pounce.asgi.lifespan import Lifespan
-from pounce.asgi.pipeline import http_handler, websocket_handler
-from pounce.asgi.service import Service
+from pounce.asgi.pipeline import http_handler, service_class, websocket_handler
 from pounce.config.config import Config
 from pounce.connections.connection_log import connection_set
 from pounce.connections.context import DRAIN_IDLE, RETIRE_IDLE, Connection, ConnectionContext, HandOver
@@ -48,7 +47,7 @@ from pounce.kernel.task import Driver
 from pounce.net.address import Address
 from pounce.net.listeners import Listener
 from pounce.observe.access_log import RequestLog
-from pounce.observe.observer import Observer, OnResponse
+from pounce.observe.observer import Observer
 from pounce.worker.balance import Balancer
 from pounce.worker.control import Report, WorkerState
 from pounce.worker.hand_over import Legacy, ToHeir
@@ -102,9 +101,9 @@ class Worker:
         limit = RequestLimit(
             config, lambda: self.state is WorkerState.SERVING, lambda: report(self, Report.WANTS_SUCCESSOR)
         )
-        self._request_log = RequestLog(self.loop, speaks_websocket=config.ws != "none")
+        self._request_log = RequestLog(self.loop, config, number + 1)
         self.connections: set[Connection] = connection_set()
-        self.service = Service(
+        self.service = service_class(config)(
             self.loop, config, self._scheduler, self.cross_thread, _observer(self._request_log, limit),
             self.lifespan.state, self.connections, self._check_drained,
         )  # fmt: skip
@@ -358,10 +357,7 @@ class Worker:
 
 
 def _observer(log: RequestLog, limit: RequestLimit) -> Observer:
-    on_response: list[OnResponse] = [log.on_response] if log.enabled else []
-    if limit.enabled:
-        return Observer([*on_response, limit.on_response], [limit.on_end])
-    return Observer(on_response)
+    return log.observer([limit.on_response], [limit.on_end]) if limit.enabled else log.observer([], [])
 
 
 def _preload_websockets(config: Config) -> None:

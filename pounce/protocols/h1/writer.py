@@ -58,6 +58,7 @@ class EncodedHead:
         "length",
         "line",
         "lines",
+        "names",
         "overrides",
         "status",
     )
@@ -71,11 +72,19 @@ class EncodedHead:
         self.overrides = checked.overrides
         self.line = line
         self.lines = b"".join([b"%b: %b\r\n" % field for field in checked.fields])
+        self.names: frozenset[bytes] | None = None
+        """Of its fields, in lower case; None until somebody asks."""
         self.head = b""
         """Everything but the framing, with the server's own field lines as in `defaults`."""
         self.defaults: bytes | None = None
         """The server's lines in `head`. They are the same object for a second, so their identity tells whether `head`
         is up to date."""
+
+    def has(self, name: bytes) -> bool:
+        """Has it a field of this name?"""
+        if self.names is None:
+            self.names = frozenset(line.partition(b":")[0].lower() for line in self.lines.split(CRLF))
+        return name in self.names
 
     def set_defaults(self, defaults: bytes) -> None:
         self.defaults = defaults
@@ -139,6 +148,7 @@ class ResponseWriter:
         "_request",
         "_sends_trailers",
         "_special",
+        "added",
         "awaits_trailers",
         "bodiless",
         "held",
@@ -160,9 +170,16 @@ class ResponseWriter:
         self.bodiless = False
         """Must the response have no content, whatever the application sends (RFC 9110, section 6.4.1)?"""
         self.keep_alive = False
+        self.added: Field | None = None
+        """A field of the server's own, for the next head that is written."""
         self._special = (
             False  # does the framing depend on anything else? One flag, because it is read for every response
         )
+
+    def add_field(self, name: bytes, value: bytes) -> None:
+        """Adds a legal field to the next head, unless that has it already. `name` is in lower case."""
+        self.added = (name, value)
+        self._special = True
 
     def start(self, request: Request, status: object, fields: Iterable[Field], trailers: bool = False) -> None:
         """Begins a response. Raises ApplicationError for an illegal status or field."""
@@ -178,7 +195,7 @@ class ResponseWriter:
         self.keep_alive = request.keep_alive and not held.close
         special = trailers or request.special or held.bodiless
         if special or self._special:  # else the last response has left the right values
-            self._special = special
+            self._special = special or self.added is not None
             self.awaits_trailers = trailers
             self._sends_trailers = trailers and _takes_trailers(request)
             self.bodiless = request.method == "HEAD" or held.bodiless
@@ -255,7 +272,8 @@ class ResponseWriter:
         return parts if more or self._sends_trailers else (*parts, LAST_CHUNK)
 
     def _framing(self, held: EncodedHead, size: int, more: bool) -> bytes:
-        """The end of the head: the framing (RFC 9112, section 6.3), from what is known of the content."""
+        """The end of the head: a field that was added, and the framing (RFC 9112, section 6.3), from what is known of
+        the content."""
         self._chunked = False
         self._event_stream = held.event_stream
         self._remaining = None
@@ -276,6 +294,9 @@ class ResponseWriter:
             framing = b"transfer-encoding: chunked\r\n\r\n"
         else:
             self.keep_alive = False  # HTTP/1.0 has no chunks: the end of the connection ends the content
+        added, self.added = self.added, None
+        if added is not None and not held.has(added[0]):
+            framing = b"%b: %b\r\n%b" % (*added, framing)
         if not self.keep_alive:
             return b"connection: close\r\n" + framing
         if self._request.version == "1.0":

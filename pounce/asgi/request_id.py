@@ -1,0 +1,46 @@
+"""The identifier of a request: from a trusted proxy, or made here.
+
+It is in the response, in `scope["extensions"]["request_id"]` as `{"id": ...}`, in the field of the request that the
+application sees, and in the context, where every line of the log finds it (`pounce.log_records`). What a client sends
+that is not trusted is replaced: it could be that of another request.
+
+Owner: the worker's thread; each worker has its own.
+"""
+
+import os
+import re
+
+from pounce.config.config import Config
+from pounce.connections.interface import Peer
+from pounce.protocols.events import Request
+from pounce.protocols.trusted import TrustedPeers
+
+_SANE = re.compile(rb"[A-Za-z0-9._:;=/+@~-]{1,128}")
+"""What is taken from a proxy. There is nothing in it that could end a field, a string or a line."""
+SIZE = 16  # bytes of a new identifier
+BATCH = 256  # identifiers for which random bytes are fetched in one system call
+
+
+class RequestIds:
+    def __init__(self, config: Config) -> None:
+        assert config.request_id is not None
+        self.field = config.request_id.encode("ascii")
+        self._trusted = TrustedPeers.parse(config.forwarded_allow_ips)
+        self._random = b""
+        self._used = 0
+
+    def of(self, peer: Peer, request: Request) -> str:
+        """The identifier of a request from this peer."""
+        field = self.field
+        given = [value for name, value in request.fields if name == field]
+        if len(given) == 1 and _SANE.fullmatch(given[0]) and self._trusted.trusts(peer.client):
+            return given[0].decode("ascii")
+        return self._new()
+
+    def _new(self) -> str:
+        begin = self._used
+        if begin >= len(self._random):
+            self._random = os.urandom(SIZE * BATCH)
+            begin = 0
+        self._used = begin + SIZE
+        return self._random[begin : begin + SIZE].hex()
