@@ -27,6 +27,9 @@ DRAINED_PER_TURN = 64
 """Connections that are told in one turn: thousands of idle ones must not hold up those that are busy."""
 HEIR_PAUSE = 0.001
 """Seconds until a congested heir is asked again."""
+PROXY_HEADER_TIMEOUT = 10.0
+"""Seconds from the accept to the end of the header of the PROXY protocol. A proxy sends it first and at once; the
+specification wants at least 3, for a packet that is lost."""
 LINGER_TIMEOUT = 5.0
 """Seconds in which a client must send or acknowledge something after its last response (`net.stream`)."""
 
@@ -169,7 +172,7 @@ class ConnectionContext:
     @property
     def first_byte_timeout(self) -> float:
         """Seconds that a client has to send something after it was accepted."""
-        return self.deadlines[HEAD].length
+        return PROXY_HEADER_TIMEOUT if self.config.proxy_protocol else self.deadlines[HEAD].length
 
     def idle_since(self, when: float) -> int:
         """How many connections have been idle since `when`, in seconds of the loop's clock."""

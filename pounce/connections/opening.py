@@ -13,7 +13,13 @@ import socket
 from collections.abc import Callable
 from typing import Final, Literal
 
-from pounce.connections.context import Connection, ConnectionContext, DeadlineOwner, HandedOver
+from pounce.connections.context import (
+    PROXY_HEADER_TIMEOUT,
+    Connection,
+    ConnectionContext,
+    DeadlineOwner,
+    HandedOver,
+)
 from pounce.connections.http1 import HTTP1Connection
 from pounce.connections.http1_state import DRAINING as DRAINING_DEADLINE
 from pounce.connections.http1_state import HEAD, IDLE
@@ -25,9 +31,6 @@ from pounce.net.stream import SocketStream
 from pounce.protocols.proxy import ProxyHeader, ProxyHeaderError, read_header
 from pounce.protocols.trusted import TrustedPeers
 
-PROXY_HEADER_TIMEOUT = 10.0
-"""Seconds from the accept to the end of the header. A proxy sends it first and at once; the specification wants at
-least 3, for a packet that is lost."""
 LOG_INTERVAL = 10.0
 """Seconds from a line about connections that were closed to the next of the same kind."""
 

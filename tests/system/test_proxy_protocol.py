@@ -46,8 +46,8 @@ pid {folder}/pid;
 events {{ worker_connections 100; }}
 stream {{
     server {{
+        listen unix:{folder}/nginx.sock;  # first: what is listed last is open last
         listen 127.0.0.1:{port};
-        listen unix:{folder}/nginx.sock;
         proxy_pass {server};
         proxy_protocol on;
     }}
@@ -115,7 +115,7 @@ def seen(address, path="/", wrap=lambda sock: sock):
 
 
 @pytest.mark.parametrize("mode", ["http", "tcp"])
-@pytest.mark.parametrize("send", ["send-proxy", "send-proxy-v2"])
+@pytest.mark.parametrize("send", ["send-proxy", "send-proxy proxy-v2-options ssl,unique-id,crc32c", "send-proxy-v2"])
 def test_haproxy_tells_the_client(tmp_path, server, send, mode):
     with haproxy(tmp_path, server.haproxied_at, send, mode) as address:
         for _ in range(4):

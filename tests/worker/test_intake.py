@@ -13,7 +13,8 @@ from pounce.net.listeners import Listener
 from pounce.worker.balance import NOT_ACCEPTING, Balancer
 from pounce.worker.control import Report
 from pounce.worker.intake import Intake
-from tests.support.applications import hello, waits_behind
+from tests.support import proxy_headers as encode
+from tests.support.applications import body, hello, start, waits_behind
 from tests.support.harness import Rig, skipping_loop
 from tests.support.requests import CLOSE, GET
 from tests.support.sockets import Refusing, opened
@@ -268,3 +269,40 @@ def test_stop_after_retire_serves_the_queue():
         siblings.rigs[0].wait(0.3)
         assert late.recv(1000).endswith(b"hello")
         slow.close()
+
+
+PROXIED = {"proxy_protocol": True, "proxy_protocol_allow_ips": "127.0.0.1"}
+HEADER = encode.v1(("192.0.2.9", 7), ("192.0.2.1", 80))
+
+
+def test_proxy_protocol_closes_an_accepted_connection_that_is_silent_also_without_timeout_request_head():
+    with Siblings(2, timeout_request_head=None, **PROXIED) as siblings:
+        client = siblings.connect(0)
+        siblings.turn()
+        assert len(siblings.balancer.pending[0]) == 1
+        siblings.rigs[0].wait(10.1)
+        assert client.recv(100) == b""
+        assert not siblings.balancer.pending[0]
+
+
+def test_a_connection_that_a_sibling_takes_over_before_its_header_has_the_client_of_the_header():
+    async def app(scope, receive, send):
+        await send(start())
+        await send(body(repr(scope["client"]).encode()))
+
+    with Siblings(2, app, **PROXIED) as siblings:
+        client = siblings.connect(0)
+        siblings.rigs[0].turn()
+        siblings.balancer.blocked[0] = True
+        siblings.rigs[1].worker.intake.accept_for(0)
+        client.sendall(HEADER + GET)
+        siblings.rigs[1].turn()
+        assert client.recv(1000).endswith(b"('192.0.2.9', 7)")
+
+
+@pytest.mark.parametrize("cut", [0, 5, len(HEADER)])
+def test_a_connection_in_its_header_counts_as_load(cut):
+    with Siblings(2, **PROXIED) as siblings:
+        siblings.connect(0, HEADER[:cut])
+        siblings.turn()
+        assert siblings.balancer.loads[0] == 1
