@@ -19,9 +19,10 @@ Fields = tuple[tuple[str, str], ...]
 
 def connect(port: int, tls: bool = True) -> socket.socket:
     sock = socket.create_connection(("127.0.0.1", port), timeout=30, source_address=(ADDRESS, 0))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a request is sent in two parts
     if not tls:
         return sock
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context.wrap_socket(sock, server_hostname="example.com")
 

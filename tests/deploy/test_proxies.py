@@ -17,6 +17,7 @@ FORGED = (
     ("X-Forwarded-Prefix", "/evil"),
     ("Forwarded", "for=192.0.2.3;proto=http;host=evil.example"),
     ("X-Real-IP", "192.0.2.4"),
+    ("X-Request-ID", "forged"),
     ("X_Forwarded_For", "192.0.2.5"),
     ("X_Forwarded_Proto", "http"),
     ("X_Forwarded_Prefix", "/evil"),
@@ -60,6 +61,15 @@ def test_a_websocket_has_the_client_the_scheme_wss_and_messages_both_ways(edge):
 def test_the_access_log_has_the_client(edge):
     seen(edge.port, "/logged")
     assert f" {ADDRESS}:" in edge.server.wait_for('"GET /logged HTTP/1.1" 200')
+
+
+def test_request_id_is_not_the_clients_and_the_same_in_scope_and_response(edge):
+    with answered(edge.port, "/", *FORGED) as response:
+        scope = json.loads(response.read())
+    (identity,) = response.headers.get_all("x-request-id")
+    assert scope["request_id"]["id"] == identity != "forged"
+    if edge.name in ("nginx", "caddy"):  # which make one
+        assert [value for name, value in scope["fields"] if name == "x-request-id"] == [identity]
 
 
 def test_an_event_arrives_before_the_next_one_is_sent(edge):

@@ -1,18 +1,20 @@
-"""Two servers behind HAProxy, one of which stops: it leaves the backend before it stops, so no request is lost."""
+"""Restarts behind a proxy that keeps connections: no request is lost, not even one that nobody may send twice."""
 
 import contextlib
+import signal
 import threading
 
 from tests.deploy.clients import seen
 from tests.deploy.examples import arguments
-from tests.deploy.proxies import haproxy
+from tests.deploy.proxies import haproxy, nginx
 from tests.support.server import Running
+from tests.support.upgrades import Lineage
 
 SERVER = "server one 127.0.0.1:8000 send-proxy-v2 proxy-v2-options ssl,unique-id,authority"
 
 
 class Clients:
-    """Threads that ask until they are told to end; what went wrong."""
+    """Threads that post until they are told to end; what went wrong."""
 
     def __init__(self, port, number=3):
         self.port = port
@@ -26,7 +28,7 @@ class Clients:
     def ask(self):
         while not self.ending.is_set():
             try:
-                seen(self.port)
+                seen(self.port, method="POST", content=b"once")
             except (AssertionError, OSError, ValueError) as error:
                 self.failures.append(error)
             self.asked += 1
@@ -49,9 +51,27 @@ def test_drain_delay_a_server_that_stops_behind_haproxy_costs_no_request(place):
         clients = Clients(port)
         stack.callback(clients.end)
         for server in (one, two):
-            server.wait_for('"GET / HTTP/1.1" 200')
+            server.wait_for('"POST / HTTP/1.1" 200')
         assert one.stop() in (0, 143)
-        before = sum('"GET / HTTP/1.1" 200' in line for line in two.lines)
-        two.wait_for('"GET / HTTP/1.1" 200', count=before + 20)
+        before = sum('"POST / HTTP/1.1" 200' in line for line in two.lines)
+        two.wait_for('"POST / HTTP/1.1" 200', count=before + 20)
         clients.end()
         assert not clients.failures
+
+
+def test_sighup_and_sigusr2_behind_nginx_cost_no_request(place):
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(Lineage(*arguments("nginx.conf")))
+        port = stack.enter_context(nginx(place, "{}:{}".format(*server.address)))
+        clients = Clients(port)
+        stack.callback(clients.end)
+        server.wait_for('"POST / HTTP/1.1" 200')
+        server.send_signal(signal.SIGHUP)
+        server.wait_for("The workers have been replaced")
+        server.upgrade()
+        assert server.end() == 0
+        asked = clients.asked
+        server.wait_for('"POST / HTTP/1.1" 200', count=asked + 20)
+        clients.end()
+        assert not clients.failures
+        server.stop_newest()
