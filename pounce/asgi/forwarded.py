@@ -12,18 +12,19 @@ from collections.abc import Callable, Sequence
 from pounce.app.types import Scope
 from pounce.config.config import Config
 from pounce.connections.interface import Peer
-from pounce.protocols.events import Request, percent_decoded
+from pounce.protocols.events import Request
 from pounce.protocols.fields import Field
 from pounce.protocols.forwarding import UNDERSCORE_TWINS, Forwarded, read_x_forwarded
 from pounce.protocols.trusted import TrustedPeers
 
-type Read = Callable[[Sequence[Field]], Forwarded]
+type Fields = tuple[Field, ...]
+type Read = Callable[[Fields], Forwarded]
 
 
 class Seen:
     """How the application sees one request that has come through a proxy."""
 
-    __slots__ = ("fields", "peer", "prefix")
+    __slots__ = ("fields", "peer", "prefix", "root_path")
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
@@ -31,48 +32,70 @@ class Seen:
         """None: as they were received."""
         self.prefix: bytes | None = None
         """The root path, still percent-encoded. None: the service's."""
-
-    @property
-    def root_path(self) -> str | None:
-        return None if self.prefix is None else percent_decoded(self.prefix)
+        self.root_path: str | None = None
+        """The same as text."""
 
     def amend(self, scope: Scope, request: Request) -> None:
         """`scope`: that of a request without a proxy, but for its peer."""
         if self.fields is not None:
             scope["headers"] = self.fields
         if self.prefix is not None:
-            root = percent_decoded(self.prefix)
-            scope |= {"root_path": root, "path": root + request.text, "raw_path": self.prefix + request.path}
+            root = self.root_path or ""
+            scope["root_path"], scope["path"], scope["raw_path"] = root, root + request.text, self.prefix + request.path
 
 
 class Forwarding:
-    """What one worker takes from the fields of proxies."""
+    """What one worker takes from the fields of proxies. Requests of one client have the same fields, so what they say
+    is in a cache, which is cleared when it is full."""
+
+    MAX_KNOWN = 1024
+    MAX_FIELDS = 8
+    MAX_SIZE = 256  # bytes of their values
 
     def __init__(self, config: Config) -> None:
-        self.trusted = TrustedPeers.parse(config.forwarded_allow_ips)
-        self._read = _reader(config, self.trusted)
+        self._trusted = TrustedPeers.parse(config.forwarded_allow_ips)
+        self._read = _reader(config, self._trusted)
+        self._known: dict[Fields, Forwarded] = {}
 
     def seen(self, peer: Peer, request: Request) -> Seen | None:
         """None where the application sees the request as it was received. `peer` is at the other end of the
         connection."""
-        forwarded = None
-        if self._read is not None and self.trusted.trusts(peer.sender):
-            forwarded = self._read(request.forwarding)
-        twins = any(b"_" in name for name, _ in request.forwarding)
-        if forwarded is None:
-            if not twins:
-                return None
-            seen = Seen(peer)
-        else:
-            client, scheme, host, prefix = forwarded
+        fields = request.forwarding
+        seen = None
+        if peer.trusted is None:
+            peer.trusted = self._read is not None and self._trusted.trusts(peer.sender)
+        if peer.trusted:
+            client, scheme, host, prefix, root_path = (
+                self._known[fields] if fields in self._known else self._learn(fields)
+            )
             seen = Seen(peer.for_request(peer.client if client is None else client, scheme or peer.scheme))
-            seen.prefix = prefix
+            seen.prefix, seen.root_path = prefix, root_path
             if host is not None:
-                seen.fields = [(b"host", host), *(field for field in request.fields if field[0] != b"host")]
-        if twins:
-            fields = seen.fields or request.fields
-            seen.fields = [field for field in fields if field[0] not in UNDERSCORE_TWINS]
+                seen.fields = _with_host(request.fields, host)
+        for name, _ in fields:
+            if b"_" in name:
+                seen = seen or Seen(peer)
+                seen.fields = [field for field in seen.fields or request.fields if field[0] not in UNDERSCORE_TWINS]
+                break
         return seen
+
+    def _learn(self, fields: Fields) -> Forwarded:
+        assert self._read is not None
+        forwarded = self._read(fields)
+        if len(fields) <= self.MAX_FIELDS and sum(len(value) for _, value in fields) <= self.MAX_SIZE:
+            if len(self._known) >= self.MAX_KNOWN:
+                self._known.clear()
+            self._known[fields] = forwarded
+        return forwarded
+
+
+def _with_host(fields: Sequence[Field], host: bytes) -> list[Field]:
+    changed = list(fields)
+    for index, (name, _) in enumerate(changed):
+        if name == b"host":  # there is one at most
+            changed[index] = (b"host", host)
+            return changed
+    return [(b"host", host), *changed]
 
 
 def _reader(config: Config, trusted: TrustedPeers) -> Read | None:

@@ -24,7 +24,7 @@ class Peer:
     """Who is at the other end. Final once the first request begins; shared by all requests of a connection that have
     this client: see `for_request`."""
 
-    __slots__ = ("client", "host_text", "proxy", "scheme", "server", "text")
+    __slots__ = ("client", "host_text", "proxy", "scheme", "server", "text", "trusted")
 
     def __init__(
         self, client: Address | None, server: Address | None, scheme: str = "http",
@@ -41,6 +41,8 @@ class Peer:
         """The client's host and port, as the log has them. Made when first asked for."""
         self.host_text: str | None = None
         """The host alone, in the same way."""
+        self.trusted: bool | None = None
+        """Are its fields believed in which a proxy says who its client is? None: nobody has asked yet."""
 
     @property
     def sender(self) -> Address | None:

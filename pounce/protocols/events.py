@@ -5,7 +5,6 @@ a cache; from then on it is not changed.
 """
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from pounce.protocols.fields import Field
@@ -51,7 +50,7 @@ class Request:
         keep_alive: bool,
         content_length: int | None,
         expects_continue: bool,
-        forwarding: Sequence[Field] = (),
+        forwarding: tuple[Field, ...] = (),
     ) -> None:
         self.method = method
         self.path = path

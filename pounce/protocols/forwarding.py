@@ -32,6 +32,8 @@ class Forwarded(NamedTuple):
     """The Host field of the client's request."""
     prefix: bytes | None = None
     """The path that a proxy has taken away from the client's, percent-encoded, without a slash at its end."""
+    root_path: str | None = None
+    """The same as text."""
 
 
 def read_x_forwarded(fields: Sequence[Field], trusted: TrustedPeers, *, host: bool, prefix: bool) -> Forwarded:
@@ -48,11 +50,13 @@ def read_x_forwarded(fields: Sequence[Field], trusted: TrustedPeers, *, host: bo
         elif name == PREFIX:
             forwarded_prefix = value
     scheme = proto.decode("latin-1").strip() if proto is not None else None
+    path, text = _prefix(forwarded_prefix) if prefix and forwarded_prefix is not None else (None, None)
     return Forwarded(
         _client(chain, trusted) if chain else None,
         scheme if scheme in SCHEMES else None,
         _host(forwarded_host) if host and forwarded_host is not None else None,
-        _prefix(forwarded_prefix) if prefix and forwarded_prefix is not None else None,
+        path,
+        text,
     )
 
 
@@ -102,16 +106,16 @@ def _host(value: bytes) -> bytes | None:
     return value if value and is_host(value) else None
 
 
-def _prefix(value: bytes) -> bytes | None:
+def _prefix(value: bytes) -> tuple[bytes | None, str | None]:
     """A path, of segments that are neither empty nor relative: applications put it before the targets of their
     redirects, where //name would be another host."""
     if value[:1] != b"/" or not _PATH_BYTES.issuperset(value):
-        return None
+        return None, None
     value = value.rstrip(b"/")
     text = percent_decoded(value)
     if not text.isprintable() or "\\" in text or not _NO_SEGMENT.isdisjoint(text.split("/")[1:]):
-        return None
-    return value
+        return None, None
+    return value, text
 
 
 _PATH_BYTES = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+;=:@%/")

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from pounce.asgi.forwarded import Forwarding
 from tests.support.applications import hello
 from tests.support.harness import Rig
 from tests.support.websockets import Recorder as WebSocketRecorder
@@ -196,6 +197,22 @@ def test_a_head_that_is_in_the_cache_is_trusted_only_where_its_own_peer_is():
     assert [(scope["client"][0], scope["scheme"]) for scope in app] == [
         ("192.0.2.7", "https"), ("203.0.113.66", "http"), ("192.0.2.7", "https"),
     ]  # fmt: skip
+
+
+def test_what_fields_say_is_in_a_cache_of_bounded_size(monkeypatch):
+    monkeypatch.setattr(Forwarding, "MAX_KNOWN", 3)
+    app = Scopes()
+    rig = Rig(app)
+    client, known = rig.connect(PROXY), rig.worker.service._forwarding._known
+    sizes = []
+    for number in (1, 1, 2, 3, 4, 1):
+        client.ask(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.%d\r\n\r\n" % number)
+        sizes.append(len(known))
+    assert sizes == [1, 1, 2, 3, 1, 2]
+    assert [scope["client"][0][-1] for scope in app] == ["1", "1", "2", "3", "4", "1"]
+    client.ask(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.9%b\r\n\r\n" % (b" " * 250 + b":81"))
+    client.ask(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X-Forwarded-For: 1\r\n" * 9 + b"\r\n")
+    assert len(known) == 2
 
 
 def test_twins_reach_the_application_where_proxy_headers_is_off():

@@ -154,7 +154,7 @@ def check_head(method: bytes, target: bytes, version: bytes, fields: list[Field]
         keep_alive,
         content_length,
         modern and content_length != 0 and b"100-continue" in _members(table.get(b"expect", ())),
-        () if FORWARDING.isdisjoint(table) else [field for field in fields if field[0] in FORWARDING],
+        () if FORWARDING.isdisjoint(table) else tuple([field for field in fields if field[0] in FORWARDING]),
     )
 
 

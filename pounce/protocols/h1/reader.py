@@ -15,7 +15,6 @@ Owner: the thread of the connection. The cache belongs to the worker, and so to 
 """
 
 import re
-from collections.abc import Sequence
 
 from pounce.protocols.events import ProtocolError, Request, WebSocketRequest
 from pounce.protocols.fields import FIELD_NAME, Field, is_host
@@ -49,7 +48,7 @@ class Fields:
         self.keep_alive = True
         self.content_length = 0
         self.expects_continue = False
-        self.forwarding: Sequence[Field] = ()
+        self.forwarding: tuple[Field, ...] = ()
         self.kind = Request
 
 
@@ -238,7 +237,7 @@ class RequestReader:
             if not _read_framing(read, table):
                 return None
             if not FORWARDING.isdisjoint(table):
-                read.forwarding = [field for field in fields if field[0] in FORWARDING]
+                read.forwarding = tuple([field for field in fields if field[0] in FORWARDING])
         if read.kind is Request:  # the key of a WebSocket handshake is new each time
             self._cache.store_block(block, read)
         return read
