@@ -80,8 +80,9 @@ class ApplicationCall(ABC):
 
     @property
     def root_path(self) -> str:
-        root = None if self.seen is None else self.seen.root_path
-        return self._service.root_path if root is None else root
+        if self.seen is None or self.seen.prefix is None:
+            return self._service.root_path
+        return self.seen.prefix.decode("ascii")  # as the path after it, in the log
 
     @property
     @abstractmethod

@@ -265,9 +265,9 @@ def test_the_access_log_names_the_client_and_the_path_of_the_scope(caplog):
     caplog.set_level(logging.INFO, "pounce.access")
     rig = Rig(hello, access_log=True, **OWN)
     rig.connect(PROXY).ask(
-        b"GET /a HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7:81\r\nX-Forwarded-Prefix: /shop\r\n\r\n"
+        b"GET /a%20b HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7:81\r\nX-Forwarded-Prefix: /s%22hop\r\n\r\n"
     )
-    assert [record.getMessage() for record in caplog.records] == ['192.0.2.7:81 - "GET /shop/a HTTP/1.1" 200']
+    assert [record.getMessage() for record in caplog.records] == ['192.0.2.7:81 - "GET /s%22hop/a%20b HTTP/1.1" 200']
 
 
 def test_a_request_that_is_refused_is_logged_with_its_own_client(caplog):
