@@ -128,3 +128,4 @@ class TestKubernetes:
             assert get(*asked["livenessProbe"])[0] == 200
             assert get(("127.0.0.1", ports["http"][1])) == (200, b"served")
             assert server.stop() in ENDED  # the second signal ends the delay
+            assert all("time" in json.loads(line) for line in server.lines)
