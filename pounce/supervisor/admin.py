@@ -32,6 +32,9 @@ class Admin:
         own = [listener for listener in listeners if listener.private]
         if not own:
             return
+        taken = {each.address[1] for each in own} & {each.address[1] for each in listeners if not each.private}
+        if taken - {None}:  # the kernel lets both be bound, and one of them not listen
+            raise ConfigError(f"--admin {config.admin}: the application is served at this port; choose another port")
         public = [listener.address[0] for listener in own if not _is_local(listener.address)]
         if public and not config.admin_public:
             raise ConfigError(

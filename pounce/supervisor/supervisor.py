@@ -255,10 +255,10 @@ class Supervisor:
             self.pool_failed(error.exit_code)
             return
         take_over(self.all_listeners)
+        self.readiness.set()  # before the first request for --health
         self._pool.serve()
         self.state = State.SERVING
         self.started = self.ready = True
-        self.readiness.set()
         self._pid_file.write()
         self._on_started()
         for listener in self.listeners:

@@ -78,6 +78,13 @@ class Running:
         return found[1], int(found[2])
 
     @property
+    def admin(self) -> tuple[str, int]:
+        """The address of the admin listener."""
+        found = re.search(r"http://([\d.]+):(\d+)", self.wait_for("Admin listener on"))
+        assert found
+        return found[1], int(found[2])
+
+    @property
     def url(self) -> str:
         host, port = self.address
         return f"http://{host}:{port}"
