@@ -2,6 +2,8 @@
 
 import sentry_sdk
 from fastapi import FastAPI
+from sentry_sdk.integrations.fastapi import FastApiIntegration
+from sentry_sdk.integrations.starlette import StarletteIntegration
 from sentry_sdk.transport import Transport
 
 NEEDS = ["fastapi", "sentry_sdk"]
@@ -14,7 +16,13 @@ class Kept(Transport):
         seen.append(envelope)
 
 
-sentry_sdk.init(dsn="http://key@127.0.0.1:9/1", transport=Kept, traces_sample_rate=1.0)
+sentry_sdk.init(
+    dsn="http://key@127.0.0.1:9/1",
+    transport=Kept,
+    traces_sample_rate=1.0,
+    auto_enabling_integrations=False,  # they would import every library that it knows of this environment's hundred
+    integrations=[StarletteIntegration(), FastApiIntegration()],
+)
 app = FastAPI()
 
 
