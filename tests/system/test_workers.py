@@ -202,7 +202,7 @@ def test_httpx_over_kept_connections_with_bodies_and_streams():
         for message in messages:
             await send({"type": "http.response.body", "body": message["body"], "more_body": message["more_body"]})
 
-    with TestServer(app) as server, httpx.Client(base_url=server.url) as client:
+    with TestServer(app) as server, httpx.Client(base_url=server.url, timeout=60) as client:
         for size in (0, 1, 1000, 100_000, 3_000_000):
             content = os.urandom(size)
             assert client.post("/", content=content).content == content
