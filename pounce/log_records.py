@@ -7,7 +7,6 @@ Owner: none; records are made on any thread.
 """
 
 import logging
-import threading
 from contextvars import ContextVar
 from typing import Any
 
@@ -17,16 +16,13 @@ request_id: ContextVar[str | None] = ContextVar("pounce_request_id", default=Non
 NO_REQUEST = "-"
 """Of a record that was not made for a request, in place of its identifier."""
 
-_stamped = threading.Event()  # is it done, for this process?
-
 
 def stamp_records() -> None:
     """Gives every record from now on, as `request_id`, the identifier of the request in whose context it is made: a
     formatter of the application's has `%(request_id)s` as well."""
-    if _stamped.is_set():
-        return
-    _stamped.set()
     make = logging.getLogRecordFactory()
+    if hasattr(make, "makes_plain_records"):
+        return
 
     def stamped(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = make(*args, **kwargs)

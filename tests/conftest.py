@@ -48,9 +48,11 @@ def _no_foreign_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def _loggers_as_found() -> Iterator[None]:
     """A server started within a test sets up logging for good; the next test is to find it as a new process does,
     and `caplog` able to see it."""
-    level = logging.getLogger().level
+    level, factory, resort = logging.getLogger().level, logging.getLogRecordFactory(), logging.lastResort
     yield
     logging.getLogger().setLevel(level)
+    logging.setLogRecordFactory(factory)
+    logging.lastResort = resort
     for name in ("pounce", "pounce.error", "pounce.access"):
         logger = logging.getLogger(name)
         logger.handlers, logger.filters, logger.propagate, logger.disabled = [], [], True, False

@@ -23,13 +23,10 @@ class IdentifyingService(Service):
         self._resets_context, self._empty_context = config.reset_contextvars, False
 
     def run(self, exchange: Call, scope: Scope, context: Context | None = None) -> None:
+        identity = exchange.request_id
         assert self.request_ids is not None
-        identity, field = exchange.request_id, self.request_ids.field
         assert identity is not None
-        value = identity.encode("ascii")
-        if (field, value) not in scope["headers"]:
-            scope["headers"] = [*(each for each in scope["headers"] if each[0] != field), (field, value)]
-        scope["extensions"]["request_id"] = {"id": identity}
+        self.request_ids.amend(scope, exchange.request, identity)
         context = Context() if self._resets_context else copy_context()
         context.run(request_id.set, identity)
         super().run(exchange, scope, context)

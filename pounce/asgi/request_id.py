@@ -10,9 +10,12 @@ Owner: the worker's thread; each worker has its own.
 import os
 import re
 
+from pounce.app.types import Scope
 from pounce.config.config import Config
 from pounce.connections.interface import Peer
+from pounce.observe.access_texts import ByFields
 from pounce.protocols.events import Request
+from pounce.protocols.fields import Field
 from pounce.protocols.trusted import TrustedPeers
 
 _SANE = re.compile(rb"[A-Za-z0-9._:;=/+@~-]{1,128}")
@@ -26,16 +29,28 @@ class RequestIds:
         assert config.request_id is not None
         self.field = config.request_id.encode("ascii")
         self._trusted = TrustedPeers.parse(config.forwarded_allow_ips)
+        self._given = ByFields(self._values)
         self._random = b""
         self._used = 0
 
     def of(self, peer: Peer, request: Request) -> str:
         """The identifier of a request from this peer."""
-        field = self.field
-        given = [value for name, value in request.fields if name == field]
-        if len(given) == 1 and _SANE.fullmatch(given[0]) and self._trusted.trusts(peer.client):
+        given = self._given.of(request.fields)
+        if len(given) == 1 and _SANE.fullmatch(given[0]) and self._trusted.trusts(peer.sender):
             return given[0].decode("ascii")
         return self._new()
+
+    def _values(self, fields: list[Field]) -> list[bytes]:
+        field = self.field
+        return [value for name, value in fields if name == field]
+
+    def amend(self, scope: Scope, request: Request, identity: str) -> None:
+        """Lets the application see the identifier, and no other in its place."""
+        field = self.field
+        if self._given.of(request.fields):
+            scope["headers"] = [each for each in scope["headers"] if each[0] != field]
+        scope["headers"].append((field, identity.encode("ascii")))
+        scope["extensions"]["request_id"] = {"id": identity}
 
     def _new(self) -> str:
         begin = self._used

@@ -31,6 +31,7 @@ class Call(Admitted, Protocol):
     task: Driver | None
     """None until it has had to wait."""
     request_id: str | None
+    request: Request
 
     @property
     def name(self) -> str: ...

@@ -16,8 +16,8 @@ from pounce.config.config import Config
 from pounce.observe.access_texts import (
     BODILESS,
     CLIENT_GONE,
+    ByFields,
     Clock,
-    FieldTexts,
     common_time,
     content_size,
     escaped,
@@ -50,8 +50,8 @@ class CommonFormat:
     def __init__(self, *, with_fields: bool) -> None:
         self._second = -1
         self._when = ""
-        self._users = FieldTexts(user)
-        self._ends = FieldTexts(
+        self._users = ByFields(user)
+        self._ends = ByFields(
             lambda fields: f' "{field_text(fields, b"referer")}" "{field_text(fields, b"user-agent")}"\n'
             if with_fields else "\n"
         )  # fmt: skip
@@ -119,7 +119,7 @@ class TemplateFormat:
         if name == self._id_field:
             return lambda exchange, took: exchange.request_id or "-"
         if group == "i":
-            texts = FieldTexts(lambda fields: field_text(fields, field))
+            texts = ByFields(lambda fields: field_text(fields, field))
             return lambda exchange, took: texts.of(exchange.request.fields)
         return lambda exchange, took: field_text(
             [(name.lower(), value) for name, value in exchange.response_fields], field
@@ -127,7 +127,7 @@ class TemplateFormat:
 
     def _plain(self, atom: str) -> Atom:
         users, referers, agents = (
-            FieldTexts(make)
+            ByFields(make)
             for make in (
                 user,
                 lambda fields: field_text(fields, b"referer"),

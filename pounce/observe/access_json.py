@@ -6,7 +6,7 @@ Owner: the worker's thread; each worker has its own.
 import time
 from json.encoder import encode_basestring_ascii as quoted
 
-from pounce.observe.access_texts import BODILESS, CLIENT_GONE, Clock, FieldTexts, content_size, value_of
+from pounce.observe.access_texts import BODILESS, CLIENT_GONE, ByFields, Clock, content_size, value_of
 from pounce.observe.observer import Observed, Outcome
 from pounce.protocols.events import Request
 from pounce.protocols.fields import Field
@@ -20,7 +20,7 @@ class JSONFormat:
 
     def __init__(self, worker: int, clock: Clock) -> None:
         self._clock = clock
-        self._agents = FieldTexts(_agent)
+        self._agents = ByFields(_agent)
         self._second = -1.0
         """When this second of the wall clock has begun, by the clock of the loop."""
         self._date = ""

@@ -98,29 +98,29 @@ def content_size(exchange: Observed) -> int:
     return 0 if exchange.request.method == "HEAD" or exchange.status in BODILESS else exchange.bytes_sent
 
 
-class FieldTexts:
-    """What blocks of field lines become in the log, looked up by the list that the reader gives for equal ones.
+class ByFields[Found]:
+    """What has been found in blocks of field lines, looked up by the list that the reader gives for equal ones.
 
-    The list is kept with the text: so its id cannot become another list's."""
+    The list is kept with it: so its id cannot become another list's."""
 
     MAX = 512
     MAX_SIZE = 1024  # bytes of fields, as of the blocks in the reader's cache
-    __slots__ = ("_known", "_make")
+    __slots__ = ("_find", "_known")
 
-    def __init__(self, make: Callable[[list[Field]], str]) -> None:
-        self._make = make
-        self._known: dict[int, tuple[list[Field], str]] = {}  # by the id of the list
+    def __init__(self, find: Callable[[list[Field]], Found]) -> None:
+        self._find = find
+        self._known: dict[int, tuple[list[Field], Found]] = {}  # by the id of the list
 
-    def of(self, fields: list[Field]) -> str:
-        found = self._known.get(id(fields))
-        if found is not None:
-            return found[1]
-        text = self._make(fields)
+    def of(self, fields: list[Field]) -> Found:
+        known = self._known.get(id(fields))
+        if known is not None:
+            return known[1]
+        found = self._find(fields)
         if sum(len(name) + len(value) for name, value in fields) <= self.MAX_SIZE:
             if len(self._known) >= self.MAX:
                 self._known.clear()
-            self._known[id(fields)] = (fields, text)
-        return text
+            self._known[id(fields)] = (fields, found)
+        return found
 
 
 def common_time(second: int) -> str:

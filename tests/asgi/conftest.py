@@ -1,0 +1,1 @@
+from tests.support.output import output_fixture as output_fixture
