@@ -13,7 +13,7 @@ from tests.support import proxy_headers as encode
 from tests.support.answers import content_of, status_of
 from tests.support.requests import CLOSE, GET
 from tests.support.requirements import tool
-from tests.support.server import Running, ask
+from tests.support.server import APPS, Running, ask
 from tests.support.upgrades import Lineage
 
 SERVER = ("198.51.100.1", 443)
@@ -157,4 +157,34 @@ def test_a_flood_of_half_headers_that_takes_every_descriptor_is_over_after_ten_s
             half.sock.close()
         assert served(server.address)
         assert server.log.count("Closed a connection") < 60
+        assert server.stop() in (0, 143)
+
+
+def answers(sock, request):
+    """Each answer to `request` on a connection that is kept."""
+    sock.sendall(request)
+    answer = sock.recv(65536)
+    assert status_of(answer) == 200
+    return json.loads(content_of(answer))
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_sighup_with_another_proxy_protocol_holds_for_new_connections(tmp_path, kind):
+    (tmp_path / "proxied.py").write_text((APPS / "proxied.py").read_text())
+    options = tmp_path / "pounce.toml"
+    options.write_text("proxy_protocol = true\n")
+    with Running("proxied:app", "--port", "0", "--worker-kind", kind, cwd=tmp_path) as server:
+        with socket.create_connection(server.address, 30) as kept:
+            seen = answers(kept, encode.v1(("192.0.2.9", 7), SERVER) + GET)
+            assert seen["client"] == ["192.0.2.9", 7]
+            half = Half(server.address, 11)
+            assert served(server.address)
+            options.write_text("proxy_protocol = false\n")
+            server.send_signal(signal.SIGHUP)
+            server.wait_for("The workers have been replaced.")
+            assert status_of(ask(server.address, CLOSE)) == 200
+            assert status_of(ask(server.address, encode.v1(("192.0.2.9", 7), SERVER) + CLOSE)) == 400
+            check(half, half.ask())
+            if kind == "thread":  # handed over to a worker that reads no headers
+                assert answers(kept, GET) == seen
         assert server.stop() in (0, 143)
