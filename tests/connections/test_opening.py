@@ -150,6 +150,15 @@ def test_fields_are_taken_from_a_client_that_is_trusted_whatever_proxy_has_passe
     assert app.scopes[1]["client"] == (CLIENT if header in (V1, V2) else PROXY_PEER)
 
 
+@pytest.mark.parametrize(("header", "taken"), [(LOCAL, True), (V2, False), (UNKNOWN, False), (UNSPEC, False)])
+def test_request_id_of_a_client_is_not_taken_for_one_of_the_proxy_that_passes_it_on(header, taken):
+    app = Application()
+    client = proxied(app, forwarded_allow_ips="192.0.2.1", request_id="x-request-id").connect()
+    client.ask(header + GET.replace(b"\r\n\r\n", b"\r\nX-Request-Id: forged\r\n\r\n"))
+    assert (app.scopes[0]["extensions"]["request_id"]["id"] == "forged") is taken
+    assert app.scopes[0]["extensions"]["proxy"]["peer"] == PROXY_PEER
+
+
 def test_what_an_application_does_to_the_facts_no_other_request_sees():
     app = Application()
     client = proxied(app).connect()
