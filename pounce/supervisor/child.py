@@ -1,7 +1,7 @@
 """A worker process, from the fork to its exit.
 
 It is connected to the supervisor by two pairs of sockets. On the control pair each message is one byte, some with a
-slot's number behind it; the worker's loop reads it. On the side channel a thread answers when the loop does not turn.
+number behind it; the worker's loop reads it. On the side channel a thread answers when the loop does not turn.
 When the supervisor dies, both pairs end: the worker stops in order, and if it cannot, the side channel's thread ends
 the process.
 
@@ -52,7 +52,9 @@ COMMANDS: dict[bytes, Callable[[Worker], object]] = {
     ABORT: Worker.abort,
 }
 ALIVE = b"p"
-"""A question to the child's loop, and the loop's answer: it turns."""
+"""A question to the child's loop, and the loop's answer: it turns. In the answer, COUNT_BYTES with the number of its
+requests in flight follow."""
+COUNT_BYTES = 4
 TERMINATED = b"q"
 """From the child: another process than the supervisor has sent it SIGTERM."""
 ACCEPT_FOR, STOP_ACCEPTING_FOR = b"+", b"-"
@@ -178,7 +180,7 @@ def _run_worker(
                 continue
             received = received[1:]
             if code == ALIVE:
-                send(ALIVE)
+                send(ALIVE + len(worker.exchanges).to_bytes(COUNT_BYTES))
             else:
                 COMMANDS[code](worker)
 

@@ -1,30 +1,33 @@
 """How many CPUs this process may use: what `--threads auto` means."""
 
 import os
+from typing import NamedTuple
+
+from pounce.supervisor import cgroup
 
 
-def usable_cpus(cgroup: str | os.PathLike[str] = "/sys/fs/cgroup", affinity: int | None = None) -> int:
-    """The smaller of the CPU affinity and the container's CPU quota, rounded up; at least 1."""
-    count = affinity or os.process_cpu_count() or 1
-    quota = _quota(cgroup)
-    return max(1, min(count, -int(-quota // 1))) if quota else count
+class CPUs(NamedTuple):
+    present: int
+    """In the machine."""
+    allowed: int
+    """By the CPU affinity."""
+    quota: float | None
+    """Of the container or the service; None: no bound."""
+
+    @property
+    def usable(self) -> int:
+        """The smaller of affinity and quota, rounded up; at least 1."""
+        return max(1, min(self.allowed, -int(-self.quota // 1))) if self.quota else self.allowed
+
+    def describe(self) -> str:
+        """Why there are so many."""
+        if self.usable < self.allowed:
+            return f"the container's quota is {self.quota:g} of {self.allowed} CPUs"
+        if self.allowed < self.present:
+            return f"this process may use {self.allowed} of {self.present} CPUs"
+        return "one for each CPU"
 
 
-def _quota(cgroup: str | os.PathLike[str]) -> float | None:
-    """CPUs that the cgroup grants, None for no bound. Version 2, then version 1 of the interface."""
-    try:
-        quota, period = _read(cgroup, "cpu.max").split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        pass
-    try:
-        quota = _read(cgroup, "cpu/cpu.cfs_quota_us")
-        period = _read(cgroup, "cpu/cpu.cfs_period_us")
-        return int(quota) / int(period) if int(quota) > 0 else None
-    except (OSError, ValueError):
-        return None
-
-
-def _read(cgroup: str | os.PathLike[str], name: str) -> str:
-    with open(os.path.join(cgroup, name), encoding="ascii") as file:
-        return file.read()
+def find(root: cgroup.Path = cgroup.ROOT) -> CPUs:
+    """`root`: where the control groups are."""
+    return CPUs(os.cpu_count() or 1, os.process_cpu_count() or 1, cgroup.cpu_quota(root))

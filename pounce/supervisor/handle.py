@@ -67,6 +67,9 @@ class WorkerHandle(Protocol):
     def describe_block(self) -> tuple[str, str]:
         """What a blocked worker is doing: the request, and the stack, innermost line first."""
 
+    def running(self) -> int:
+        """How many requests are in flight; of a process, when it has last answered a question."""
+
     def in_flight(self) -> InFlight:
         """As of the last answer; asks a process again."""
 

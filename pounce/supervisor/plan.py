@@ -27,7 +27,7 @@ from pounce.config.config import Config
 from pounce.errors import StartupError
 from pounce.net.listeners import BALANCES
 from pounce.observe import stacks
-from pounce.supervisor.cpus import usable_cpus
+from pounce.supervisor import cpus
 from pounce.supervisor.generation import Generation, Kind, Wrap
 from pounce.worker.balance import Balancer
 
@@ -70,8 +70,9 @@ class Plan:
         imported by a server that forks them. None where the process is not the server's alone."""
         self._config = config
         self._reexec = reexec
-        wanted = config.workers if config.workers is not None else 1
-        self.count = wanted or usable_cpus()
+        self.cpus = cpus.find() if config.workers == 0 else None
+        """Where the number of workers follows from them."""
+        self.count = self.cpus.usable if self.cpus is not None else config.workers or 1
         """How many workers there are at the start; more threads are added with `grow`."""
         self._reason = os.environ.get(PROCESSES_REASON, "this Python has the GIL")
         """Why workers are processes, where the operator has not chosen it."""

@@ -51,6 +51,9 @@ class ProcessWorker:
         """When the loop was asked whether it turns, if it has not answered."""
         self._missed_checks = 0
         """Checks in a row at which the side channel had not answered the question of the first."""
+        self._received = b""
+        """The beginning of a message on the control pair."""
+        self._running = 0
         self._in_flight = NONE_IN_FLIGHT
         self._partial_answer: bytes | None = None
         """What has arrived of the answer to ASK_IN_FLIGHT; None: it has not been asked."""
@@ -98,14 +101,22 @@ class ProcessWorker:
             return
         except OSError:
             codes = b""
-        for code in (codes[index : index + 1] for index in range(len(codes))):
+        received = self._received + codes
+        while received:
+            code, rest = received[:1], received[1:]
             if code == child.ALIVE:
+                if len(rest) < child.COUNT_BYTES:
+                    break  # the rest is on its way
                 self._asked_at = None
+                self._running = int.from_bytes(rest[: child.COUNT_BYTES])
+                rest = rest[child.COUNT_BYTES :]
             elif code == child.TERMINATED:
                 self._on_report(Report.WANTS_SUCCESSOR)  # changes nothing where the server stops anyway
             elif (report := child.REPORT_OF_CODE[code]) is not Report.ENDED:  # it has ended when the process is gone
                 self._ready = self._ready or report is Report.READY
                 self._on_report(report)
+            received = rest
+        self._received = received
         if not codes:
             self._reap()
 
@@ -140,6 +151,7 @@ class ProcessWorker:
                 self._partial_answer += data
                 if data.endswith(b"\n"):
                     self._in_flight = InFlight.decode(self._partial_answer.splitlines()[-1])
+                    self._running = self._in_flight.names.total()
                     self._partial_answer = None
 
     def _send(self, code: bytes) -> None:
@@ -212,6 +224,9 @@ class ProcessWorker:
         except OSError:
             request = "something that keeps the GIL"
         return request, stacks.of(partial(os.kill, self.pid))
+
+    def running(self) -> int:
+        return self._running
 
     def in_flight(self) -> InFlight:
         """As of the last answer."""

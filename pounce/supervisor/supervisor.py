@@ -18,10 +18,8 @@ import contextlib
 import enum
 import gc
 import logging
-import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -29,9 +27,8 @@ from pounce.app.sharing import NeedsProcesses
 from pounce.config.config import Config
 from pounce.errors import StartupError
 from pounce.kernel.loop import Loop
-from pounce.logging import CYAN, bold
 from pounce.net.listeners import Listener, close_to_clients, from_sockets
-from pounce.supervisor import signals, systemd
+from pounce.supervisor import announcements, signals
 from pounce.supervisor.admin import Admin
 from pounce.supervisor.generation import Generation, Surroundings
 from pounce.supervisor.handle import OnReport, WorkerHandle
@@ -39,13 +36,13 @@ from pounce.supervisor.health import Health
 from pounce.supervisor.inheritance import Command
 from pounce.supervisor.local import thread_is_free
 from pounce.supervisor.pid_file import PidFile
-from pounce.supervisor.plan import Plan, has_gil
+from pounce.supervisor.plan import Plan
 from pounce.supervisor.pool import Pool
 from pounce.supervisor.renewal import Renewal
 from pounce.supervisor.restart import Reconfigure, Restart
+from pounce.supervisor.service_reports import ServiceReports
 from pounce.supervisor.trust import warn_of_trust
 from pounce.supervisor.upgrade import Succession, take_over
-from pounce.version import __version__
 from pounce.worker.readiness import Readiness
 
 if TYPE_CHECKING:
@@ -109,6 +106,7 @@ class Supervisor:
         self._pool: Pool | None = None
         self.health = Health(loop, self)
         self._admin = Admin(loop, self.health)
+        self._reports = ServiceReports(loop, self.health, owns_process=command is not None)
         self._surroundings: Surroundings
         self._local: list[Callable[[], None]] = []
         """What runs the worker that shares this thread."""
@@ -169,10 +167,7 @@ class Supervisor:
 
     def run(self, *, should_exit: bool) -> None:
         """Returns when the server has ended. `should_exit`: it stops at once."""
-        python = f"{sys.implementation.name.replace('cpython', 'CPython')} {sys.version.split()[0]}"
-        free = "" if has_gil() else " free-threaded"
-        logger.info("Pounce %s on %s%s, %s", __version__, python, free, self._plan.describe())
-        _log_process("Started")
+        announcements.log_start(self._config, self._plan)
         self._admin.start()
         if self._config.lifespan != "off":
             logger.info("Waiting for application startup.")
@@ -184,7 +179,7 @@ class Supervisor:
             self._run_pool(False)
         self.state = State.ENDED
         if self.started:
-            _log_process("Finished")
+            announcements.log_process("Finished")
 
     def _run_pool(self, should_exit: bool) -> None:
         assert self._pool is not None
@@ -203,6 +198,7 @@ class Supervisor:
 
     def close(self) -> None:
         self._admin.close()
+        self._reports.close()
         if not self.executes_again:
             self._pid_file.remove()
             for listener in self.all_listeners:
@@ -261,11 +257,11 @@ class Supervisor:
         self.started = self.ready = True
         self._pid_file.write()
         self._on_started()
-        for listener in self.listeners:
-            text = "Pounce running on %s (Press CTRL+C to quit)"
-            logger.info(text, listener.announcement, extra={"color_message": text.replace("%s", bold("%s"))})
+        announcements.log_addresses(self.listeners)
         self._admin.start()
+        has_predecessor = self._succession.has_predecessor
         self._succession.ready()
+        self._reports.start(has_predecessor=has_predecessor)
         if self._reload is not None:
             self._reload.serving(self._pool.generation.number)
 
@@ -326,7 +322,7 @@ class Supervisor:
         self.state, self.ready = State.LEAVING, False
         self.readiness.clear()
         logger.info("Shutting down in %g s. Until then clients are accepted. (CTRL+C to shut down now)", delay)
-        systemd.stopping()
+        self._reports.stopping(self._grace, delay)
         self._succession.stop(self._grace)
         self._loop.call_later(delay, self.stop)
 
@@ -342,8 +338,10 @@ class Supervisor:
             return
         if self.state in (State.SERVING, State.LEAVING):
             logger.info("Shutting down")
-        if not (self._succession.handed_on or self.executes_again or self.state is State.LEAVING):
-            systemd.stopping()
+        if self._succession.handed_on:
+            self._reports.close()
+        elif not (self.executes_again or self.state is State.LEAVING):
+            self._reports.stopping(self._grace)
         self.state, self.ready = State.STOPPING, False
         self._stopped_at = self._loop.clock()
         if self._reload is not None:
@@ -386,8 +384,3 @@ class Supervisor:
     def remaining_grace(self) -> float | None:
         """Seconds that remain of the graceful timeout; None: it has no limit."""
         return None if self._grace is None else self._grace - max(0.0, self._loop.clock() - self._stopped_at)
-
-
-def _log_process(word: str) -> None:
-    text = f"{word} server process [%s]"
-    logger.info(text, os.getpid(), extra={"color_message": text.replace("%s", bold("%s", CYAN))})

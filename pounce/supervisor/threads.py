@@ -18,7 +18,7 @@ from pounce.net.listeners import Listener
 from pounce.observe import stacks
 from pounce.supervisor.handle import OnReport, WorkerHandle
 from pounce.worker.balance import Balancer
-from pounce.worker.census import InFlight, current_request, in_flight
+from pounce.worker.census import InFlight, current_request, in_flight, running
 from pounce.worker.control import Report
 from pounce.worker.readiness import Readiness
 from pounce.worker.worker import Worker
@@ -59,6 +59,9 @@ class InProcessWorker:
 
     def blocked_for(self, now: float) -> float:
         return now - self._worker.loop.busy_since
+
+    def running(self) -> int:
+        return running(self._worker)
 
     def in_flight(self) -> InFlight:
         return in_flight(self._worker)

@@ -64,6 +64,10 @@ class Workers:
         self.abandoned_threads = False
         """Has a worker thread been abandoned?"""
 
+    def running(self) -> int:
+        """How many requests are in flight."""
+        return sum(worker.running() for worker in self._alive)
+
     def start(self, worker: WorkerHandle) -> None:
         """Raises what `WorkerHandle.start` raises."""
         worker.start()

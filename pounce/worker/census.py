@@ -44,9 +44,18 @@ NONE_IN_FLIGHT = InFlight(Counter(), 0)
 
 def in_flight(worker: Worker) -> InFlight:
     """What this worker has not finished."""
-    running: set[Call] = set(worker.exchanges)
-    running.update(exchange for exchange in _in_first_step(worker) if exchange.stage is not COMPLETE)
-    return InFlight(Counter(exchange.name[:MAX_NAME] for exchange in running), len(worker.connections))
+    return InFlight(Counter(exchange.name[:MAX_NAME] for exchange in _running(worker)), len(worker.connections))
+
+
+def running(worker: Worker) -> int:
+    """How many requests it has not finished."""
+    return len(_running(worker))
+
+
+def _running(worker: Worker) -> set[Call]:
+    found: set[Call] = set(worker.exchanges)
+    found.update(exchange for exchange in _in_first_step(worker) if exchange.stage is not COMPLETE)
+    return found
 
 
 def current_request(worker: Worker) -> str:

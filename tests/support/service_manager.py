@@ -1,5 +1,6 @@
 """What a service manager gives the server that it starts: listening sockets, and a socket for messages."""
 
+import contextlib
 import socket
 import sys
 from collections.abc import Sequence
@@ -58,6 +59,25 @@ class NotifySocket:
             return False
         finally:
             self.sock.settimeout(30)
+
+    def wait_silent(self, seconds: float) -> None:
+        """Reads until no message has come for so long."""
+        self.sock.settimeout(seconds)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                self.sock.recv(4096)
+        self.sock.settimeout(30)
+
+    def full(self) -> bool:
+        """Can no other message be sent now, because none is read?"""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            try:
+                sock.connect(self.address)
+                sock.send(b"STATUS=full")
+            except BlockingIOError:
+                return True
+        return False
 
     def __enter__(self) -> "NotifySocket":
         return self

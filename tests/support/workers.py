@@ -22,6 +22,7 @@ class Handle:
         self.name = f"handle {number}"
         self.orders = []
         self.waited = 0.0
+        self.requests = 0
         self.stack = '  File "app.py", line 1 in app'
         self.hung = False
         self.exit_code = 0
@@ -35,6 +36,9 @@ class Handle:
 
     def blocked_for(self, now):
         return self.waited
+
+    def running(self):
+        return self.requests
 
     def in_flight(self):
         return NONE_IN_FLIGHT
