@@ -5,8 +5,12 @@ import logging
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pounce.asgi.forwarded import Forwarding
+from pounce.protocols.fields import is_host
+from pounce.protocols.forwarding import NAMES
 from tests.support.applications import hello
 from tests.support.harness import Rig
 from tests.support.websockets import Recorder as WebSocketRecorder
@@ -197,6 +201,52 @@ def test_a_head_that_is_in_the_cache_is_trusted_only_where_its_own_peer_is():
     assert [(scope["client"][0], scope["scheme"]) for scope in app] == [
         ("192.0.2.7", "https"), ("203.0.113.66", "http"), ("192.0.2.7", "https"),
     ]  # fmt: skip
+
+
+pieces = st.one_of(
+    st.sampled_from([b"192.0.2.7", b"10.0.0.1", b"[2001:db8::7]:81", b"fe80::1%eth0", b"for=", b"proto=https", b"host=",
+                     b"unix:", b'"', b"\\", b";", b",", b", ", b":", b"/", b"//", b"/shop", b"%2F",
+                     b"example.org", b"https"]),
+    st.binary(max_size=3).map(lambda data: bytes(byte for byte in data if byte >= 32 and byte != 127)),
+)  # fmt: skip
+lines = st.tuples(
+    st.sampled_from([*sorted(NAMES), b"X-Forwarded-For", b"Forwarded", b"X-Forwarded-Host"]),
+    st.lists(pieces, max_size=8).map(b"".join),
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(lines, max_size=5),
+    st.sampled_from(["*", "127.0.0.1", "127.0.0.1,10.0.0.0/8,unix", ""]),
+    st.sampled_from(["x-forwarded", "forwarded", "off"]),
+    st.sampled_from([PROXY, STRANGER, None]),
+    st.booleans(),
+)
+def test_whatever_the_fields_say_the_scope_is_a_legal_one(fields, trusted, family, peer, websocket):
+    app = Scopes()
+    wanted = {"forwarded_host": family != "off", "forwarded_prefix": family == "x-forwarded"}
+    rig = Rig(app, forwarded_allow_ips=trusted, forwarded_header=family, **wanted)
+    head = handshake() if websocket else b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
+    rig.connect(peer).ask(head[:-2] + b"".join(b"%b: %b\r\n" % field for field in fields) + b"\r\n")
+    Rig.close_all()
+    (scope,) = app
+    if scope["client"] is not None:
+        host, port = scope["client"]
+        assert host
+        assert 0 <= port <= 65535
+    assert scope["scheme"] in (("ws", "wss") if websocket else ("http", "https", "ws", "wss"))
+    (host,) = [value for name, value in scope["headers"] if name == b"host"]
+    assert host
+    assert is_host(host)
+    assert scope["root_path"] == "" or (scope["root_path"][0] == "/" and "//" not in scope["path"])
+    assert not [name for name, _ in scope["headers"] if b"_" in name]
+    if peer == STRANGER and trusted != "*":
+        assert (scope["client"], scope["root_path"], host) == (
+            STRANGER,
+            "",
+            head[head.index(b"Host: ") + 6 :].split(b"\r")[0],
+        )
 
 
 def test_what_fields_say_is_in_a_cache_of_bounded_size(monkeypatch):
