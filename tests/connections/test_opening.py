@@ -6,7 +6,7 @@ import pytest
 
 import pounce
 from pounce.connections.context import DRAIN_IDLE, PROXY_HEADER_TIMEOUT, RETIRE_IDLE
-from pounce.connections.opening import LOG_INTERVAL
+from pounce.connections.proxy_opening import LOG_INTERVAL
 from pounce.protocols.proxy import MAX_V2
 from pounce.worker.worker import WorkerState
 from tests.support import proxy_headers as encode

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pounce.asgi import exchange, stages
-from pounce.connections import http1, http1_state, opening, websocket
+from pounce.connections import http1, http1_state, proxy_opening, websocket
 from pounce.kernel import task
 from pounce.net import stream
 from pounce.supervisor import reload, renewal, slot, supervisor
@@ -18,7 +18,7 @@ MACHINES: list[tuple[type, str, Mapping[Any, Any]]] = [
     (task.Task, "state", task.TRANSITIONS),
     (stream.SocketStream, "state", stream.TRANSITIONS),
     (http1.HTTP1Connection, "state", http1_state.TRANSITIONS),
-    (opening.Opening, "state", opening.TRANSITIONS),
+    (proxy_opening.Opening, "state", proxy_opening.TRANSITIONS),
     (websocket.WebSocketConnection, "_state", websocket.TRANSITIONS),
     (exchange.Exchange, "stage", stages.TRANSITIONS),
     (worker.Worker, "state", control.TRANSITIONS),
