@@ -208,6 +208,8 @@ def _without_effect(config: Config) -> Iterator[Note]:
     senders = "proxy_protocol_allow_ips"
     if getattr(config, senders) != DEFAULTS[senders] and not config.proxy_protocol:
         yield logging.WARNING, "--proxy-protocol-allow-ips has no effect without --proxy-protocol."
+    if config.admin_public and config.admin is None:
+        yield logging.WARNING, "--admin-public has no effect without --admin."
 
 
 def serve(config: Config, notes: Sequence[Note] = (), reconfigure: "Reconfigure | None" = None) -> int:

@@ -10,6 +10,7 @@ Nothing waits for its clients: the server's end closes what is left.
 Owner: the supervisor's thread.
 """
 
+import contextlib
 import logging
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,8 @@ from pounce.protocols.events import Request
 MAX_CONNECTIONS = 64
 """Each probe needs one, for a moment."""
 BACKLOG = 128
+MAX_FAILURES = 10
+"""After one more the listener is closed: a defect that comes with each client must not fill the log for ever."""
 NOT_FOUND = OwnResponse(404, b"not found\n")
 
 logger = logging.getLogger("pounce.error")
@@ -51,6 +54,7 @@ class AdminListener:
             for sock in listener.sockets
         ]
         self._started = False
+        self._failures = 0
 
     def start(self) -> None:
         """Lets clients in, unless another server process does that at these sockets. May be called again. Raises
@@ -70,14 +74,30 @@ class AdminListener:
         """The server stops. Where another process goes on at these sockets, the clients are left to that; else they are
         served until `close`."""
         if any(listener.inherited for listener in self._listeners):
-            for acceptor in self._acceptors:
-                acceptor.stop()
+            self._stop_accepting()
             self._context.drain(DRAIN_IDLE)
+
+    def failed(self) -> None:
+        """An exception has left the loop, and is being handled. The turn's rest comes with the next one."""
+        self._failures += 1
+        logger.critical("The admin listener has failed. Its connections are closed.", exc_info=True)
+        if self._failures > MAX_FAILURES:
+            logger.critical("The admin listener has failed %d times. It is closed.", self._failures)
+            self._stop_accepting()
+            for listener in self._listeners:
+                listener.shut_down()
+        for connection in list(self._connections):
+            with contextlib.suppress(Exception):
+                connection.stream.abort()
+        self._connections.clear()
+
+    def _stop_accepting(self) -> None:
+        for acceptor in self._acceptors:
+            acceptor.stop()
 
     def close(self) -> None:
         """Ends it now, whatever its clients do."""
-        for acceptor in self._acceptors:
-            acceptor.stop()
+        self._stop_accepting()
         for connection in list(self._connections):
             connection.stream.close_now()
 

@@ -3,6 +3,7 @@
 Owner: the supervisor's thread.
 """
 
+import json  # half a MiB. Not when it is first needed: an import on another thread may have locked the module
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -55,8 +56,6 @@ def _livez(server: ServerState) -> OwnResponse:
 
 
 def _readyz(server: ServerState) -> OwnResponse:
-    import json  # half a MiB, which a server that nobody asks does without
-
     ready = server.ready
     workers = [
         {"number": each.number, "name": each.name, "state": each.state, "blocked_for": round(each.blocked_for, 1)}

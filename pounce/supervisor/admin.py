@@ -1,5 +1,8 @@
 """The admin listener of a server (`--admin`), where there is one: at an address that only this machine can reach.
 
+It has the supervisor's loop with the supervisor. A defect that one of its clients finds must cost nobody else anything:
+no worker's connections are on that loop, so an exception that has passed such code is the listener's.
+
 Owner: the supervisor's thread.
 """
 
@@ -16,6 +19,10 @@ from pounce.supervisor.health import Health
 
 if TYPE_CHECKING:
     from pounce.admin.listener import AdminListener
+
+
+_MODULES = ("pounce.admin.", "pounce.connections.", "pounce.net.acceptor", "pounce.net.stream", "pounce.net.progress")
+"""On the supervisor's loop, what these do is done for the admin listener."""
 
 
 class Admin:
@@ -52,6 +59,15 @@ class Admin:
         if self._listener is not None:
             self._listener.start()
 
+    def turn(self) -> None:
+        """Turns the supervisor's loop. What the admin listener raises ends its connections, and nothing else."""
+        try:
+            self._loop.turn()
+        except Exception as error:
+            if self._listener is None or not _is_of_connections(error):
+                raise
+            self._listener.failed()
+
     def stop(self) -> None:
         """The server stops. Its clients are served until `close`, or by another server process."""
         if self._listener is not None:
@@ -65,6 +81,15 @@ class Admin:
     def sockets(self) -> Iterable[socket.socket]:
         """All that are open: a worker process must not hold them."""
         return self._listener.sockets() if self._listener is not None else ()
+
+
+def _is_of_connections(error: BaseException) -> bool:
+    trace = error.__traceback__
+    while trace is not None:
+        if str(trace.tb_frame.f_globals.get("__name__")).startswith(_MODULES):
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def _is_local(address: Address) -> bool:

@@ -193,7 +193,7 @@ class Supervisor:
                 self._local[0]()
                 self._local.clear()
             else:
-                self._loop.turn()
+                self._admin.turn()
         self.abandoned_threads |= self._pool.workers.abandoned_threads
 
     def close(self) -> None:

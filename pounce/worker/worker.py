@@ -34,7 +34,6 @@ from pounce.aio.scheduler import Scheduler
 from pounce.app.loading import Loaded, log_failure_to_load
 from pounce.app.per_worker import enter_worker, leave_worker
 from pounce.asgi.cross_thread import CrossThreadCalls
-from pounce.asgi.health import with_health
 from pounce.asgi.lifespan import Lifespan
 from pounce.asgi.pipeline import http_handler, service_class, websocket_handler
 from pounce.config.config import Config
@@ -110,6 +109,8 @@ class Worker:
         self.exchanges = self.service.exchanges
         handle = http_handler(self.service)
         if config.health is not None:
+            from pounce.asgi.health import with_health
+
             handle = with_health(handle, config.health, self._readiness)
         self.context = ConnectionContext(
             self.loop, config, handle, websocket_handler(self.service), self.connections, self.exchanges,

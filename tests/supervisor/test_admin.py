@@ -14,6 +14,7 @@ import threading
 import pytest
 
 import pounce
+from pounce.admin.listener import MAX_FAILURES
 from pounce.testing import TestServer
 from tests.support.server import APPS, Running, begin, get, single
 from tests.support.upgrades import Lineage, wait_ended, write_version
@@ -499,6 +500,35 @@ def test_two_servers_of_one_program_each_with_an_admin_listener(tmp_path):
     paths = [str(tmp_path / name) for name in "ab"]
     with TestServer(app, admin=f"unix:{paths[0]}"), TestServer(app, admin=f"unix:{paths[1]}"):
         assert [get(path, "/readyz")[0] for path in paths] == [200, 200]
+
+
+def test_a_defect_behind_the_admin_listener_ends_its_connections_and_nothing_else(tmp_path, monkeypatch, caplog):
+    path = str(tmp_path / "admin.sock")
+    with TestServer(app, admin=f"unix:{path}") as server:
+        with monkeypatch.context() as patched, socket.socket(socket.AF_UNIX) as idle:
+            patched.setattr("pounce.supervisor.health.Health.workers", lambda self: 1 / 0)
+            idle.connect(path)
+            with pytest.raises((ConnectionError, IndexError)):
+                get(path, "/readyz")
+            idle.settimeout(30)
+            assert idle.recv(1) == b""
+        assert "The admin listener has failed. Its connections are closed." in caplog.text
+        assert "ZeroDivisionError" in caplog.text
+        assert get(path, "/readyz")[0] == 200
+        assert get(server.server.addresses[0])[0] == 200
+
+
+def test_an_admin_listener_that_fails_again_and_again_is_closed_and_the_server_goes_on(tmp_path, monkeypatch, caplog):
+    path = str(tmp_path / "admin.sock")
+    with TestServer(app, admin=f"unix:{path}") as server:
+        monkeypatch.setattr("pounce.supervisor.health.Health.workers", lambda self: 1 / 0)
+        for _ in range(MAX_FAILURES + 1):
+            with pytest.raises((ConnectionError, IndexError)):
+                get(path, "/readyz")
+        with pytest.raises(ConnectionRefusedError):
+            get(path, "/livez")
+        assert "It is closed." in caplog.text
+        assert get(server.server.addresses[0])[0] == 200
 
 
 def test_a_server_that_cannot_start_leaves_no_admin_socket_behind(tmp_path):
