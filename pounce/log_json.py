@@ -8,6 +8,8 @@ import logging
 import math
 import time
 
+from pounce.log_records import NO_REQUEST, AccessLine
+
 _STANDARD = frozenset((*logging.makeLogRecord({}).__dict__, "message", "asctime", "color_message", "request_id"))
 """What records have without `extra`."""
 _PLAIN = (str, int, bool, type(None))
@@ -18,9 +20,8 @@ class JSONFormatter(logging.Formatter):
     the stack, and whatever was passed as `extra`. A line of the access log that is JSON already stays as it is."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line: str | None = record.__dict__.get("access_line")
-        if line is not None and line.startswith("{"):
-            return line
+        if isinstance(record.msg, AccessLine) and record.msg.line.startswith("{"):
+            return record.msg.line
         entry: dict[str, object] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname,
@@ -29,15 +30,15 @@ class JSONFormatter(logging.Formatter):
             "process": record.process,
             "thread": record.threadName,
         }
-        identity = record.__dict__.get("request_id", "-")
-        if identity != "-":
+        identity = record.__dict__.get("request_id", NO_REQUEST)
+        if identity != NO_REQUEST:
             entry["request_id"] = identity
         if record.exc_info:
             record.exc_text = entry["exception"] = record.exc_text or self.formatException(record.exc_info)
         if record.stack_info:
             entry["stack"] = self.formatStack(record.stack_info)
         for name, value in record.__dict__.items():
-            if name not in _STANDARD and name != "access_line":
+            if name not in _STANDARD:
                 entry.setdefault(name, value)
         return _line(entry)
 

@@ -39,24 +39,24 @@ def makes_plain_records() -> bool:
     return make is logging.LogRecord or getattr(make, "makes_plain_records", False) is True
 
 
-class AccessRecord(logging.LogRecord):
-    """A record of the access log that has its line already. Its arguments are uvicorn's all the same, for filters."""
+class AccessLine(str):
+    """The message of a record of the access log whose line has been made already. Its arguments are uvicorn's all the
+    same, for filters; as a format it takes them and shows none, because libraries make records of their own from the
+    message and the arguments of another."""
 
-    access_line = ""
+    line: str
 
-    def getMessage(self) -> str:
-        return self.access_line
+    @classmethod
+    def of(cls, line: str) -> "AccessLine":
+        made = cls(line.replace("%", "%%") + "%.0s" * 5)
+        made.line = line
+        return made
 
 
-def access_record(line: str, message: str, arguments: tuple[object, ...], identity: str | None) -> logging.LogRecord:
-    """`message` and `arguments`: of the same record in uvicorn's format."""
+def access_record(line: str, arguments: tuple[str, str, str, str, int], identity: str | None) -> logging.LogRecord:
+    """`arguments`: of the record in uvicorn's format."""
     make = logging.getLogRecordFactory()
-    record = make("pounce.access", logging.INFO, "(access log)", 0, message, arguments, None)
-    record.access_line = line
-    if type(record) is logging.LogRecord:
-        record.__class__ = AccessRecord
-    else:  # of a class of the application's
-        record.msg, record.args = line, None
+    record = make("pounce.access", logging.INFO, "(access log)", 0, AccessLine.of(line), arguments, None)
     if identity is not None:
         record.request_id = identity
     return record

@@ -18,13 +18,14 @@ import http
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from copy import copy, deepcopy
 from typing import Any
 
 from pounce.config.config import Config
 from pounce.config.kinds import LOG_LEVELS
 from pounce.errors import ConfigError
-from pounce.log_records import NO_REQUEST, access_record, makes_plain_records, stamp_records
+from pounce.log_records import NO_REQUEST, AccessLine, access_record, makes_plain_records, stamp_records
 from pounce.log_records import request_id as request_id
 
 TRACE = TRACE_LOG_LEVEL = LOG_LEVELS["trace"]
@@ -36,6 +37,8 @@ _COLOURS = {TRACE: 34, logging.DEBUG: 36, logging.INFO: 32, logging.WARNING: 33,
 _STATUS_COLOURS = {1: 97, 2: 32, 3: 33, 4: 31, 5: 91}
 
 
+PIPE_BUF = 4096
+"""Bytes that POSIX has a pipe take whole (Linux: PIPE_BUF in limits.h)."""
 _OUR_RESORT = "pounce.lastResort"
 _RESORT = logging.lastResort  # what writes the lines of an application that configures nothing
 
@@ -123,14 +126,13 @@ class DefaultFormatter(ColourizedFormatter):
 
 class AccessFormatter(ColourizedFormatter):
     """Adds `%(client_addr)s`, `%(request_line)s` and `%(status_code)s` from the record's arguments. A line that is
-    made already, in another format of --access-log-format, is written as it is."""
+    made already, in another format of --access-log-format or by a handler of a queue, is written as it is."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        line: str | None = record.__dict__.get("access_line")
-        if line is not None:
-            return line
-        record = copy(record)
         arguments: Any = record.args
+        if isinstance(record.msg, AccessLine) or not isinstance(arguments, tuple) or len(arguments) != 5:
+            return record.getMessage()
+        record = copy(record)
         client, method, path, version, status = arguments
         line = f"{method} {path} HTTP/{version}"
         record.__dict__.update(
@@ -348,22 +350,38 @@ class AccessLog:
         self.recheck()
         if not access_logger.isEnabledFor(logging.INFO):
             return
-        access_logger.handle(access_record(line.rstrip("\n"), ACCESS_FORMAT, arguments, identity))
+        access_logger.handle(access_record(line.rstrip("\n"), arguments, identity))
 
     def flush(self) -> None:
-        """Writes the lines that wait, in one call."""
+        """Writes the lines that wait, in one call or a few."""
         lines, self.lines = self.lines, []
         handler = self.handler
         if lines and handler is not None:
+            text = "".join(lines)
             handler.acquire()
             try:
-                handler.stream.write("".join(lines))
-                handler.flush()
+                for piece in (text,) if len(text) <= PIPE_BUF else pieces(lines):
+                    handler.stream.write(piece)
+                    handler.flush()
             except Exception:  # as logging does
                 handler.handleError(logging.makeLogRecord({"msg": "access log"}))
             finally:
                 handler.release()
         self.recheck()
+
+
+def pieces(lines: list[str]) -> Iterator[str]:
+    """The lines in pieces that a pipe takes whole, so that worker processes that share one do not write into each
+    other's lines. A line that is longer is a piece of its own."""
+    piece: list[str] = []
+    size = 0
+    for line in lines:
+        if piece and size + len(line) > PIPE_BUF:
+            yield "".join(piece)
+            piece, size = [], 0
+        piece.append(line)
+        size += len(line)
+    yield "".join(piece)
 
 
 _CALL_HANDLERS = logging.Logger.callHandlers

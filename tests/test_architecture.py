@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "watch": {"kernel"},
     "aio": {"kernel"},
     "config": {"protocols.fields", "protocols.trusted"},
-    "log_json": set(),
+    "log_json": {"log_records"},
     "log_records": set(),
     "logging": {"config", "log_json", "log_records"},
     "app": {"config", "logging"},

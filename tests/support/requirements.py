@@ -17,6 +17,7 @@ PACKAGES = {
     "haproxy": "haproxy",
     "apache2": "apache2-bin",
     "caddy": "caddy",
+    "goaccess": "goaccess",
     "systemd-analyze": "systemd",
     "systemd-socket-activate": "systemd",
     "prlimit": "util-linux",
