@@ -64,11 +64,10 @@ class Exchange(ApplicationCall):
         service = self._service
         if self.request.forwarding:
             self.seen = service.seen(self._transport.peer, self.request)
-        if not service.limited or service.admission.admit(self):
-            if self.seen is None:
-                service.run(self, http_scope(service, self._transport.peer, self.request))
-            else:
+            if not service.limited or service.admission.admit(self):
                 self.admit()
+        elif not service.limited or service.admission.admit(self):
+            service.run(self, http_scope(service, self._transport.peer, self.request))
 
     def admit(self) -> None:
         self._service.run(self, scope_of(self._service, self.peer, self.request, self.seen))

@@ -28,7 +28,6 @@ METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELET
 
 FRAMING = frozenset((b"connection", b"content-length", b"expect", b"transfer-encoding", b"upgrade"))
 """Fields that the server itself acts on."""
-NOTICED = FRAMING | FORWARDING
 
 
 EMPTY_LINES = re.compile(rb"(?:\r\n){0,8}")
@@ -67,7 +66,7 @@ class HeadCache:
     MAX_NAMES = 1024
     MAX_NAME = 64  # bytes: clients choose the names
 
-    __slots__ = ("blocks", "heads", "names")
+    __slots__ = ("blocks", "has_forwarding", "heads", "names")
 
     def __init__(self) -> None:
         self.heads: dict[bytes, Request] = {}
@@ -75,6 +74,8 @@ class HeadCache:
         self.blocks: dict[bytes, Fields] = {}
         self.names: dict[bytes, bytes] = {}
         """Field names as clients write them, with their lower case."""
+        self.has_forwarding = False
+        """Has a name of FORWARDING ever been read? Until then no head has to be searched for one."""
 
     def store_head(self, head: bytes, request: Request) -> None:
         if len(head) <= self.MAX_SIZE:
@@ -93,6 +94,8 @@ class HeadCache:
         if not FIELD_NAME.fullmatch(name):
             return None
         lower = name.lower()
+        if lower in FORWARDING:
+            self.has_forwarding = True
         if len(name) <= self.MAX_NAME:
             if len(self.names) >= self.MAX_NAMES:
                 self.names.clear()
@@ -233,11 +236,10 @@ class RequestReader:
         if len(table) < count and any(lower in FRAMING or lower == b"host" for lower in _repeated(fields)):
             return None
         read = Fields(fields)
-        if not NOTICED.isdisjoint(table):
-            if not _read_framing(read, table):
-                return None
-            if not FORWARDING.isdisjoint(table):
-                read.forwarding = tuple([field for field in fields if field[0] in FORWARDING])
+        if not FRAMING.isdisjoint(table) and not _read_framing(read, table):
+            return None
+        if self._cache.has_forwarding and not FORWARDING.isdisjoint(table):
+            read.forwarding = tuple([field for field in fields if field[0] in FORWARDING])
         if read.kind is Request:  # the key of a WebSocket handshake is new each time
             self._cache.store_block(block, read)
         return read
