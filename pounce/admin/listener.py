@@ -49,7 +49,7 @@ class AdminListener:
         own = Config("", workers=1, ws="none", server_header=config.server_header, date_header=config.date_header)
         self._context = ConnectionContext(loop, own, self._handle, self._handle, self._connections, (), lambda: None)
         self._acceptors = [
-            Acceptor(loop, sock, partial(self._accepted, listener.address))
+            Acceptor(loop, sock, partial(self._accepted, listener.address), may_be_shut_down=True)
             for listener in listeners
             for sock in listener.sockets
         ]

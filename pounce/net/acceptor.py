@@ -31,7 +31,7 @@ class Acceptor:
         self, loop: Loop, listening: socket.socket, accepted: Callable[[socket.socket, object], object],
         *, may_be_shut_down: bool = False,
     ) -> None:  # fmt: skip
-        """`may_be_shut_down`: the server shuts the socket down when it ends, in this worker or in another."""
+        """`may_be_shut_down`: a server process shuts the socket down when it ends: this one, or one that has it too."""
         self._loop = loop
         self.listening = listening
         self._accepted = accepted

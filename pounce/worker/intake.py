@@ -85,9 +85,7 @@ class Intake:
     def _acceptor(self, listener: Listener, sock: socket.socket) -> Acceptor:
         # A socket that is bound to all addresses of the machine does not tell which of them the client has used.
         bound_address = None if listener.address[0] in ("0.0.0.0", "::") else listener.address
-        return Acceptor(
-            self._loop, sock, partial(self._on_accept, bound_address), may_be_shut_down=not listener.inherited
-        )
+        return Acceptor(self._loop, sock, partial(self._on_accept, bound_address), may_be_shut_down=listener.fd is None)
 
     def _on_accept(self, bound_address: Address | None, sock: socket.socket, peer: object) -> None:
         client = client_address(peer)

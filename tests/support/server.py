@@ -107,9 +107,16 @@ class Running:
     def send_signal(self, number: int) -> None:
         self.process.send_signal(number)
 
+    def wait_ended(self, timeout: float) -> int:
+        """Waits for the process. AssertionError with the log where it does not end."""
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError("it does not end:\n" + self.log) from None
+
     def end(self, timeout: float = 30.0) -> int:
         """The exit code, as a shell would show it."""
-        code = self.process.wait(timeout)
+        code = self.wait_ended(timeout)
         self._reader.join(timeout)
         return code if code >= 0 else 128 - code
 

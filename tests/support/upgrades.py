@@ -40,7 +40,7 @@ class Lineage(Running):
 
     def end(self, timeout: float = 30.0) -> int:
         """The exit code of the first process. The log goes on with its successors."""
-        code = self.process.wait(timeout)
+        code = self.wait_ended(timeout)
         return code if code >= 0 else 128 - code
 
     @property

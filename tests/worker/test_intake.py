@@ -126,6 +126,19 @@ def test_an_inherited_socket_is_left_without_filter_and_listening():
         socket.create_connection(sock.getsockname(), timeout=5).close()  # the next server's client
 
 
+# Seen in a test on a busy machine: the server was told to end while a new process took over, and that ended first. Its
+# worker then waited for the whole graceful timeout.
+def test_a_worker_ends_though_the_process_that_took_the_socket_over_has_shut_it_down():
+    with opened(Bind("", host="127.0.0.1")) as (listener,):
+        rig = Rig(hello, place=(0, [listener], None))
+        rig.worker.stop()
+        listener.hand_on()  # before the worker accepts what is in the queue
+        listener.sockets[0].shutdown(socket.SHUT_RD)
+        rig.wait(1)
+        assert rig.worker.state.value == "ended"
+        assert rig.worker.exit_code == 0
+
+
 # Found by reading the code.
 def test_stop_without_descriptors_serves_the_queue_once_there_are_some():
     """The server ends, and shuts no socket before that."""
