@@ -28,6 +28,7 @@ from pounce.net.inherited import descriptors
 from pounce.net.listeners import Listener, open_listeners, words
 from pounce.supervisor import activation, systemd
 from pounce.supervisor.inheritance import LISTENERS, READY_FD, Command, Predecessor
+from pounce.supervisor.launcher import Launched
 from pounce.supervisor.process_end import ProcessEnd
 
 STOP_GRACE = 3.0
@@ -47,8 +48,6 @@ class NewProcess:
         """One of the two is called: `on_ready`, when the listeners that were taken are handed on, or `on_failed` with
         the exit code, as of a shell, when the process has ended before. Raises OSError where no process can be
         started."""
-        import subprocess  # a server without an upgrade does without
-
         self._loop = loop
         self._listeners = listeners
         self._on_ready = on_ready
@@ -63,19 +62,17 @@ class NewProcess:
         environment = command.environment_with(**{LISTENERS: " ".join(given), READY_FD: str(writer)})
         flush_streams()
         try:
-            self._process = subprocess.Popen(
-                command.arguments, cwd=command.folder, env=environment, pass_fds=[writer, *descriptors(given)]
-            )
+            self._launched = Launched(command.arguments, command.folder, environment, [writer, *descriptors(given)])
         except BaseException:
             os.close(reader)
             raise
         finally:
             os.close(writer)
-        self.pid = self._process.pid
+        self.pid = self._launched.pid
         self._reader: int | None = reader
         os.set_blocking(reader, False)
         loop.watch(reader, READ, self._read)
-        self._end = ProcessEnd(loop, self._process, self._process_ended)
+        self._end = ProcessEnd(loop, self._launched.process, self._process_ended)
 
     def _read(self, _events: int = READ) -> None:
         if self._reader is None:  # closed in the same turn
@@ -88,7 +85,7 @@ class NewProcess:
         if self._received.endswith(b"\n"):
             self._ready = True
             self._close()
-            self._process.returncode = 0  # not this process's to wait for any more: it lives longer
+            self._launched.leave()  # it lives longer
             taken = set(self._received.decode().split())
             for listener in self._listeners:
                 if taken.intersection(listener.words):
@@ -101,6 +98,7 @@ class NewProcess:
         self._read()  # it may have been ready before
         if not self._ready:
             self._close()
+            self._launched.leave()
             self._on_failed(code if code >= 0 else 128 - code)
 
     def _close_reader(self) -> None:
@@ -121,13 +119,13 @@ class NewProcess:
             return
         self._stopping = True
         logger.info("The new server process [%d] is not ready; it is ended.", self.pid)
-        self._process.send_signal(signal.SIGTERM)
+        self._launched.send_signal(signal.SIGTERM)
         if timeout is not None:
-            self._kill = self._loop.call_later(2 * timeout + STOP_GRACE, self._process.kill)
+            self._kill = self._loop.call_later(2 * timeout + STOP_GRACE, self.abort)
 
     def abort(self) -> None:
         """Ends the process at once. It serves no client."""
-        self._process.kill()
+        self._launched.send_signal(signal.SIGKILL)
 
 
 class Succession:

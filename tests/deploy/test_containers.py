@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from pounce.supervisor.service_reports import longest_end
 from tests.deploy.examples import FOLDER
 from tests.deploy.manifest import documents
 from tests.support.requirements import library
@@ -104,7 +105,7 @@ class TestKubernetes:
 
     def test_the_grace_period_is_longer_than_the_orderly_end_takes(self, pod, container, options):
         assert "lifecycle" not in container
-        end = float(options["--drain-delay"]) + 2 * float(options["--timeout-graceful-shutdown"])
+        end = float(options["--drain-delay"]) + longest_end(float(options["--timeout-graceful-shutdown"]))
         assert pod["terminationGracePeriodSeconds"] > end
 
     def test_the_drain_delay_is_longer_than_readiness_needs_to_be_seen(self, container, options):

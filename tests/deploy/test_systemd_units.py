@@ -9,7 +9,6 @@ import sys
 
 import pytest
 
-from pounce.config.config import Config
 from pounce.supervisor.health import LIVE_TIMEOUT
 from tests.deploy.examples import FOLDER, changed
 from tests.support.requirements import tool
@@ -61,10 +60,6 @@ def test_systemd_has_nothing_to_say_against_the_units(units):
 def test_the_service_is_among_those_with_the_least_exposure(units):
     done = analyze("security", "--no-pager", "--offline=true", "--threshold=20", units[0])
     assert done.returncode == 0, done.stdout
-
-
-def test_timeout_stop_is_longer_than_the_orderly_end_takes(service):
-    assert service.seconds("TimeoutStopSec") > 2 * Config("main:app").timeout_graceful_shutdown
 
 
 def test_the_watchdog_waits_longer_than_a_worker_may_be_blocked(service):

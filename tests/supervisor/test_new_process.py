@@ -1,6 +1,8 @@
 """`NewProcess`: what an upgrade reads of a new server process, whatever that does, and in whatever order."""
 
+import contextlib
 import os
+import signal
 import socket
 import sys
 import time
@@ -36,14 +38,28 @@ class Upgrade:
         return self.ended
 
     def close(self):
-        self.process._process.returncode = None
-        self.process._process.kill()
-        self.process._process.wait()
+        launched = self.process._launched
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, signal.SIGKILL)
+        if launched.process.pid == self.process.pid:
+            launched.process.returncode = None
+            launched.process.wait()
+        else:
+            launched.leave()
+            while alive(self.process.pid):  # it is no child of this process
+                time.sleep(0.01)
         self.loop.close()
 
 
+@pytest.fixture(params=[False, True], ids=["child", "service manager"])
+def _manager(request, monkeypatch, tmp_path):
+    """Under a service manager the new process is to be the manager's child, when it is ready."""
+    if request.param:
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+
+
 @pytest.fixture
-def upgrade():
+def upgrade(_manager):
     made = []
 
     def make(script, *listeners):
@@ -73,6 +89,29 @@ def test_ready_hands_on_the_listeners_that_were_taken_and_no_others(upgrade):
         one = upgrade("os.write(ready, b' '.join(listeners.encode().split()[:2]) + b'\\n')\n" + WAITS, taken, left)
         assert one.outcome() == ["ready"]
         assert (taken.inherited, left.inherited) == (True, False)
+
+
+def parent(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
+def test_under_a_service_manager_a_process_that_is_ready_has_lost_its_parent_and_becomes_the_managers(upgrade):
+    one = upgrade("os.write(ready, b'\\n')\n" + WAITS)
+    launcher = one.process._launched.process
+    assert parent(one.process.pid) == (os.getpid() if launcher.pid == one.process.pid else launcher.pid)
+    assert one.outcome() == ["ready"]
+    if "NOTIFY_SOCKET" in os.environ:
+        assert launcher.returncode == 0
+        assert parent(one.process.pid) not in (os.getpid(), launcher.pid)
+
+
+def test_a_launcher_that_is_killed_takes_the_new_process_with_it(upgrade):
+    one = upgrade(WAITS)
+    one.process._launched.process.send_signal(signal.SIGKILL)
+    assert one.outcome() == [137]
+    while alive(one.process.pid):
+        time.sleep(0.01)
 
 
 def test_the_new_process_has_the_sockets_and_the_pipe_and_no_other_descriptors(upgrade):

@@ -48,6 +48,11 @@ def test_an_application_that_does_not_start_is_never_ready(folder, manager):
         assert not manager.has_more()
 
 
+def parent(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
 def test_sigusr2_makes_the_new_process_the_main_one_and_the_old_one_says_nothing_more(folder, manager):
     with started(folder, manager) as server:
         assert manager.next() == ["READY=1"]
@@ -59,6 +64,7 @@ def test_sigusr2_makes_the_new_process_the_main_one_and_the_old_one_says_nothing
         assert name == "MONOTONIC_USEC"
         assert before <= int(microseconds) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         assert manager.next() == [f"MAINPID={new}", "READY=1"]
+        assert parent(new) != server.process.pid  # systemd waits for its own children only
         assert server.end() == 0
         assert not manager.has_more()  # from a process that is not the main one, systemd would log each
         server.stop_newest()
