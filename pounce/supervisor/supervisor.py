@@ -306,6 +306,7 @@ class Supervisor:
     def _configured(self, config: Config) -> None:
         """A generation with this configuration serves."""
         assert self._pool is not None
+        warn_of_trust(config, self.listeners, self._config)
         self._config, self.drain_delay = config, config.drain_delay
         self._grace = self._pool.workers.grace = config.timeout_graceful_shutdown
 
