@@ -46,7 +46,10 @@ class AdminListener:
         self._listeners = listeners
         self._routes = routes
         self._connections: set[Connection] = set()
-        own = Config("", workers=1, ws="none", server_header=config.server_header, date_header=config.date_header)
+        own = Config(
+            "", workers=1, ws="none", forwarded_allow_ips=(),  # nothing of the environment
+            server_header=config.server_header, date_header=config.date_header,
+        )  # fmt: skip
         self._context = ConnectionContext(loop, own, self._handle, self._handle, self._connections, (), lambda: None)
         self._acceptors = [
             Acceptor(loop, sock, partial(self._accepted, listener.address), may_be_shut_down=True)

@@ -26,7 +26,10 @@ class OperationOptions:
         "single worker then has a thread of its own.",
     )
     admin_public: bool = option(
-        False, FLAG, OPERATION, "Let --admin be an address that other machines can reach. It asks nobody who he is."
+        False,
+        FLAG,
+        OPERATION,
+        "Let --admin be an address that other machines can reach. Its clients are not authenticated.",
     )
     pid_file: str | None = option(
         None,
@@ -38,14 +41,14 @@ class OperationOptions:
         None,
         account("USER"),
         OPERATION,
-        "Be this user, a name or a number, once the sockets are bound and before the application is imported. Needs "
-        "root.",
+        "Run as this user (a name or a number) from when the sockets are bound, before the application is imported. "
+        "Needs root.",
     )
-    group: str | None = option(None, account("GROUP"), OPERATION, "Be of this group. Default: the group of --user.")
+    group: str | None = option(None, account("GROUP"), OPERATION, "Run with this group. Default: the group of --user.")
     umask: int | None = option(
         None,
         UMASK,
         OPERATION,
-        "Take these permissions, an octal number, from files that the server and the application create, Unix sockets "
+        "Permissions (octal) that are withheld from files which the server and the application create, Unix sockets "
         "included.",
     )

@@ -45,8 +45,8 @@ class Admin:
         public = [listener.address[0] for listener in own if not _is_local(listener.address)]
         if public and not config.admin_public:
             raise ConfigError(
-                f"--admin {config.admin}: {public[0]} can be reached by other machines, and the admin listener asks "
-                "nobody who he is; use 127.0.0.1 or unix:PATH, or allow it with --admin-public"
+                f"--admin {config.admin}: {public[0]} can be reached by other machines, and the admin listener "
+                "does not authenticate its clients; use 127.0.0.1 or unix:PATH, or allow it with --admin-public"
             )
         from pounce.admin.listener import AdminListener  # most servers have none
         from pounce.admin.probes import routes

@@ -28,12 +28,12 @@ def log_start(config: Config, plan: Plan) -> None:
     logger.info("Pounce %s on %s%s, %s", __version__, python, free, plan.describe())
     if plan.cpus is not None and plan.count == plan.cpus.usable:
         logger.info("--threads auto: %d, because %s.", plan.count, plan.cpus.describe())
-    if problem := memory_problem(config, cgroup.memory_limit()):
+    if problem := memory_problem(config, plan.count, cgroup.memory_limit()):
         logger.warning(problem)
     log_process("Started")
 
 
-def memory_problem(config: Config, limit: int | None) -> str:
+def memory_problem(config: Config, workers: int, limit: int | None) -> str:
     """Do the requests that the options let run need more memory than there is? Counts what the server itself may hold
     of each: its head, content that the application has not taken and one read beyond that, what the client has not
     taken, here and in the kernel. WebSocket messages, idle connections and the application come on top of that.
@@ -41,13 +41,14 @@ def memory_problem(config: Config, limit: int | None) -> str:
     Empty if not, or if the options have no bound. `limit`: bytes; None: there is none."""
     if limit is None or config.limit_concurrency is None:
         return ""
-    count = config.limit_concurrency + config.limit_queue
+    count = workers * (config.limit_concurrency + config.limit_queue)  # both are for each worker
     each = config.limit_request_head + HIGH_WATER + READ_SIZE + HIGH_WATER + MAX_UNSENT
     if count * each <= limit:
         return ""
     return (
-        f"The memory limit of this container is {limit // MIB} MiB. {count} requests at a time (--limit-concurrency, "
-        f"--limit-queue) may take {count * each // MIB} MiB for their buffers alone: {limit // each} would fit."
+        f"The memory limit of this container is {limit // MIB} MiB. {count} requests at a time (--limit-concurrency "
+        f"and --limit-queue, of all workers) may take {count * each // MIB} MiB for their buffers alone: "
+        f"{limit // each} would fit."
     )
 
 

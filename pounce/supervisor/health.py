@@ -69,7 +69,10 @@ class Health:
         if self.pool is None or not server.started or server.stopping:
             return True
         now = self._loop.clock()
-        return any(self._turns(slot) or now - slot.failed_at < START_TIMEOUT for slot in self.pool.active_slots)
+        return any(
+            self._turns(slot) or (slot.failed_at and now - slot.failed_at < START_TIMEOUT)
+            for slot in self.pool.active_slots
+        )
 
     @property
     def ready(self) -> bool:

@@ -149,6 +149,13 @@ def test_the_servers_own_fields_follow_its_options_and_the_applications_do_not()
     rig.close()
 
 
+def test_a_variable_that_an_option_of_the_server_overrides_is_not_read(monkeypatch):
+    config = Config("", forwarded_allow_ips="127.0.0.1", workers=1)
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.300")
+    monkeypatch.setenv("WEB_CONCURRENCY", "many")
+    AdminListener(skipping_loop()[0], (), config, routes(Server()))
+
+
 def test_a_client_that_asks_nothing_is_closed_and_one_that_is_idle_too(rig):
     silent, idle = rig.connect(), rig.connect()
     idle.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -91,18 +91,19 @@ MIB = 1 << 20
 
 
 @pytest.mark.parametrize(
-    ("options", "limit", "wanted"),
+    ("options", "workers", "limit", "wanted"),
     [
-        ({"limit_concurrency": 1000}, None, ""),
-        ({}, MIB, ""),
-        ({"limit_concurrency": 100}, 256 * MIB, ""),
+        ({"limit_concurrency": 1000}, 1, None, ""),
+        ({}, 1, MIB, ""),
+        ({"limit_concurrency": 100}, 4, 256 * MIB, ""),
         (
-            {"limit_concurrency": 900, "limit_queue": 100},
+            {"limit_concurrency": 225, "limit_queue": 25},
+            4,
             256 * MIB,
-            "The memory limit of this container is 256 MiB. 1000 requests at a time (--limit-concurrency, "
-            "--limit-queue) may take 562 MiB for their buffers alone: 455 would fit.",
+            "The memory limit of this container is 256 MiB. 1000 requests at a time (--limit-concurrency and "
+            "--limit-queue, of all workers) may take 562 MiB for their buffers alone: 455 would fit.",
         ),
     ],
 )
-def test_memory_that_is_less_than_the_options_let_requests_take_is_named(options, limit, wanted):
-    assert memory_problem(Config("a:b", **options), limit) == wanted
+def test_memory_that_is_less_than_the_options_let_requests_take_is_named(options, workers, limit, wanted):
+    assert memory_problem(Config("a:b", **options), workers, limit) == wanted

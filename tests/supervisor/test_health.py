@@ -70,6 +70,13 @@ def test_live_and_ready_end_when_no_worker_has_turned_for_5_seconds_and_come_bac
     assert rig.states() == ["blocked", "serving"]
 
 
+def test_a_blocked_worker_is_not_live_on_a_machine_that_has_just_booted(monkeypatch):
+    monkeypatch.setattr("pounce.supervisor.health.START_TIMEOUT", 1e12)  # longer than its monotonic clock has run
+    rig = HealthRig(1)
+    rig.block(0, LIVE_TIMEOUT + 1)
+    assert not rig.health.live
+
+
 def test_a_failed_worker_is_restarting_and_the_server_is_live_for_90_seconds_and_not_ready():
     rig = HealthRig(1)
     rig.handles[0].report(Report.ENDED)
