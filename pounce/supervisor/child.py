@@ -105,7 +105,8 @@ def run_child(
         traceback.print_exc()
     finally:
         with contextlib.suppress(BaseException):
-            end_interpreter(code, timeout, timeout, forced=forced)
+            # The supervisor forces the end by SIGTERM; Ctrl-C is ignored here.
+            end_interpreter(code, timeout, timeout, forced=forced, force_by=signal.SIGTERM)
         exit_now(code)
 
 

@@ -37,16 +37,19 @@ _EXECUTORS = (("concurrent.futures.thread", "_threads_queues"), ("concurrent.fut
 logger = logging.getLogger("pounce.error")
 
 
-def end_interpreter(code: int, remaining: float | None, total: float | None, *, forced: bool = False) -> bool:
+def end_interpreter(
+    code: int, remaining: float | None, total: float | None, *, forced: bool = False, force_by: int = signal.SIGINT
+) -> bool:
     """Takes the steps. Threads have `remaining` seconds, the functions of `atexit` have `total`, each with a minimum;
-    None: no limit. The process exits with `code` where those functions do not return in time.
+    None: no limit. The process exits with `code` where those functions do not return in time. The signal `force_by`
+    interrupts what waits.
 
     False if threads were abandoned: call `exit_now` next."""
     if forced:
         remaining = total = 0.0
     force = _ForceSignal()
     if threading.current_thread() is threading.main_thread():
-        signal.signal(force.number, force)
+        signal.signal(force_by, force)
     least = FORCED_GRACE if forced else THREAD_GRACE
     abandoned = _end_threads(None if remaining is None else max(least, remaining), force)
     if abandoned:
@@ -116,8 +119,6 @@ class _ForceSignal:
     """The handler of the signal that forces the exit. It interrupts only what waits."""
 
     def __init__(self) -> None:
-        child = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # a worker process: the supervisor sends it SIGTERM
-        self.number = signal.SIGTERM if child else signal.SIGINT
         self.received = False
         self._waiting = False
 

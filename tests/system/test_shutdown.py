@@ -23,6 +23,12 @@ def test_sigterm_ends_in_order_with_143(workers):
         assert "Traceback" not in server.log
 
 
+def test_sigterm_ends_with_143_a_server_that_a_script_has_started_in_the_background():
+    """The shell has it ignore SIGINT."""
+    with Running("plain:app", "--port", "0", prefix=("sh", "-c", 'trap "" INT; exec "$0" "$@"')) as server:
+        assert server.stop() == 143
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigint_ends_in_order_with_0(workers):
     with Running("plain:app", "--port", "0", "--workers", workers) as server:
