@@ -18,6 +18,8 @@ from pounce.config.config import Config
 from pounce.errors import ConfigError, StartupError
 from pounce.net.listeners import Listener
 
+_PYTHON, _POUNCE = os.path.dirname(os.__file__), os.path.dirname(os.path.dirname(__file__))
+
 
 class Privileges:
     """What --user, --group and --umask ask for."""
@@ -93,8 +95,10 @@ class Privileges:
             ) from None
         except OSError as error:
             raise StartupError(f"{self._options}: {(error.strerror or str(error)).lower()}") from None
-        if folder is not None and not os.access(folder, os.R_OK | os.X_OK):
-            raise StartupError(f"{self._options}: this user may not read the application's folder {folder}")
+        # Modules are also imported later, when they are first needed.
+        for what, place in (("application's", folder), ("interpreter's", _PYTHON), ("server's", _POUNCE)):
+            if place is not None and not os.access(place, os.R_OK | os.X_OK):
+                raise StartupError(f"{self._options}: this user may not read the {what} folder {place}")
 
     def _application_folder(self) -> str | None:
         """None where it is not known: the import will say what is wrong."""

@@ -239,3 +239,12 @@ def test_umask_that_is_no_octal_number_is_refused(text):
 @pytest.mark.parametrize(("given", "wanted"), [("027", 0o27), ("0o27", 0o27), ("0", 0), (0o77, 0o77), (None, None)])
 def test_umask_is_octal_where_it_is_text(given, wanted):
     assert Config("a:b", umask=given).umask == wanted
+
+
+def test_a_user_who_may_not_read_the_interpreter_is_told_so(folder):
+    if not for_everyone():
+        pytest.skip("needs an interpreter that other users may not read, as in root's home")
+    with started(folder, "--user", "nobody", prefix=[], ready=False) as server:
+        assert server.end() == 3
+        (line,) = [line for line in server.lines if "ERROR" in line]
+        assert "--user nobody: this user may not read the interpreter's folder " in line
