@@ -18,13 +18,13 @@ import http
 import logging
 import os
 import sys
-from collections.abc import Iterator
 from copy import copy, deepcopy
 from typing import Any
 
 from pounce.config.config import Config
 from pounce.config.kinds import LOG_LEVELS
 from pounce.errors import ConfigError
+from pounce.log_pieces import PIPE_BUF, is_pipe, pieces
 from pounce.log_records import NO_REQUEST, AccessLine, access_record, makes_plain_records, stamp_records
 from pounce.log_records import request_id as request_id
 
@@ -37,8 +37,6 @@ _COLOURS = {TRACE: 34, logging.DEBUG: 36, logging.INFO: 32, logging.WARNING: 33,
 _STATUS_COLOURS = {1: 97, 2: 32, 3: 33, 4: 31, 5: 91}
 
 
-PIPE_BUF = 4096
-"""Bytes that POSIX has a pipe take whole (Linux: PIPE_BUF in limits.h)."""
 _OUR_RESORT = "pounce.lastResort"
 _RESORT = logging.lastResort  # what writes the lines of an application that configures nothing
 
@@ -299,6 +297,7 @@ class AccessLog:
         """Whole lines that wait for `flush`, where there is a `handler`."""
         self._statuses: dict[int, str] = {}
         self._prefix = ""
+        self._piece = PIPE_BUF  # characters to write in one call
         self.handler: logging.StreamHandler[Any] | None = None
         """Set if the fast lane may be used."""
         self._formatter: AccessFormatter | None = None
@@ -329,6 +328,7 @@ class AccessLog:
             self._formatter = formatter
             self._prefix = (_paint("INFO", _COLOURS[logging.INFO]) if formatter.use_colors else "INFO") + ":     "
             self._statuses.clear()
+            self._piece = PIPE_BUF if is_pipe(self.handler.stream) else sys.maxsize
 
     def record(self, client: str, method: str, path: str, version: str, status: int) -> bool:
         """Logs a request in uvicorn's format. Is this the first line that waits for `flush`?"""
@@ -360,7 +360,7 @@ class AccessLog:
             text = "".join(lines)
             handler.acquire()
             try:
-                for piece in (text,) if len(text) <= PIPE_BUF else pieces(lines):
+                for piece in (text,) if len(text) <= self._piece else pieces(lines):
                     handler.stream.write(piece)
                     handler.flush()
             except Exception:  # as logging does
@@ -368,20 +368,6 @@ class AccessLog:
             finally:
                 handler.release()
         self.recheck()
-
-
-def pieces(lines: list[str]) -> Iterator[str]:
-    """The lines in pieces that a pipe takes whole, so that worker processes that share one do not write into each
-    other's lines. A line that is longer is a piece of its own."""
-    piece: list[str] = []
-    size = 0
-    for line in lines:
-        if piece and size + len(line) > PIPE_BUF:
-            yield "".join(piece)
-            piece, size = [], 0
-        piece.append(line)
-        size += len(line)
-    yield "".join(piece)
 
 
 _CALL_HANDLERS = logging.Logger.callHandlers

@@ -70,13 +70,13 @@ class ApplicationCall(ABC):
 
     def __init__(self, service: Service, transport: Transport, request: Request) -> None:
         self._service = service
-        self._transport = transport
+        self.transport = transport
         self.request = request
 
     @property
     def peer(self) -> Peer:
         """Who has sent the request, as far as trusted proxies say so."""
-        return self._transport.peer if self.seen is None else self.seen.peer
+        return self.transport.peer if self.seen is None else self.seen.peer
 
     @property
     def root_path(self) -> str:

@@ -17,7 +17,7 @@ class Timed(Exchange):
 
     def __init__(self, service: Service, transport: Transport, request: Request) -> None:
         self._service = service  # as that of the base class, a call less
-        self._transport = transport
+        self.transport = transport
         self.request = request
         self.received = service.loop.now
         self.started = service.loop.clock()  # it starts at once, if it is not `Queued`

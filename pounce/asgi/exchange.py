@@ -56,18 +56,18 @@ class Exchange(ApplicationCall):
     @property
     def sending_stream(self) -> "ByteStream | None":
         """The stream, until the whole response has been handed to it."""
-        return None if self.stage is COMPLETE else self._transport.stream
+        return None if self.stage is COMPLETE else self.transport.stream
 
     # What the transport and admission call
 
     def start(self) -> None:
         service = self._service
         if self.request.forwarding:
-            self.seen = service.seen(self._transport.peer, self.request)
+            self.seen = service.seen(self.transport.peer, self.request)
             if not service.limited or service.admission.admit(self):
                 self.admit()
         elif not service.limited or service.admission.admit(self):
-            service.run(self, http_scope(service, self._transport.peer, self.request))
+            service.run(self, http_scope(service, self.transport.peer, self.request))
 
     def admit(self) -> None:
         self._service.run(self, scope_of(self._service, self.peer, self.request, self.seen))
@@ -100,7 +100,7 @@ class Exchange(ApplicationCall):
             self._send_error(Outcome.TIMED_OUT, 504, "Gateway Timeout")
         else:
             self._end(Outcome.TIMED_OUT)
-            self._transport.abort()
+            self.transport.abort()
         self._disconnected()
         self.cancel()
         return True
@@ -123,7 +123,7 @@ class Exchange(ApplicationCall):
                 if self.request.expects_continue and not self._asked:
                     self._asked = True
                     if not self.lost:
-                        self._transport.read_more(0)
+                        self.transport.read_more(0)
             if self.lost or self.eof:
                 break
             await self._wait_to_receive()
@@ -139,7 +139,7 @@ class Exchange(ApplicationCall):
         if self.body_complete:
             self._body_taken = True
         elif not self.lost:
-            self._transport.read_more(len(body))
+            self.transport.read_more(len(body))
         return {"type": "http.request", "body": body, "more_body": not self.body_complete}
 
     async def send(self, message: Message) -> None:
@@ -154,7 +154,7 @@ class Exchange(ApplicationCall):
             return
         if self.lost:
             await self._raise_disconnected()
-        transport = self._transport
+        transport = self.transport
         try:
             kind = message["type"]
             stage = self.stage
@@ -217,12 +217,12 @@ class Exchange(ApplicationCall):
             self._send_path(message["path"])
         elif kind == "http.response.trailers" and stage is TRAILERS:
             more = message.get("more_trailers", False)
-            self._transport.send_trailers(message.get("headers", ()), more)
+            self.transport.send_trailers(message.get("headers", ()), more)
             if not more:
                 self._complete()
         elif kind == "http.response.early_hint" and stage is not COMPLETE:
             if self.answerable:  # else the head has left: "the server may decide to ignore" it
-                self._transport.send_early_hints(message.get("links", ()))
+                self.transport.send_early_hints(message.get("links", ()))
         elif stage is COMPLETE and str(kind).startswith("http.response."):
             # ASGI HTTP, "Response Body": "any further messages on the channel will be ignored".
             if not self._ignored_logged:
@@ -235,7 +235,7 @@ class Exchange(ApplicationCall):
         """The application has said how the response begins, and then waits: its client may wait for the head, as
         EventSource does, and proxies too."""
         if self.stage is HELD and not self.lost and not (self.task is not None and self.task.done):
-            self._transport.flush_head()
+            self.transport.flush_head()
             self.stage = STARTED
             self._response_started()
 
@@ -243,7 +243,7 @@ class Exchange(ApplicationCall):
         fd, size = open_file(path)
         held = self.stage is HELD
         try:
-            self.bytes_sent += self._transport.send_file(fd, size)
+            self.bytes_sent += self.transport.send_file(fd, size)
         except BaseException:
             os.close(fd)
             raise
@@ -270,7 +270,7 @@ class Exchange(ApplicationCall):
         self.status = status
         self.bytes_sent = len(reason)
         self._response_started()
-        self._transport.send_error(status, reason, fields, close=close)
+        self.transport.send_error(status, reason, fields, close=close)
         self._end(outcome)
 
     # When the application has ended
@@ -297,7 +297,7 @@ class Exchange(ApplicationCall):
     def _fail(self, outcome: Outcome) -> None:
         """The application will not complete its response."""
         if not self.answerable:
-            self._transport.abort()
+            self.transport.abort()
             self._end(outcome)
             self.stage = COMPLETE  # last: it was not answered
         elif outcome is Outcome.CANCELLED:

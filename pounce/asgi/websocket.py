@@ -55,7 +55,7 @@ class WebSocketExchange(Exchange):
     def start(self) -> None:
         service = self._service
         if self.request.forwarding:
-            self.seen = service.seen(self._transport.peer, self.request)
+            self.seen = service.seen(self.transport.peer, self.request)
         try:
             if self.request.content_length != 0:
                 raise HandshakeError(400, "a WebSocket handshake has no content")
@@ -200,7 +200,7 @@ class WebSocketExchange(Exchange):
         handshake = self._handshake
         assert handshake is not None
         fields = list(message.get("headers") or ())
-        connection = self._transport.upgrade(self, handshake, message.get("subprotocol"), fields)
+        connection = self.transport.upgrade(self, handshake, message.get("subprotocol"), fields)
         self._handshake = None
         self.connection = connection
         self.status = 101

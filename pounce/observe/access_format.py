@@ -25,11 +25,11 @@ from pounce.observe.access_texts import (
     host_text,
     path_text,
     request_line,
-    target_text,
     user,
 )
 from pounce.observe.observer import Observed, Outcome
 from pounce.protocols.events import Request
+from pounce.protocols.fields import Field
 
 
 class Format(Protocol):
@@ -47,35 +47,44 @@ class CommonFormat:
 
     needs_times = needs_response_fields = False
 
-    def __init__(self, *, with_fields: bool) -> None:
+    def __init__(self, root_path: str, *, with_fields: bool) -> None:
+        self._root = root_path
+        """The service's."""
+        self._with_fields = with_fields
         self._second = -1
         self._when = ""
-        self._users = ByFields(user)
-        self._ends = ByFields(
-            lambda fields: f' "{field_text(fields, b"referer")}" "{field_text(fields, b"user-agent")}"\n'
-            if with_fields else "\n"
-        )  # fmt: skip
+        self._ends = ByFields(self._user_and_end)
 
     def line(self, exchange: Observed, outcome: Outcome) -> str:
-        request, peer, status, root = exchange.request, exchange.peer, exchange.status, exchange.root_path
-        name, target, end = request.log_texts or self._texts(request)
-        size = exchange.bytes_sent
+        request, status, size = exchange.request, exchange.status, exchange.bytes_sent
+        if exchange.seen is None:
+            peer = exchange.transport.peer
+            name, asked, end = request.log_texts or self._texts(request, self._root)
+        else:
+            peer, root = exchange.peer, exchange.root_path
+            known = request.log_texts if root == self._root else None
+            name, asked, end = known or self._texts(request, root)
         if request.special or status in BODILESS:
             size = content_size(exchange)
         second = int(time.time())
         if second != self._second:
             self._second = second
             self._when = common_time(second)
-        return (
-            f'{peer.host_text or host_text(peer)} - {name} {self._when} "{request.method} '
-            f'{escaped(root) if root else ""}{target}" {status or CLIENT_GONE} {size or "-"}{end}'
-        )
+        host = peer.host_text or host_text(peer)
+        return f'{host} - {name} {self._when} "{asked}" {status or CLIENT_GONE} {size or "-"}{end}'
 
-    def _texts(self, request: Request) -> tuple[str, str, str]:
-        """What depends on the request alone."""
-        fields = request.fields
-        texts = request.log_texts = self._users.of(fields), target_text(request), self._ends.of(fields)
+    def _texts(self, request: Request, root: str) -> tuple[str, str, str]:
+        """What depends on the request and the root path alone; kept, if that is the service's."""
+        name, end = self._ends.of(request.fields)
+        texts = name, request_line(request, root), end
+        if root == self._root:
+            request.log_texts = texts
         return texts
+
+    def _user_and_end(self, fields: list[Field]) -> tuple[str, str]:
+        if not self._with_fields:
+            return user(fields), "\n"
+        return user(fields), f' "{field_text(fields, b"referer")}" "{field_text(fields, b"user-agent")}"\n'
 
 
 type Atom = Callable[[Observed, float], str]
@@ -140,7 +149,7 @@ class TemplateFormat:
             "l": lambda exchange, took: "-",
             "u": lambda exchange, took: users.of(exchange.request.fields),
             "t": self._time,
-            "r": lambda exchange, took: request_line(exchange),
+            "r": lambda exchange, took: request_line(exchange.request, exchange.root_path),
             "m": lambda exchange, took: exchange.request.method,
             "U": lambda exchange, took: escaped(path_text(exchange)),
             "q": lambda exchange, took: escaped(exchange.request.query.decode("ascii")),
@@ -159,13 +168,14 @@ class TemplateFormat:
         return atoms[atom]
 
 
-def access_format(config: Config, worker: int, clock: Clock) -> Format:
-    """The format that is configured. `worker`: its number, from 1 on; `clock`: that of the times of an exchange."""
+def access_format(config: Config, worker: int, root_path: str, clock: Clock) -> Format:
+    """The format that is configured. `worker`: its number, from 1 on; `root_path`: the service's; `clock`: that of the
+    times of an exchange."""
     name = config.access_format
     if name == "json":
         from pounce.observe.access_json import JSONFormat  # most servers do not need json
 
-        return JSONFormat(worker, clock)
+        return JSONFormat(worker, root_path, clock)
     if name in ("common", "combined"):
-        return CommonFormat(with_fields=name == "combined")
+        return CommonFormat(root_path, with_fields=name == "combined")
     return TemplateFormat(name, config.request_id, clock)

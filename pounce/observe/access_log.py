@@ -24,14 +24,15 @@ logger = logging.getLogger("pounce.error")
 class RequestLog:
     """One worker's. Lines that leave in one turn of the loop are written together."""
 
-    def __init__(self, loop: Loop, config: Config, worker: int) -> None:
-        """`worker`: its number, from 1 on."""
+    def __init__(self, loop: Loop, config: Config, worker: int, root_path: str) -> None:
+        """`worker`: its number, from 1 on. `root_path`: the service's."""
         self._loop = loop
+        self._root = root_path
         self._format: Format | None = None
         if config.access_format != "uvicorn":
             from pounce.observe.access_format import access_format  # most servers do not need it
 
-            self._format = access_format(config, worker, loop.clock)
+            self._format = access_format(config, worker, root_path, loop.clock)
         self._line = self._format.line if self._format is not None else _no_line
         self._leaves_out_websockets = config.ws != "none"
         self._excluded = frozenset(path for path in config.access_log_exclude if not path.endswith("*"))
@@ -57,8 +58,12 @@ class RequestLog:
         request = exchange.request
         if request.asks_for_websocket and self._leaves_out_websockets:
             return
-        path = _path(exchange.root_path, request)
-        if self._log.record(_client(exchange.peer), request.method, path, request.version, exchange.status):
+        if exchange.seen is None:
+            peer, root = exchange.transport.peer, self._root
+        else:
+            peer, root = exchange.peer, exchange.root_path
+        path = _path(root, request)
+        if self._log.record(peer.text or _client(peer), request.method, path, request.version, exchange.status):
             self._loop.call_soon(self._log.flush)
 
     def _filtered(self, exchange: Observed) -> None:

@@ -78,19 +78,14 @@ def path_text(exchange: Observed) -> str:
     return exchange.root_path + exchange.request.path.decode("ascii")
 
 
-def target_text(request: Request) -> str:
-    """The path, the query and the version, as a request line has them."""
-    target = request.path.decode("ascii")
+def request_line(request: Request, root: str) -> str:
+    """The request line, with the root path before the path."""
+    target = root + request.path.decode("ascii")
     if request.query:
         target += "?" + request.query.decode("ascii")
-    if '"' in target or "\\" in target:
+    if '"' in target or "\\" in target or not target.isascii():
         target = escaped(target)
-    return f"{target} HTTP/{request.version}"
-
-
-def request_line(exchange: Observed) -> str:
-    root = exchange.root_path
-    return f"{exchange.request.method} {escaped(root) if root else ''}{target_text(exchange.request)}"
+    return f"{request.method} {target} HTTP/{request.version}"
 
 
 def content_size(exchange: Observed) -> int:

@@ -32,6 +32,11 @@ class Outcome(enum.Enum):
     """The client has gone, or has broken the protocol, before the response was complete."""
 
 
+class HasPeer(Protocol):
+    @property
+    def peer(self) -> Peer: ...
+
+
 class Observed(Protocol):
     """An exchange, as observers see it."""
 
@@ -55,6 +60,13 @@ class Observed(Protocol):
     """Of content; of a WebSocket, of its messages."""
     response_fields: Iterable[Field]
     """The application's, with `needs_response_fields`."""
+
+    @property
+    def transport(self) -> HasPeer: ...
+
+    @property
+    def seen(self) -> object | None:
+        """None where no proxy has said anything: then `peer` is the transport's, and `root_path` the service's."""
 
     @property
     def answered(self) -> bool:

@@ -100,7 +100,7 @@ class Worker:
         limit = RequestLimit(
             config, lambda: self.state is WorkerState.SERVING, lambda: report(self, Report.WANTS_SUCCESSOR)
         )
-        self._request_log = RequestLog(self.loop, config, number + 1)
+        self._request_log = RequestLog(self.loop, config, number + 1, config.root_path.rstrip("/"))
         self.connections: set[Connection] = connection_set()
         self.service = service_class(config)(
             self.loop, config, self._scheduler, self.cross_thread, _observer(self._request_log, limit),

@@ -11,8 +11,9 @@ import sys
 import pytest
 
 from pounce.config.config import Config
+from pounce.log_pieces import PIPE_BUF, pieces
 from pounce.log_records import access_record
-from pounce.logging import LOGGING_CONFIG, PIPE_BUF, AccessFormatter, AccessLog, JSONFormatter, configure, pieces
+from pounce.logging import LOGGING_CONFIG, AccessFormatter, AccessLog, JSONFormatter, configure
 
 ARGUMENTS = ("1.2.3.4:5", "GET", "/a%20b?c=%s", "1.1", 200)
 
