@@ -82,7 +82,7 @@ class Restart:
             if before != now:
                 logger.warning(
                     "%s cannot change while the server runs: it stays %s, not %s.",
-                    OPTIONS[name].flags[-1], _shown(before), _shown(now),
+                    OPTIONS[name].flags[-1], _shown(name, before), _shown(name, now),
                 )  # fmt: skip
         kept = {name: getattr(self.config, name) for name in FIXED}
         config = dataclasses.replace(found, threads=None, **kept)
@@ -118,8 +118,10 @@ class Restart:
             self.begin()
 
 
-def _shown(value: object) -> str:
+def _shown(name: str, value: object) -> str:
     """The value of an option, for an operator."""
+    if name == "umask" and isinstance(value, int):
+        return f"{value:03o}"
     if isinstance(value, bool):
         return "on" if value else "off"
     if value is None:
