@@ -143,6 +143,10 @@ class ApplicationCall(ABC):
         if self.task is not None:
             self.task.cancel()
 
+    def log_and_cancel(self, level: int) -> None:
+        logger.log(level, "Cancelled: %s", self.describe())
+        self.cancel()
+
     def _end(self, outcome: Outcome) -> None:
         """The exchange is over. The first outcome is the one that counts."""
         if self._outcome is None:

@@ -28,6 +28,10 @@ class Identified(Exchange):
         with self._identified():
             return super().time_out()
 
+    def log_and_cancel(self, level: int) -> None:
+        with self._identified():
+            super().log_and_cancel(level)
+
     def finished(self, value: object, error: BaseException | None) -> None:
         if error is None and value is None and self.stage is COMPLETE:
             super().finished(value, error)  # which logs nothing

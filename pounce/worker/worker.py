@@ -300,8 +300,7 @@ class Worker:
             why = "the application was reloaded" if self.context.hurried else "timeout graceful shutdown exceeded"
             logger.log(level, "Cancel %s running task(s), %s", len(running), why)
         for exchange in running:
-            logger.log(level, "Cancelled: %s", exchange.describe())
-            exchange.cancel()
+            exchange.log_and_cancel(level)
         for connection in list(self.connections):
             if connection.handler is None:
                 connection.close()

@@ -298,6 +298,20 @@ def test_request_id_is_in_the_servers_lines_about_a_request_that_timed_out(log):
     ]
 
 
+def test_request_id_is_in_the_line_about_a_request_that_the_end_of_the_server_cancels(log):
+    async def waits(scope, receive, send):
+        await pounce.sleep(100)
+
+    rig = rig_of(waits)
+    rig.connect().send(with_id(b"slow"))
+    rig.worker.stop()
+    rig.wait(1)
+    rig.worker.cancel()
+    rig.wait(1)
+    found = [line["request_id"] for line in log() if line["message"].startswith("Cancelled: GET /")]
+    assert found == ["slow"]
+
+
 def test_request_id_is_in_the_access_log(output):
     for format, line in (("json", '"request_id":"abc"'), ("%({X-Request-ID}i)s %({x-request-id}o)s", "abc abc")):
         output.begin()

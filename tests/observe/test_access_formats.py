@@ -7,6 +7,8 @@ import os
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from wsproto import events
 
 import pounce
@@ -15,6 +17,10 @@ from pounce.config.config import Config
 from pounce.config.kinds import Invalid
 from pounce.errors import ConfigError
 from pounce.logging import configure
+from pounce.net.byte_stream import Peer
+from pounce.observe.access_format import access_format
+from pounce.observe.observer import Outcome
+from pounce.protocols.events import Request
 from tests.support.applications import answering, body, echo, hello, start
 from tests.support.gate import named
 from tests.support.harness import Rig
@@ -368,6 +374,46 @@ def test_access_log_is_one_line_whatever_a_client_sends(value, format, log):
     elif format == "combined":
         assert written.count('"') == 6
         assert written.count("\\") == written.count("\\x")
+
+
+FIELD_VALUE = st.binary(max_size=60).map(lambda value: value.translate(None, bytes(range(32)) + b"\x7f").strip())
+
+
+@given(agent=FIELD_VALUE, referer=FIELD_VALUE, target=st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E)))
+def test_access_log_line_can_be_read_back_whatever_a_client_sends(agent, referer, target):
+    fields = [(b"host", b"a"), (b"user-agent", agent), (b"referer", referer)]
+    path, _, query = ("/" + target.replace("#", "")).partition("?")
+    for name in ("combined", "json", "%(r)s %({user-agent}i)s"):
+        exchange = Made(Request("GET", path.encode(), query.encode(), "1.1", fields, True, 0, False))
+        line = access_format(Config("a:b", access_log_format=name), 1, "", lambda: 2.0).line(
+            exchange, Outcome.COMPLETED
+        )
+        assert line.isascii()
+        assert line.removesuffix("\n").isprintable()
+        if name == "json":
+            found = json.loads(line)
+            assert (found["path"], found["query"]) == (path, query)
+        elif name == "combined":
+            pattern = r'192\.0\.2\.1 - - \[[^]]+\] "GET ([^"\s]+) HTTP/1\.1" 200 7 "([^"]+)" "([^"]+)"\n'
+            asked, *values = re.fullmatch(pattern, line).groups()
+            assert unescaped(asked).decode() == path + ("?" + query if query else "")
+            assert [unescaped(value) for value in values] == [referer or b"-", agent or b"-"]
+
+
+def unescaped(text):
+    return re.sub(rb"\\x([0-9A-F]{2})", lambda found: bytes((int(found[1], 16),)), text.encode())
+
+
+class Made:
+    """An exchange that is over."""
+
+    status, bytes_sent, bytes_received, received, started, first_byte = 200, 7, 0, 1.0, 1.0, 0.0
+    request_id, seen, response_fields, root_path = None, None, (), ""
+    peer = Peer(("192.0.2.1", 1), None)
+
+    def __init__(self, request):
+        self.request = request
+        self.transport = self
 
 
 def test_access_log_escapes_what_a_proxy_says_its_client_is(log):
