@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -13,9 +14,12 @@ from tests.support.requirements import missing, tool
 
 
 def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    """One that the kernel gives to no client meanwhile: below the range of those (ip_local_port_range)."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for_port(port):
