@@ -2,13 +2,13 @@
 
 import contextlib
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.deploy.clients import connect
 from tests.deploy.examples import Change, changed
 from tests.support.requirements import tool
 from tests.support.services import ended, free_port
@@ -51,9 +51,9 @@ class Place:
 
 @contextlib.contextmanager
 def running(
-    folder: Path, port: int, *arguments: str | Path, env: dict[str, str] | None = None, says: str = ""
+    folder: Path, port: int, *arguments: str | Path, env: dict[str, str] | None = None, tls: bool = False
 ) -> Iterator[int]:
-    """Its port, when it is open and the log has what the proxy `says` last in its start."""
+    """Its port, when it is open. `tls`: and has a certificate."""
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(
             arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, env={**os.environ, **(env or {})}
@@ -62,9 +62,8 @@ def running(
         end = time.monotonic() + 30
         while True:
             assert process.poll() is None, (folder / "log").read_text()
-            with socket.socket() as sock:
-                if sock.connect_ex(("127.0.0.1", port)) == 0 and says in (folder / "log").read_text():
-                    break
+            with contextlib.suppress(OSError), connect(port, tls):
+                break
             assert time.monotonic() < end, (folder / "log").read_text()
             time.sleep(0.01)
         yield port
@@ -138,8 +137,7 @@ def caddy(place: Place, upstream: str, *changes: Change) -> contextlib.AbstractC
     (folder / "Caddyfile").write_text(settings + text)
     home = {name: str(folder) for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
     command = (tool("caddy"), "run", "--adapter", "caddyfile", "--config", folder / "Caddyfile")
-    says = "" if "http://" in text else "certificate obtained successfully"
-    return running(folder, port, *command, env=home, says=says)
+    return running(folder, port, *command, env=home, tls="http://" not in text)
 
 
 PROXIES = {"nginx": nginx, "haproxy": haproxy, "apache": apache, "caddy": caddy}
