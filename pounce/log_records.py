@@ -6,6 +6,7 @@ line already.
 Owner: none; records are made on any thread.
 """
 
+import functools
 import logging
 from contextvars import ContextVar
 from typing import Any
@@ -19,24 +20,27 @@ NO_REQUEST = "-"
 
 def stamp_records() -> None:
     """Gives every record from now on, as `request_id`, the identifier of the request in whose context it is made: a
-    formatter of the application's has `%(request_id)s` as well."""
-    make = logging.getLogRecordFactory()
-    if hasattr(make, "makes_plain_records"):
+    formatter of the application's has `%(request_id)s` as well.
+
+    What the application passes as `extra`, or its own factory of records sets, stays. So this is no factory: a record
+    that has the attribute already would have logging refuse it in `extra`."""
+    make = logging.Logger.makeRecord
+    if hasattr(make, "stamps"):
         return
 
+    @functools.wraps(make)
     def stamped(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = make(*args, **kwargs)
-        record.request_id = request_id.get() or NO_REQUEST
+        record.__dict__.setdefault("request_id", request_id.get() or NO_REQUEST)
         return record
 
-    stamped.makes_plain_records = make is logging.LogRecord  # type: ignore[attr-defined]
-    logging.setLogRecordFactory(stamped)
+    stamped.stamps = True  # type: ignore[attr-defined]
+    logging.Logger.makeRecord = stamped  # type: ignore[method-assign]
 
 
 def makes_plain_records() -> bool:
     """Is what makes records logging's own, so that nobody misses those that are not made?"""
-    make = logging.getLogRecordFactory()
-    return make is logging.LogRecord or getattr(make, "makes_plain_records", False) is True
+    return logging.getLogRecordFactory() is logging.LogRecord
 
 
 class AccessLine(str):

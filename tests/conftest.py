@@ -49,9 +49,11 @@ def _loggers_as_found() -> Iterator[None]:
     """A server started within a test sets up logging for good; the next test is to find it as a new process does,
     and `caplog` able to see it."""
     level, factory, resort = logging.getLogger().level, logging.getLogRecordFactory(), logging.lastResort
+    make_record = logging.Logger.makeRecord
     yield
     logging.getLogger().setLevel(level)
     logging.setLogRecordFactory(factory)
+    logging.Logger.makeRecord = make_record  # type: ignore[method-assign]
     logging.lastResort = resort
     for name in ("pounce", "pounce.error", "pounce.access"):
         logger = logging.getLogger(name)

@@ -53,7 +53,7 @@ class FieldKeeping(Exchange):
     """Keeps the fields of the response."""
 
     async def send(self, message: Message) -> None:
-        if "headers" in message:
+        if "headers" in message and message.get("type") != "http.response.trailers":
             self.response_fields = [*message["headers"]]
             message = {**message, "headers": self.response_fields}
         await super().send(message)

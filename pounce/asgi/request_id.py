@@ -29,26 +29,28 @@ class RequestIds:
         assert config.request_id is not None
         self.field = config.request_id.encode("ascii")
         self._trusted = TrustedPeers.parse(config.forwarded_allow_ips)
-        self._given = ByFields(self._values)
+        self._given = ByFields(self._find)
         self._random = b""
         self._used = 0
 
     def of(self, peer: Peer, request: Request) -> str:
         """The identifier of a request from this peer."""
-        given = self._given.of(request.fields)
+        given, _ = self._given.of(request.fields)
         if len(given) == 1 and _SANE.fullmatch(given[0]) and self._trusted.trusts(peer.sender):
             return given[0].decode("ascii")
         return self._new()
 
-    def _values(self, fields: list[Field]) -> list[bytes]:
-        field = self.field
-        return [value for name, value in fields if name == field]
+    def _find(self, fields: list[Field]) -> tuple[list[bytes], bool]:
+        """The values of the field; is there one, or one that is called like it but with underscores? A gateway to WSGI
+        or CGI makes one variable of both."""
+        like = [(name, value) for name, value in fields if name.replace(b"_", b"-") == self.field]
+        return [value for name, value in like if name == self.field], bool(like)
 
     def amend(self, scope: Scope, request: Request, identity: str) -> None:
         """Lets the application see the identifier, and no other in its place."""
         field = self.field
-        if self._given.of(request.fields):
-            scope["headers"] = [each for each in scope["headers"] if each[0] != field]
+        if self._given.of(request.fields)[1]:
+            scope["headers"] = [each for each in scope["headers"] if each[0].replace(b"_", b"-") != field]
         scope["headers"].append((field, identity.encode("ascii")))
         scope["extensions"]["request_id"] = {"id": identity}
 

@@ -88,6 +88,22 @@ def test_request_id_of_a_client_that_is_not_trusted_is_replaced_everywhere(trust
     assert json.loads(content_of(answer)) == {"scope": {"id": text}, "fields": [text], "context": text}
 
 
+@pytest.mark.parametrize("sent", [[], [b"abc"]])
+def test_request_id_field_with_underscores_does_not_reach_the_application(sent):
+    async def app(scope, receive, send):
+        fields = [field for field in scope["headers"] if field[0].replace(b"_", b"-") == b"x-request-id"]
+        await send(start())
+        await send(body(repr(fields).encode()))
+
+    data = with_id(b"forged", b"X_Request_ID")
+    for value in sent:
+        data = data.replace(b"\r\n\r\n", b"\r\nX-Request-ID: %b\r\n\r\n" % value)
+    answer = rig_of(app).connect().ask(data)
+    (identity,) = ids(answer)
+    assert content_of(answer) == repr([(b"x-request-id", identity)]).encode()
+    assert sent in ([], [identity])
+
+
 def test_request_id_is_that_of_another_field_if_one_is_named():
     rig = rig_of(tells, request_id="X-Amzn-Trace-Id")
     answer = rig.connect().ask(with_id(b"abc", b"x-amzn-trace-id"))
@@ -264,6 +280,27 @@ def test_request_id_is_in_every_record_while_the_request_runs(log, options):
         ("first step", "abc"), ("second step", "abc"), ("in a thread", "abc"),
         ("Exception in ASGI application", "abc"), ("elsewhere", None),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("given", ["extra", "factory"])
+def test_request_id_that_the_application_gives_its_records_itself_stays(log, given):
+    logger = logging.getLogger("the.application")
+    extra = {"request_id": "its own"} if given == "extra" else None
+    if given == "factory":
+
+        def make(*args, **kwargs):
+            record = logging.LogRecord(*args, **kwargs)
+            record.request_id = "its own"
+            return record
+
+        logging.setLogRecordFactory(make)
+
+    async def app(scope, receive, send):
+        logger.warning("here", extra=extra)
+        await hello(scope, receive, send)
+
+    assert status_of(rig_of(app).connect().ask(with_id(b"abc"))) == 200
+    assert [line["request_id"] for line in log() if line["message"] == "here"] == ["its own"]
 
 
 def test_request_id_of_requests_that_run_at_the_same_time_are_not_confused(log):

@@ -138,6 +138,13 @@ def test_access_log_format_template_has_each_of_gunicorns_atoms(atom, text, log,
     assert log.line == f"<{text}> 100%"
 
 
+def test_access_log_format_template_has_the_fields_of_the_head_and_not_of_trailers(log):
+    trailers = {"type": "http.response.trailers", "headers": [(b"x-b", b"2")]}
+    log = log(answering(start(200, (b"x-a", b"1"), trailers=True), body(b"hello"), trailers), "%({x-a}o)s %({x-b}o)s")
+    log.ask()
+    assert log.line == "1 -"
+
+
 def test_access_log_format_template_measures_time(log):
     async def app(scope, receive, send):
         await pounce.sleep(2)
