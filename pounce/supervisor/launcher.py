@@ -18,6 +18,9 @@ from collections.abc import Sequence
 
 from pounce.supervisor import systemd
 
+LAUNCH_TIMEOUT = 5.0
+"""Seconds that the launcher has to start: it holds the supervisor's loop up."""
+
 _LAUNCHER = """
 import os, select, signal, socket, sys
 control, command = socket.socket(fileno=int(sys.argv[1])), sys.argv[2:]
@@ -55,7 +58,13 @@ class Launched:
                 self.process = subprocess.Popen(
                     [*launcher, *arguments], cwd=folder, env=environment, pass_fds=[*fds, fd]
                 )
+            self._control.settimeout(LAUNCH_TIMEOUT)
             answer = self._control.recv(32)
+        except TimeoutError:
+            self._control.close()
+            self.process.kill()
+            self.process.wait()
+            raise OSError(None, f"the launcher has not answered within {LAUNCH_TIMEOUT:g} s", arguments[0]) from None
         except BaseException:
             self._control.close()
             raise
@@ -69,11 +78,11 @@ class Launched:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
-    def leave(self) -> None:
-        """It is not this process's child any more, or has ended."""
+    def leave(self, *, serves: bool) -> None:
+        """It serves, and is not this process's child any more; or it has ended, or its launcher has."""
         if self._control is None:
             self.process.returncode = 0  # not to be waited for: it lives longer
             return
         self._control.close()
-        if self.process.wait() < 0:  # somebody has killed the launcher
+        if self.process.wait() < 0 and not serves:  # somebody has killed the launcher: nobody would hear of its end
             self.send_signal(signal.SIGKILL)

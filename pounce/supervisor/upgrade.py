@@ -85,7 +85,7 @@ class NewProcess:
         if self._received.endswith(b"\n"):
             self._ready = True
             self._close()
-            self._launched.leave()  # it lives longer
+            self._launched.leave(serves=True)
             taken = set(self._received.decode().split())
             for listener in self._listeners:
                 if taken.intersection(listener.words):
@@ -98,7 +98,7 @@ class NewProcess:
         self._read()  # it may have been ready before
         if not self._ready:
             self._close()
-            self._launched.leave()
+            self._launched.leave(serves=False)
             self._on_failed(code if code >= 0 else 128 - code)
 
     def _close_reader(self) -> None:

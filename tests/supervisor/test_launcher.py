@@ -3,9 +3,11 @@ of an upgrade is different for it."""
 
 import os
 import signal
+import sys
 
 import pytest
 
+from pounce.supervisor.launcher import Launched
 from tests.support.server import begin, get
 from tests.support.service_manager import NotifySocket
 from tests.support.upgrades import Lineage, alive, wait_ended, write_version
@@ -136,3 +138,18 @@ def test_a_predecessor_that_is_killed_leaves_no_launcher_behind(folder, manager)
         waiting.close()
         os.kill(new, signal.SIGTERM)
         wait_ended(new)
+
+
+@pytest.mark.parametrize("serves", [True, False])
+def test_a_launcher_that_is_killed_takes_a_process_that_serves_already_not_with_it(manager, monkeypatch, serves):
+    monkeypatch.setenv("NOTIFY_SOCKET", manager.address)
+    environment = dict(os.environb)
+    launched = Launched([sys.executable, "-c", "import time; time.sleep(120)"], "/", environment, [])
+    launched.process.kill()
+    launched.leave(serves=serves)
+    if not serves:
+        wait_ended(launched.pid)
+        return
+    assert alive(launched.pid)
+    os.kill(launched.pid, signal.SIGKILL)
+    wait_ended(launched.pid)

@@ -45,7 +45,7 @@ class Upgrade:
             launched.process.returncode = None
             launched.process.wait()
         else:
-            launched.leave()
+            launched.leave(serves=False)
             while alive(self.process.pid):  # it is no child of this process
                 time.sleep(0.01)
         self.loop.close()
