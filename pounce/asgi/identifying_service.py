@@ -3,7 +3,7 @@
 Owner: the worker's thread.
 """
 
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import Any
 
 from pounce.app.types import Scope
@@ -27,6 +27,12 @@ class IdentifyingService(Service):
         assert self.request_ids is not None
         assert identity is not None
         self.request_ids.amend(scope, exchange.request, identity)
-        context = Context() if self._resets_context else copy_context()
-        context.run(request_id.set, identity)
-        super().run(exchange, scope, context)
+        if self._resets_context:
+            context = Context()
+            context.run(request_id.set, identity)
+        # Here too: the call itself may log, before there is a coroutine. A copy of this context is the coroutine's.
+        token = request_id.set(identity)
+        try:
+            super().run(exchange, scope, context)
+        finally:
+            request_id.reset(token)

@@ -303,6 +303,16 @@ def test_request_id_that_the_application_gives_its_records_itself_stays(log, giv
     assert [line["request_id"] for line in log() if line["message"] == "here"] == ["its own"]
 
 
+def test_request_id_is_in_what_an_application_logs_before_it_returns_its_coroutine(log):
+    def app(scope, receive, send):
+        logging.getLogger("the.application").warning("called")
+        return hello(scope, receive, send)
+
+    rig_of(app).connect().ask(with_id(b"abc"))
+    assert [(line["message"], line["request_id"]) for line in log()] == [("called", "abc")]
+    assert request_id.get() is None
+
+
 def test_request_id_of_requests_that_run_at_the_same_time_are_not_confused(log):
     logger = logging.getLogger("the.application")
 
