@@ -113,20 +113,19 @@ class AdminListener:
 
     def _accepted(self, server: Address, sock: socket.socket, name: object) -> None:
         if len(self._connections) >= MAX_CONNECTIONS:
-            self._close_idle()
-        if len(self._connections) >= MAX_CONNECTIONS:
-            sock.close()
-            return
+            self._make_room()
         client = (name[0], name[1]) if isinstance(name, tuple) else None
         open_connection(self._context, sock, client, server).stream.poll()
 
-    def _close_idle(self) -> None:
-        """Closes the connection that has been idle, or has not completed a head, for the longest time."""
+    def _make_room(self) -> None:
+        """Closes the connection that has been idle, or has not completed a head, for the longest time. If there is
+        none, any: its client has been answered, and only goes on sending, or does not read."""
         for state in (IDLE, HEAD):
             for connection in self._context.deadlines[state]:
                 if isinstance(connection, HTTP1Connection):
                     connection.stream.close_now()
                     return
+        next(iter(self._connections)).stream.close_now()
 
     def _handle(self, transport: Transport, request: Request) -> Handler:
         route = self._routes.get(request.text)

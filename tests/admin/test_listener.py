@@ -179,13 +179,26 @@ def test_clients_that_hold_every_connection_do_not_keep_a_probe_out(rig):
     assert [number for number, client in enumerate(holding) if rig.closed(client)] == [0, 3]  # then the oldest
 
 
-def test_connections_that_cannot_be_closed_yet_are_counted(rig):
+@pytest.mark.parametrize("length", [20_000, 1_000_000])
+def test_clients_that_hold_every_connection_with_content_do_not_keep_a_probe_out(rig, length):
     for _ in range(MAX_CONNECTIONS):
-        client = rig.connect()
+        rig.connect().sendall(b"POST /livez HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % length + b"x" * 10000)
+        rig.turn()
+    assert rig.ask("/livez").status == 200
+    assert rig.ask("/livez").status == 200
+
+
+def test_connections_that_linger_are_counted_and_do_not_keep_a_probe_out(rig):
+    holding = [rig.connect() for _ in range(MAX_CONNECTIONS)]
+    for client in holding:
         client.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nrest")
         rig.turn()  # what it sends behind its last request is read and thrown away
+    assert len(list(rig.listener.sockets())) == MAX_CONNECTIONS + 1
     last = rig.connect()
-    assert rig.closed(last)
+    assert len(list(rig.listener.sockets())) == MAX_CONNECTIONS + 1
+    last.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+    rig.turn()
+    assert last.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
 def test_close_ends_clients_that_hang(rig):
