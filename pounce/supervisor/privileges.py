@@ -18,7 +18,15 @@ from pounce.config.config import Config
 from pounce.errors import ConfigError, StartupError
 from pounce.net.listeners import Listener
 
-_PYTHON, _POUNCE = os.path.dirname(os.__file__), os.path.dirname(os.path.dirname(__file__))
+_CODE = {
+    what: folder
+    for what, folder in (
+        ("interpreter's", os.path.dirname(os.__file__)),
+        ("server's", os.path.dirname(os.path.dirname(__file__))),
+    )
+    if os.path.isdir(folder)  # else it is in an archive
+}
+"""Whence modules are imported later, when they are first needed."""
 
 
 class Privileges:
@@ -95,8 +103,7 @@ class Privileges:
             ) from None
         except OSError as error:
             raise StartupError(f"{self._options}: {(error.strerror or str(error)).lower()}") from None
-        # Modules are also imported later, when they are first needed.
-        for what, place in (("application's", folder), ("interpreter's", _PYTHON), ("server's", _POUNCE)):
+        for what, place in {"application's": folder, **_CODE}.items():
             if place is not None and not os.access(place, os.R_OK | os.X_OK):
                 raise StartupError(f"{self._options}: this user may not read the {what} folder {place}")
 
