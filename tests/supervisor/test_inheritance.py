@@ -60,6 +60,18 @@ def test_in_place_it_keeps_the_sockets_of_the_service_manager(tmp_path):
             assert str(server.process.pid).encode() in content
 
 
+def test_in_place_it_keeps_the_pid_file_and_removes_it_at_the_end(tmp_path):
+    write(tmp_path, "one")
+    path = tmp_path / "server.pid"
+    with started(tmp_path, "--port", "0", "--pid-file", str(path)) as server:
+        for count in (2, 3):
+            assert get(server.address, "/again")[0] == 200
+            server.wait_for("Pounce running on", count=count)
+            assert path.read_text() == f"{server.process.pid}\n"
+        server.stop()
+    assert not path.exists()
+
+
 def test_in_place_it_keeps_number_and_port_and_clients_that_ask_meanwhile_are_answered(tmp_path):
     write(tmp_path, "one")
     with started(tmp_path) as server, Asking(server.address) as clients:

@@ -4,6 +4,7 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -146,6 +147,25 @@ def test_umask_is_that_of_the_application_and_of_a_socket_that_was_left_behind(f
     with started(folder, "--uds", str(path), "--umask", "0o027", prefix=[]) as server:
         assert path.stat().st_mode & 0o777 == 0o640
         assert json.loads(server.wait_for("imported with").partition("with ")[2])["umask"] == 0o027
+
+
+def test_unix_socket_in_a_folder_where_the_user_may_not_write_stays_at_the_end_and_is_replaced(folder):
+    path = folder / "http.sock"
+    for _ in range(2):
+        with started(folder, "--user", "nobody", "--uds", str(path)) as server:
+            assert get(str(path))[0] == 200
+            assert server.stop() == 143
+            assert "Traceback" not in server.log
+        assert path.exists()
+
+
+def test_sighup_keeps_user_group_and_umask_which_is_logged(folder):
+    (folder / "pounce.toml").write_text("umask = '027'\n")
+    with started(folder, prefix=[]) as server:
+        (folder / "pounce.toml").write_text("umask = '077'\nuser = 'nobody'\n")
+        server.send_signal(signal.SIGHUP)
+        server.wait_for("--umask cannot change while the server runs: it stays 027, not 077.")
+        server.wait_for("--user cannot change while the server runs: it stays the default, not nobody.")
 
 
 def test_pid_file_needs_a_folder_of_the_users(folder):
