@@ -205,6 +205,9 @@ def _without_effect(config: Config) -> Iterator[Note]:
             yield logging.WARNING, text
     if config.ws not in ("auto", "none", "wsproto"):
         yield logging.WARNING, f"--ws {config.ws}: WebSocket is spoken through wsproto here."
+    for name in ("forwarded_host", "forwarded_prefix"):
+        if getattr(config, name) and not config.proxy_headers:
+            yield logging.WARNING, f"{OPTIONS[name].flags[0]} has no effect with --no-proxy-headers."
     senders = "proxy_protocol_allow_ips"
     if getattr(config, senders) != DEFAULTS[senders] and not config.proxy_protocol:
         yield logging.WARNING, "--proxy-protocol-allow-ips has no effect without --proxy-protocol."

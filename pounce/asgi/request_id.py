@@ -28,7 +28,8 @@ class RequestIds:
     def __init__(self, config: Config) -> None:
         assert config.request_id is not None
         self.field = config.request_id.encode("ascii")
-        self._trusted = TrustedPeers.parse(config.forwarded_allow_ips)
+        # --no-proxy-headers: nothing that a proxy writes is taken.
+        self._trusted = TrustedPeers.parse(config.forwarded_allow_ips if config.proxy_headers else ())
         self._given = ByFields(self._find)
         self._random = b""
         self._used = 0

@@ -88,6 +88,11 @@ def test_request_id_of_a_client_that_is_not_trusted_is_replaced_everywhere(trust
     assert json.loads(content_of(answer)) == {"scope": {"id": text}, "fields": [text], "context": text}
 
 
+def test_no_proxy_headers_takes_no_request_id_from_a_proxy():
+    (identity,) = ids(rig_of(hello, proxy_headers=False).connect().ask(with_id(b"given")))
+    assert NEW.fullmatch(identity)
+
+
 @pytest.mark.parametrize("sent", [[], [b"abc"]])
 def test_request_id_field_with_underscores_does_not_reach_the_application(sent):
     async def app(scope, receive, send):

@@ -107,3 +107,10 @@ def test_the_env_file_is_asked_again_once_it_has_been_loaded(folder, monkeypatch
 def test_what_no_field_could_say_is_refused(options, words):
     with pytest.raises(ConfigError, match=words):
         Config("a:b", **options)
+
+
+def test_forwarded_host_and_forwarded_prefix_without_proxy_headers_are_noted(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    names = ["--forwarded-host", "--forwarded-prefix"]
+    _, notes = configuration(["a:b", "--no-proxy-headers", *names])
+    assert notes == [(30, f"{name} has no effect with --no-proxy-headers.") for name in names]
