@@ -18,7 +18,7 @@ LEGEND = """
 Each is a program of a few lines in `tests/apps/libraries`, and "yes" means that it answers, logs and ends as under
 uvicorn. "Copied" is the same program with an `asyncio.Lock` in its module. "-" is not run: the library has one of
 something per process, and on an interpreter with the GIL threads are only used if they are asked for. A library that
-threads cannot share even outside of a server has a note, and is run copied and in processes.
+threads cannot share even outside of a server has a note; with threads it is run where Python has the GIL.
 """
 
 

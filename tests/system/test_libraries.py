@@ -50,7 +50,8 @@ def reason_not_to_run(program, mode):
     """With the GIL, threads are only taken where they are asked for; then nothing can be begun anew with processes."""
     if program.processes and has_gil() and "threads" in mode:
         return libraries.ONE_PER_PROCESS
-    return program.races if mode == "4 threads" and not has_gil() else ""
+    # Copied too: only what belongs to an event loop is copied, and the threads share what races.
+    return program.races if "threads" in mode and not has_gil() else ""
 
 
 @pytest.fixture(scope="module")
