@@ -29,7 +29,7 @@ NAMES |= {name: name for name in (*OPTIONS, "app")}
 # Set for the set-up script and the tests, or by the server for itself.
 OTHER_VARIABLES = frozenset(
     (
-        "POUNCE_PYTHON", "POUNCE_CACHE", "POUNCE_NO_SKIP",
+        "POUNCE_PYTHON", "POUNCE_CACHE", "POUNCE_NO_SKIP", "POUNCE_CPYTHON_TESTS",
         "POUNCE_PROCESSES_BECAUSE", "POUNCE_ONLY_LOAD", "POUNCE_LISTENERS", "POUNCE_READY_FD",
     )
 )  # fmt: skip
