@@ -14,6 +14,7 @@ from pounce.supervisor.plan import has_gil
 from pounce.testing import TestServer
 from tests.support.requests import GET
 from tests.support.server import Running, ask, get, single
+from tests.support.upgrades import wait_ended
 from tests.system.traffic import Clients
 
 
@@ -125,6 +126,7 @@ def test_a_worker_process_that_gets_sigterm_is_replaced():
         clients.wait_for(200)
         os.kill(min(pids), signal.SIGTERM)
         clients.wait_for(clients.answered + 500)
+        wait_ended(min(pids))
         clients.stop()
         assert clients.cut == []
         assert min(pids) not in {who(server.address)["pid"] for _ in range(50)}
