@@ -9,17 +9,10 @@ import pytest
 
 from pounce.supervisor.launcher import Launched
 from tests.support.server import begin, get
-from tests.support.service_manager import NotifySocket
-from tests.support.upgrades import Lineage, alive, wait_ended, write_version
+from tests.support.upgrades import Lineage, alive, parent, wait_ended, write_version
 
 IMPORTING = "import os, time\nprint('importing', os.getpid(), os.getppid(), flush=True)\n"
 HANGS = "while not os.path.exists('gate'): time.sleep(0.01)\n"
-
-
-@pytest.fixture
-def manager(tmp_path):
-    with NotifySocket(str(tmp_path / "notify")) as manager:
-        yield manager
 
 
 @pytest.fixture
@@ -39,11 +32,6 @@ def importing(server):
     """The numbers of the new process and of its parent."""
     _, new, launcher = server.wait_for("importing").split()
     return int(new), int(launcher)
-
-
-def parent(pid):
-    with open(f"/proc/{pid}/stat") as file:
-        return int(file.read().rpartition(")")[2].split()[1])
 
 
 def test_mainpid_names_a_process_that_is_not_its_predecessors_child(folder, manager):

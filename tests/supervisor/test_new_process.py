@@ -14,7 +14,7 @@ from pounce.kernel.loop import Loop
 from pounce.supervisor.inheritance import Command
 from pounce.supervisor.upgrade import NewProcess
 from tests.support.sockets import opened
-from tests.support.upgrades import alive
+from tests.support.upgrades import alive, parent
 
 # The descriptors as the new process has them, and what it writes to its predecessor.
 BEGIN = """
@@ -89,11 +89,6 @@ def test_ready_hands_on_the_listeners_that_were_taken_and_no_others(upgrade):
         one = upgrade("os.write(ready, b' '.join(listeners.encode().split()[:2]) + b'\\n')\n" + WAITS, taken, left)
         assert one.outcome() == ["ready"]
         assert (taken.inherited, left.inherited) == (True, False)
-
-
-def parent(pid):
-    with open(f"/proc/{pid}/stat") as file:
-        return int(file.read().rpartition(")")[2].split()[1])
 
 
 def test_under_a_service_manager_a_process_that_is_ready_has_lost_its_parent_and_becomes_the_managers(upgrade):

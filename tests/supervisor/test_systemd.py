@@ -9,16 +9,10 @@ import pytest
 from pounce.supervisor import systemd
 from tests.support.server import begin, get
 from tests.support.service_manager import NotifySocket
-from tests.support.upgrades import Lineage, wait_ended, write_version
+from tests.support.upgrades import Lineage, parent, wait_ended, write_version
 
 STOPPING = ["STOPPING=1", "EXTEND_TIMEOUT_USEC=94000000"]
 """With the default --timeout-graceful-shutdown of 30 s: see `longest_end`."""
-
-
-@pytest.fixture
-def manager(tmp_path):
-    with NotifySocket(str(tmp_path / "notify")) as manager:
-        yield manager
 
 
 @pytest.fixture
@@ -46,11 +40,6 @@ def test_an_application_that_does_not_start_is_never_ready(folder, manager):
     with Lineage("main:app", "--port", "0", cwd=folder, env={"NOTIFY_SOCKET": manager.address}, ready=False) as server:
         server.end()
         assert not manager.has_more()
-
-
-def parent(pid):
-    with open(f"/proc/{pid}/stat") as file:
-        return int(file.read().rpartition(")")[2].split()[1])
 
 
 def test_sigusr2_makes_the_new_process_the_main_one_and_the_old_one_says_nothing_more(folder, manager):

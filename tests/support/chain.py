@@ -45,6 +45,20 @@ class Chain:
         while not condition():
             self.loop.turn(0.05)
 
+    def replace_among(self, clients, seen, times, *, hurry):
+        """Replaces the worker again and again while threads are its clients, and waits for their end. `seen` grows with
+        what they have asked for, `enough` tells all of them to end, and `failure` is what one of them has met."""
+        for client in clients:
+            client.start()
+        for number in range(times):
+            self.replace(hurry=hurry)
+            wanted = len(seen) + number % 3 * len(clients)  # at once, or when more has been asked
+            self.turn_until(lambda wanted=wanted: len(seen) >= wanted or any(client.failure for client in clients))
+        for client in clients:
+            client.enough.set()
+        for client in clients:
+            client.join(60)
+
     def replace(self, app=None, **how):
         """Starts a worker; the one before it retires when it is ready."""
         ready = []

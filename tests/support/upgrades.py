@@ -90,6 +90,11 @@ def wait_ended(pid: int, timeout: float = 30.0) -> None:
             os.close(fd)
 
 
+def parent(pid: int) -> int:
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
 def alive(pid: int) -> bool:
     """Is it running? A process that has ended and was not waited for is not."""
     try:

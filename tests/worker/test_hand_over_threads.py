@@ -129,15 +129,7 @@ def test_no_request_is_lost_or_answered_twice_while_workers_are_replaced(balance
     enough = threading.Event()
     with Chain(app, balanced=balanced) as chain:
         clients = [Client(chain.address, number, enough) for number in range(CLIENTS)]
-        for client in clients:
-            client.start()
-        for number in range(HAND_OVERS):
-            chain.replace(hurry=hurry)
-            seen = len(app.seen) + number % 3 * CLIENTS  # at once, or when more has been asked
-            chain.turn_until(lambda seen=seen: len(app.seen) >= seen or any(client.failure for client in clients))
-        enough.set()
-        for client in clients:
-            client.join(60)
+        chain.replace_among(clients, app.seen, HAND_OVERS, hurry=hurry)
     assert [client.failure for client in clients] == [None] * CLIENTS
     assert app.seen == collections.Counter(name for client in clients for name in client.asked)
     assert sum(client.connections for client in clients) == CLIENTS  # all were kept

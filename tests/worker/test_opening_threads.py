@@ -102,15 +102,7 @@ def test_no_connection_is_lost_in_its_header_while_workers_are_replaced(balanced
     enough = threading.Event()
     with Chain(app, balanced=balanced, proxy_protocol=True) as chain:
         clients = [Client(chain.address, number, enough) for number in range(CLIENTS)]
-        for client in clients:
-            client.start()
-        for number in range(HAND_OVERS):
-            chain.replace(hurry=hurry)
-            seen = len(app.seen) + number % 3 * CLIENTS  # at once, or when more has been asked
-            chain.turn_until(lambda seen=seen: len(app.seen) >= seen or any(client.failure for client in clients))
-        enough.set()
-        for client in clients:
-            client.join(60)
+        chain.replace_among(clients, app.seen, HAND_OVERS, hurry=hurry)
         chain.until_only_one_is_left()
     assert [client.failure for client in clients] == [None] * CLIENTS
     assert app.seen == sum((client.asked for client in clients), collections.Counter())
